@@ -1,0 +1,192 @@
+//! Owns `EgressCredential` as written: where a secret comes from, which hosts may receive it, where
+//! it goes, and the placeholder that stands for it. A secret itself is never part of a document.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::located::Located;
+use super::units::{Size, Span};
+
+/// The `spec` of an `EgressCredential`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressCredentialSpec {
+    /// Takes what is not written here from this built-in preset's credential.
+    #[serde(default)]
+    pub preset: Option<Located<String>>,
+    /// Hosts that may ever receive the secret: exact, or below a registrable domain.
+    #[serde(default)]
+    pub hosts: Vec<Located<String>>,
+    /// Ports that may ever receive it; 443 when absent.
+    #[serde(default)]
+    pub ports: Vec<Located<u16>>,
+    /// Where the secret comes from.
+    #[serde(default)]
+    pub source: Option<Located<SourceSpec>>,
+    /// Where the placeholder may stand, and so where the secret goes.
+    #[serde(default)]
+    pub placements: Vec<Located<PlacementSpec>>,
+    /// Whether the secret replaces the placeholder only, or is always set.
+    #[serde(default)]
+    pub mode: Option<InjectionMode>,
+    /// What happens to a credential of the agent's own on a host of this credential.
+    #[serde(default)]
+    pub on_foreign: Option<OnForeign>,
+    /// What the agent holds instead.
+    #[serde(default)]
+    pub placeholder: Option<PlaceholderSpec>,
+    /// Start and be ready even if the secret is not there; using its placeholder is then refused.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// Where a secret comes from; exactly one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum SourceSpec {
+    /// A variable of the proxy's own environment: read once, then removed from the process.
+    Env {
+        /// The variable's name.
+        name: String,
+    },
+    /// A file, followed when it changes (Kubernetes `..data` swaps included).
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// JSON pointer (RFC 6901) to the secret, when the file is a JSON document.
+        #[serde(default)]
+        pointer: Option<String>,
+    },
+    /// A program that prints the secret; see the reference for its JSON protocol.
+    Exec {
+        /// Program and arguments; no shell is involved.
+        command: Vec<String>,
+        /// What it prints.
+        #[serde(default)]
+        output: ExecOutput,
+        /// How long it may run; 10s when absent.
+        #[serde(default)]
+        timeout: Option<Span>,
+        /// How long a secret without an expiry of its own is used; 5m when absent.
+        #[serde(default)]
+        ttl: Option<Span>,
+        /// Variables it gets besides PATH and HOME.
+        #[serde(default)]
+        env: BTreeMap<String, String>,
+    },
+}
+
+/// What an exec source prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExecOutput {
+    /// An `ExecCredential` document as kubectl's plugins print it: `status.token`, `status.expirationTimestamp`.
+    #[default]
+    Json,
+    /// The secret alone, on one line (`gh auth token`).
+    Text,
+}
+
+/// A place in a request where the placeholder may stand.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum PlacementSpec {
+    /// A header field whose value is the placeholder, alone or within `format` (`token {}`).
+    Header {
+        /// Field name.
+        name: String,
+        /// The value around the placeholder, `{}` standing for it.
+        #[serde(default)]
+        format: Option<String>,
+    },
+    /// `Authorization: Bearer {}` (RFC 6750).
+    Bearer {},
+    /// `Authorization: Basic` (RFC 7617): the placeholder is the user name or the password.
+    Basic {
+        /// Which of the two.
+        #[serde(default)]
+        position: BasicPosition,
+        /// With `mode: set`: the user name to send.
+        #[serde(default)]
+        username: Option<String>,
+    },
+    /// A query parameter's value.
+    Query {
+        /// The parameter's name.
+        name: String,
+    },
+    /// Part of the path, `{}` standing for the placeholder: `/bot{}/`.
+    Path {
+        /// The path's beginning around the placeholder.
+        template: String,
+    },
+    /// A cookie's value.
+    Cookie {
+        /// The cookie's name.
+        name: String,
+    },
+    /// A string field of a JSON body.
+    Body {
+        /// JSON pointer (RFC 6901) to the field.
+        pointer: String,
+        /// Largest body that is read for it; 1MiB when absent.
+        #[serde(default)]
+        limit: Option<Size>,
+    },
+}
+
+/// Which half of Basic credentials the placeholder is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BasicPosition {
+    /// Either half (git users put tokens in both).
+    #[default]
+    Any,
+    /// The user name.
+    User,
+    /// The password.
+    Password,
+}
+
+/// When the secret goes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InjectionMode {
+    /// Only where the placeholder stood.
+    #[default]
+    Swap,
+    /// On every allowed request, in the first placement, over whatever stood there.
+    Set,
+}
+
+/// What happens to a credential that is not the placeholder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnForeign {
+    /// The request is refused: an attacker's own key on an allowed host is a way out for data.
+    #[default]
+    Refuse,
+    /// It is removed and the request goes on.
+    Strip,
+    /// It passes.
+    Pass,
+}
+
+/// What the agent holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlaceholderSpec {
+    /// A fixed value, the same for every agent; at least 8 characters. Derived per agent when absent.
+    #[serde(default)]
+    pub value: Option<Located<String>>,
+    /// Shape of a derived one: literal text and `[alphabet:length]` runs, for example
+    /// `sk-ant-api03-[A-Za-z0-9_-:93]AA`.
+    #[serde(default)]
+    pub shape: Option<Located<String>>,
+    /// Variables that `tollgate env` and `tollgate run` set to it for the agent.
+    #[serde(default)]
+    pub env: Vec<String>,
+}

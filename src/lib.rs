@@ -1,0 +1,4 @@
+//! Tollgate.
+
+pub mod config;
+pub mod types;
