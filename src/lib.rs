@@ -1,4 +1,6 @@
 //! Tollgate.
 
 pub mod config;
+pub mod net;
+pub mod rt;
 pub mod types;

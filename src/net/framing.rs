@@ -1,0 +1,368 @@
+//! Owns the check that an HTTP/1.1 byte stream has one reading only (RFC 9112, sections 2.2, 5.2 and 6.3).
+//!
+//! The HTTP library repairs ambiguous framing: it drops a `Content-Length` that stands beside a
+//! `Transfer-Encoding`, accepts two `Host` fields and bare line feeds. Repairing is what request
+//! smuggling lives on, so the bytes are followed here, beside the library, and any stream with a
+//! second reading is refused.
+
+use memchr::memchr;
+
+/// What makes a request ambiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    /// Both `Content-Length` and `Transfer-Encoding`.
+    LengthAndEncoding = 1,
+    /// `Content-Length` twice, or not a plain number.
+    ContentLength,
+    /// `Transfer-Encoding` twice, or other than `chunked`, or in HTTP/1.0.
+    TransferEncoding,
+    /// No `Host`, or more than one.
+    Host,
+    /// A header line that continues the one before (obs-fold).
+    Folding,
+    /// A line that ends without CRLF, or a CR or NUL within one.
+    LineEnd,
+    /// A chunk size that is not plain hexadecimal, or a chunk without its CRLF.
+    Chunk,
+    /// White space around a header's name.
+    Name,
+}
+
+impl Violation {
+    /// What is wrong, for the one who sent it.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::LengthAndEncoding => "the request has both Content-Length and Transfer-Encoding",
+            Self::ContentLength => "Content-Length stands twice or is not a plain number",
+            Self::TransferEncoding => "Transfer-Encoding must be `chunked`, once, in HTTP/1.1",
+            Self::Host => "the request must have exactly one Host field",
+            Self::Folding => "a header line is folded over two lines",
+            Self::LineEnd => "a line does not end with CRLF, or holds a CR or NUL",
+            Self::Chunk => "the chunked body is malformed",
+            Self::Name => "there is white space around a header's name",
+        }
+    }
+
+    /// From the number [`Violation`] is stored as.
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        [
+            Self::LengthAndEncoding,
+            Self::ContentLength,
+            Self::TransferEncoding,
+            Self::Host,
+            Self::Folding,
+            Self::LineEnd,
+            Self::Chunk,
+            Self::Name,
+        ]
+        .into_iter()
+        .find(|v| *v as u8 == code)
+    }
+}
+
+/// Follows the framing of one connection's requests.
+#[derive(Debug, Default)]
+pub struct Framing {
+    state: State,
+    head: Head,
+    /// A line that has begun in an earlier read.
+    line: Vec<u8>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before a request line; empty lines are skipped as the library does.
+    #[default]
+    Start,
+    Fields,
+    Body(u64),
+    ChunkSize,
+    ChunkData(u64),
+    ChunkEnd,
+    Trailers,
+    /// After an upgrade or CONNECT: no longer HTTP.
+    Opaque,
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    version_1_0: bool,
+    hands_over: bool,
+    length: Option<u64>,
+    lengths: u32,
+    encodings: u32,
+    hosts: u32,
+}
+
+/// A line longer than this is left to the library, which refuses it by its own limits.
+const LONGEST_LINE: usize = 72 * 1024;
+
+impl Framing {
+    /// Whether a request's head has begun and not ended.
+    pub fn within_head(&self) -> bool {
+        matches!(self.state, State::Fields) || (self.state == State::Start && !self.line.is_empty())
+    }
+
+    /// Whether a request's body is on its way.
+    pub fn within_body(&self) -> bool {
+        matches!(
+            self.state,
+            State::Body(_)
+                | State::ChunkSize
+                | State::ChunkData(_)
+                | State::ChunkEnd
+                | State::Trailers
+        )
+    }
+
+    /// Reads the next bytes of the connection.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Opaque => return Ok(()),
+                State::Body(left) | State::ChunkData(left) => {
+                    let taken = left.min(bytes.len() as u64);
+                    bytes = &bytes[taken as usize..];
+                    self.state = match (self.state, left - taken) {
+                        (State::Body(_), 0) => State::Start,
+                        (State::Body(_), left) => State::Body(left),
+                        (_, 0) => State::ChunkEnd,
+                        (_, left) => State::ChunkData(left),
+                    };
+                }
+                _ => {
+                    let Some(end) = memchr(b'\n', bytes) else {
+                        if self.line.len() + bytes.len() > LONGEST_LINE {
+                            self.state = State::Opaque;
+                            return Ok(());
+                        }
+                        self.line.extend_from_slice(bytes);
+                        return Ok(());
+                    };
+                    let (line, rest) = bytes.split_at(end + 1);
+                    bytes = rest;
+                    if self.line.is_empty() {
+                        self.line_read(line)?;
+                    } else {
+                        let mut whole = std::mem::take(&mut self.line);
+                        whole.extend_from_slice(line);
+                        self.line_read(&whole)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn line_read(&mut self, line: &[u8]) -> Result<(), Violation> {
+        let line = line.strip_suffix(b"\r\n").ok_or(Violation::LineEnd)?;
+        if memchr::memchr2(b'\r', 0, line).is_some() {
+            return Err(Violation::LineEnd);
+        }
+        match self.state {
+            State::Start if line.is_empty() => {}
+            State::Start => {
+                self.head = Head {
+                    version_1_0: line.ends_with(b"HTTP/1.0"),
+                    hands_over: line.starts_with(b"CONNECT ") || line == b"PRI * HTTP/2.0",
+                    ..Head::default()
+                };
+                self.state = State::Fields;
+            }
+            State::Fields if line.is_empty() => self.state = self.head.finish()?,
+            State::Fields => self.head.field(line)?,
+            State::ChunkSize => self.state = chunk_size(line)?,
+            State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
+            State::ChunkEnd => return Err(Violation::Chunk),
+            State::Trailers if line.is_empty() => self.state = State::Start,
+            State::Trailers if line.starts_with(b" ") || line.starts_with(b"\t") => {
+                return Err(Violation::Folding);
+            }
+            State::Trailers | State::Body(_) | State::ChunkData(_) | State::Opaque => {}
+        }
+        Ok(())
+    }
+}
+
+impl Head {
+    fn field(&mut self, line: &[u8]) -> Result<(), Violation> {
+        if matches!(line[0], b' ' | b'\t') {
+            return Err(Violation::Folding);
+        }
+        let Some(colon) = memchr(b':', line) else {
+            return Ok(()); // no field at all: the library refuses it
+        };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.last().is_some_and(|b| matches!(b, b' ' | b'\t')) {
+            return Err(Violation::Name);
+        }
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.hands_over = true,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                self.lengths += 1;
+                self.length = std::str::from_utf8(value)
+                    .ok()
+                    .filter(|v| v.bytes().all(|b| b.is_ascii_digit()))
+                    .and_then(|v| v.parse().ok());
+                if self.length.is_none() || self.lengths > 1 {
+                    return Err(Violation::ContentLength);
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.encodings += 1;
+                if self.encodings > 1 || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Violation::TransferEncoding);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<State, Violation> {
+        if self.encodings > 0 && self.lengths > 0 {
+            return Err(Violation::LengthAndEncoding);
+        }
+        if self.encodings > 0 && self.version_1_0 {
+            return Err(Violation::TransferEncoding);
+        }
+        if self.hosts > 1 || (self.hosts == 0 && !self.version_1_0 && !self.hands_over) {
+            return Err(Violation::Host);
+        }
+        Ok(match self.length {
+            _ if self.hands_over => State::Opaque,
+            _ if self.encodings > 0 => State::ChunkSize,
+            None | Some(0) => State::Start,
+            Some(length) => State::Body(length),
+        })
+    }
+}
+
+/// `1*HEXDIG [ chunk-ext ]` (RFC 9112, section 7.1).
+fn chunk_size(line: &[u8]) -> Result<State, Violation> {
+    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    let after = line.get(digits);
+    let plain = (1..=16).contains(&digits) && matches!(after, None | Some(b';' | b' ' | b'\t'));
+    let size = std::str::from_utf8(&line[..digits])
+        .ok()
+        .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+        .filter(|_| plain)
+        .ok_or(Violation::Chunk)?;
+    Ok(match size {
+        0 => State::Trailers,
+        size => State::ChunkData(size),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<(), Violation> {
+        Framing::default().feed(text.as_bytes())
+    }
+
+    #[test]
+    fn ordinary_requests_have_one_reading() {
+        for good in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\n\0\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\n\r\n5;x=y\r\nhe\nlo\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n\x16\x03\x01 \n anything",
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n\x01\x02\n\n",
+            "GET / HTTP/1.0\r\n\r\n",
+        ] {
+            assert_eq!(read(good), Ok(()), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_requests_are_named() {
+        use Violation::*;
+        for (text, expected) in [
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+                LengthAndEncoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+                LengthAndEncoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+                ContentLength,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n",
+                ContentLength,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n",
+                ContentLength,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                TransferEncoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+                TransferEncoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                TransferEncoding,
+            ),
+            (
+                "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+                TransferEncoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+                Name,
+            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", Host),
+            ("GET / HTTP/1.1\r\nAccept: a\r\n\r\n", Host),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", Folding),
+            ("GET / HTTP/1.1\nHost: a\n\n", LineEnd),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", LineEnd),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", LineEnd),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n",
+                Chunk,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
+                Chunk,
+            ),
+        ] {
+            assert_eq!(read(text), Err(expected), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn where_reads_are_cut_makes_no_difference(cuts in prop::collection::vec(1usize..20, 1..40), bad: bool) {
+            let mut text = String::from(
+                "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhe\nlo\r\n0\r\nA: b\r\n\r\n\
+                 POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n\n\n\n",
+            );
+            if bad {
+                text.push_str("GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n folded\r\n\r\n");
+            }
+            let mut framing = Framing::default();
+            let mut result = Ok(());
+            let (mut rest, mut at) = (text.as_bytes(), 0);
+            while !rest.is_empty() && result.is_ok() {
+                let (now, later) = rest.split_at(cuts[at % cuts.len()].min(rest.len()));
+                result = framing.feed(now);
+                rest = later;
+                at += 1;
+            }
+            prop_assert_eq!(result, if bad { Err(Violation::Folding) } else { Ok(()) });
+        }
+    }
+}

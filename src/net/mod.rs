@@ -1,0 +1,10 @@
+//! Sockets: binding, names to addresses, bytes before and beside HTTP.
+
+pub mod client_hello;
+pub mod framing;
+pub mod gate;
+pub mod guard;
+pub mod relay;
+pub mod resolve;
+pub mod rewind;
+pub mod socket;

@@ -1,0 +1,174 @@
+//! Owns bytes passed on unread, both ways, until both sides are done, one is silent too long, or
+//! someone ends it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+
+/// What passed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Relayed {
+    /// Bytes from the agent.
+    pub sent: u64,
+    /// Bytes from the origin.
+    pub received: u64,
+}
+
+/// Why a relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayEnd {
+    /// Both sides closed.
+    Closed,
+    /// One side broke off.
+    Broken,
+    /// Nothing passed for the idle time.
+    Idle,
+    /// `until` came first: shutdown, or a policy that no longer allows it.
+    Revoked,
+}
+
+const BUFFER: usize = 16 * 1024;
+
+/// Copies both ways. Each direction is closed when its source is, so half-closed streams work.
+pub async fn relay<A, B>(
+    agent: A,
+    origin: B,
+    idle: Duration,
+    until: impl Future<Output = ()>,
+) -> (Relayed, RelayEnd)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let counters = Arc::new(Counters::default());
+    let (agent_read, agent_write) = tokio::io::split(agent);
+    let (origin_read, origin_write) = tokio::io::split(origin);
+    let copies = async {
+        tokio::try_join!(
+            copy(agent_read, origin_write, &counters.sent, &counters),
+            copy(origin_read, agent_write, &counters.received, &counters),
+        )
+    };
+    let end = tokio::select! {
+        done = copies => match done {
+            Ok(_) => RelayEnd::Closed,
+            Err(_) => RelayEnd::Broken,
+        },
+        () = counters.silence(idle) => RelayEnd::Idle,
+        () = until => RelayEnd::Revoked,
+    };
+    (counters.total(), end)
+}
+
+#[derive(Default)]
+struct Counters {
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Grows with every read, so that the idle watch needs no clock on the path of the bytes.
+    reads: AtomicU64,
+}
+
+impl Counters {
+    fn total(&self) -> Relayed {
+        Relayed {
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends when no read happened for at least `idle`, and at most a quarter more.
+    async fn silence(&self, idle: Duration) {
+        let step = (idle / 4).max(Duration::from_millis(10));
+        let (mut seen, mut since) = (self.reads.load(Ordering::Relaxed), Instant::now());
+        loop {
+            tokio::time::sleep(step).await;
+            let now = self.reads.load(Ordering::Relaxed);
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            } else if since.elapsed() >= idle {
+                return;
+            }
+        }
+    }
+}
+
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: &AtomicU64,
+    counters: &Counters,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            // A peer that is gone already has closed its side too.
+            to.shutdown().await.ok();
+            return Ok(());
+        }
+        counters.reads.fetch_add(1, Ordering::Relaxed);
+        to.write_all(&buffer[..read]).await?;
+        to.flush().await?;
+        count.fetch_add(read as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_halves_close_alone() {
+        let (mut agent, agent_side) = tokio::io::duplex(64);
+        let (mut origin, origin_side) = tokio::io::duplex(64);
+        let relayed = tokio::spawn(relay(
+            agent_side,
+            origin_side,
+            Duration::from_secs(60),
+            std::future::pending(),
+        ));
+        agent.write_all(b"ping").await.unwrap();
+        agent.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        origin.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"ping");
+        origin.write_all(b"pong!").await.unwrap();
+        origin.shutdown().await.unwrap();
+        got.clear();
+        agent.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"pong!");
+        assert_eq!(
+            relayed.await.unwrap(),
+            (
+                Relayed {
+                    sent: 4,
+                    received: 5
+                },
+                RelayEnd::Closed
+            )
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_it_after_the_idle_time() {
+        let (_agent, agent_side) = tokio::io::duplex(64);
+        let (_origin, origin_side) = tokio::io::duplex(64);
+        let started = Instant::now();
+        let (_, end) = relay(
+            agent_side,
+            origin_side,
+            Duration::from_secs(60),
+            std::future::pending(),
+        )
+        .await;
+        assert_eq!(end, RelayEnd::Idle);
+        assert!(
+            started.elapsed() >= Duration::from_secs(60)
+                && started.elapsed() <= Duration::from_secs(76)
+        );
+    }
+}

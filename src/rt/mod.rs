@@ -1,0 +1,4 @@
+//! Tasks, shutdown and readiness.
+
+pub mod drain;
+pub mod ready;
