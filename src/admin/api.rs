@@ -1,0 +1,211 @@
+//! Owns what the admin port answers: states and decisions, never a credential's value.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use super::server::problem;
+use crate::credential::held::{CredentialStatus, HeldCredential};
+use crate::policy::explain::explain;
+use crate::proxy::account::Ledgers;
+use crate::proxy::snapshot::SnapshotStore;
+use crate::rt::drain::Drain;
+use crate::rt::ready::Readiness;
+use crate::tls::authority::CertificateAuthority;
+use crate::tls::leaf::LeafStore;
+use crate::types::agent::Agent;
+use crate::types::host::Authority;
+use crate::types::intent::{EgressIntent, RequestLine, Scheme};
+use crate::types::secret::Secret;
+
+/// Lists the open credentials.
+pub type ListCredentials = Box<dyn Fn() -> Vec<Arc<HeldCredential>> + Send + Sync>;
+
+/// What operators ask the process to do.
+pub enum Order {
+    /// Read the documents again and say what came of it.
+    Reload(oneshot::Sender<Result<String, String>>),
+    /// End as after SIGTERM.
+    Quit,
+}
+
+/// What the admin port knows.
+pub struct Admin {
+    /// What a caller of the API must show.
+    pub token: Secret,
+    /// Policy in force.
+    pub snapshots: Arc<SnapshotStore>,
+    /// Open credentials.
+    pub credentials: ListCredentials,
+    /// Metrics and log.
+    pub ledgers: Arc<Ledgers>,
+    /// Certificates.
+    pub leaves: Arc<LeafStore>,
+    /// The authority.
+    pub authority: Arc<CertificateAuthority>,
+    /// What blocks readiness besides credentials.
+    pub readiness: Readiness,
+    /// Open connections.
+    pub drain: Drain,
+    /// Orders to the process.
+    pub orders: mpsc::Sender<Order>,
+    /// The agent that `why` means when none is named.
+    pub default_agent: Agent,
+}
+
+impl Admin {
+    /// What keeps the process from being ready, by part.
+    pub fn blocked(&self) -> std::collections::BTreeMap<String, String> {
+        let mut blocked = self.readiness.blocked();
+        for credential in (self.credentials)().iter().filter(|c| !c.is_ready()) {
+            let why = credential.current().err().map_or_else(String::new, |error| error.reason);
+            blocked.insert(format!("credential {}", credential.name()), why);
+        }
+        if self.drain.is_draining() {
+            blocked.insert("shutdown".to_owned(), "the process is ending".to_owned());
+        }
+        blocked
+    }
+
+    fn status(&self) -> Vec<CredentialStatus> {
+        (self.credentials)().iter().map(|c| c.status()).collect()
+    }
+}
+
+pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    let blocked = admin.blocked();
+    let status = if blocked.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": blocked.is_empty(), "blocked": blocked }))).into_response()
+}
+
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let metrics = admin.ledgers.metrics();
+    for credential in (admin.credentials)() {
+        metrics.credential(credential.name(), credential.current().is_ok());
+    }
+    let leaves = admin.leaves.stats();
+    metrics.observe(leaves.minted, leaves.hits, admin.ledgers.log().dropped(), admin.blocked().is_empty());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
+}
+
+pub(super) async fn credentials(State(admin): State<Arc<Admin>>) -> Response {
+    Json(json!({ "credentials": admin.status() })).into_response()
+}
+
+pub(super) async fn ca(State(admin): State<Arc<Admin>>) -> Response {
+    Json(admin.authority.describe()).into_response()
+}
+
+/// Who may go where, in numbers and names.
+#[derive(Serialize)]
+struct PolicySummary {
+    version: u64,
+    hosts: usize,
+    intercepted: Vec<String>,
+    routes: Vec<(String, String)>,
+    open_connections: usize,
+}
+
+pub(super) async fn policy(State(admin): State<Arc<Admin>>) -> Response {
+    let snapshot = admin.snapshots.load();
+    Json(PolicySummary {
+        version: snapshot.version,
+        hosts: snapshot.policy.host_count(),
+        intercepted: snapshot.policy.intercepted_hosts().iter().map(ToString::to_string).collect(),
+        routes: snapshot.policy.routes().map(|(n, a)| (n.to_owned(), a.to_string())).collect(),
+        open_connections: admin.drain.open(),
+    })
+    .into_response()
+}
+
+/// `?url=https://…&method=POST&agent=…`.
+#[derive(Deserialize)]
+pub(super) struct WhyQuery {
+    url: String,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    agent: Option<String>,
+}
+
+pub(super) async fn why(State(admin): State<Arc<Admin>>, Query(query): Query<WhyQuery>) -> Response {
+    let agent = match query.agent.as_deref().map(Agent::parse).transpose() {
+        Ok(agent) => agent.unwrap_or_else(|| admin.default_agent.clone()),
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let question = match Question::parse(&query.url, query.method.as_deref()) {
+        Ok(question) => question,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error),
+    };
+    let snapshot = admin.snapshots.load();
+    let explanation = explain(&snapshot.policy, &question.intent(&agent));
+    Json(json!({ "explanation": explanation, "text": explanation.to_string() })).into_response()
+}
+
+/// A request that is only asked about.
+pub struct Question {
+    method: Method,
+    scheme: Scheme,
+    authority: Authority,
+    path: String,
+}
+
+impl Question {
+    /// Parses a URL (`https` when it has no scheme) and a method (`GET` when absent).
+    pub fn parse(url: &str, method: Option<&str>) -> Result<Self, String> {
+        let wrong = |what: &dyn std::fmt::Display| format!("`{url}` is not a URL that can be asked about: {what}");
+        let full = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        let uri: Uri = full.parse().map_err(|error| wrong(&error))?;
+        let scheme = match uri.scheme_str() {
+            Some("https") => Scheme::Https,
+            Some("http") => Scheme::Http,
+            _ => return Err(wrong(&"only http and https are carried")),
+        };
+        let authority = uri.authority().map_or("", |a| a.as_str());
+        Ok(Self {
+            method: method
+                .unwrap_or("GET")
+                .to_ascii_uppercase()
+                .parse()
+                .map_err(|_| "the method is not one".to_owned())?,
+            scheme,
+            authority: Authority::parse(authority, Some(scheme.default_port())).map_err(|error| wrong(&error))?,
+            path: uri.path().to_owned(),
+        })
+    }
+
+    /// The same as an intent of `agent`.
+    pub fn intent<'a>(&'a self, agent: &'a Agent) -> EgressIntent<'a> {
+        EgressIntent {
+            agent,
+            authority: &self.authority,
+            scheme: self.scheme,
+            request: Some(RequestLine { method: &self.method, path: &self.path }),
+        }
+    }
+}
+
+pub(super) async fn reload(State(admin): State<Arc<Admin>>) -> Response {
+    let (answer, result) = oneshot::channel();
+    if admin.orders.send(Order::Reload(answer)).await.is_err() {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "the process is ending");
+    }
+    match result.await {
+        Ok(Ok(summary)) => Json(json!({ "result": summary })).into_response(),
+        Ok(Err(errors)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &errors),
+        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the process is ending"),
+    }
+}
+
+pub(super) async fn quit(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.orders.send(Order::Quit).await {
+        Ok(()) => (StatusCode::ACCEPTED, Json(json!({ "result": "draining" }))).into_response(),
+        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the process is ending"),
+    }
+}

@@ -1,0 +1,74 @@
+//! Owns the command line's side of the admin API: one request to a running proxy.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+
+use crate::net::socket;
+use crate::types::secret::Secret;
+
+/// How to reach a running proxy.
+pub struct AdminClient {
+    /// Its admin port.
+    pub address: SocketAddr,
+    /// Its token; probes need none.
+    pub token: Option<Secret>,
+}
+
+/// Why a running proxy gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer from the admin port {address}: {cause}")]
+pub struct AdminError {
+    address: SocketAddr,
+    cause: String,
+}
+
+/// Answers larger than this are not ours.
+const LARGEST: usize = 4 << 20;
+
+impl AdminClient {
+    /// One request; the answer's status and body.
+    pub async fn call(&self, method: Method, target: &str) -> Result<(StatusCode, Bytes), AdminError> {
+        let failed = |cause: &dyn std::fmt::Display| AdminError { address: self.address, cause: cause.to_string() };
+        match tokio::time::timeout(Duration::from_secs(10), self.exchange(method, target)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(failed(&"it took longer than 10 s")),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        target: &str,
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let stream = socket::connect(self.address).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::HOST, self.address.to_string());
+        if let Some(token) = &self.token {
+            let mut value = header::HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let answer = async {
+            let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), LARGEST).collect().await?.to_bytes();
+            Ok((status, body))
+        };
+        tokio::select! {
+            answer = answer => answer,
+            ended = connection => match ended {
+                Ok(()) => Err("it closed the connection".into()),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The door operators come through.
+
+pub mod api;
+pub mod client;
+pub mod server;

@@ -1,0 +1,87 @@
+//! Owns the operators' port: probes and metrics for everyone who reaches it, the JSON API for who
+//! holds the token. A page in a browser reaches neither (`Host` is checked).
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+
+use super::api::{self, Admin};
+use crate::types::host::{Authority, Host};
+
+/// Serves until `stop` ends.
+pub async fn run(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = axum::serve(listener, router(admin)).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "the admin port failed");
+    }
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    let protected = Router::new()
+        .route("/v1/credentials", get(api::credentials))
+        .route("/v1/why", get(api::why))
+        .route("/v1/policy", get(api::policy))
+        .route("/v1/ca", get(api::ca))
+        .route("/v1/reload", post(api::reload))
+        .route("/quitquitquit", post(api::quit))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), token));
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(api::readyz))
+        .route("/metrics", get(api::metrics))
+        .merge(protected)
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such path on the admin port") })
+        .layer(middleware::from_fn(own_host))
+        .with_state(admin)
+}
+
+/// A JSON error with one sentence.
+pub fn problem(status: StatusCode, message: &str) -> Response {
+    (status, axum::Json(serde_json::json!({ "error": { "message": message } }))).into_response()
+}
+
+/// `Authorization: Bearer` with the admin token, compared in constant time.
+async fn token(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let shown = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    match shown {
+        Some(shown) if bool::from(shown.ct_eq(admin.token.expose())) => next.run(request).await,
+        _ => {
+            let mut response = problem(
+                StatusCode::UNAUTHORIZED,
+                "the admin API needs `Authorization: Bearer TOKEN`; the token is in stateDir/admin.token",
+            );
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer realm=\"tollgate\""));
+            response
+        }
+    }
+}
+
+/// DNS rebinding gives a page of the public web this port's address, but not its name (CVE-2025-23217).
+async fn own_host(request: Request, next: Next) -> Response {
+    let named = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    let ours = match named.map(|named| Authority::parse(named, Some(80))) {
+        None => true,
+        Some(Ok(Authority { host: Host::Ip(_), .. })) => true,
+        Some(Ok(Authority { host: Host::Name(name), .. })) => {
+            !psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known())
+        }
+        Some(Err(_)) => false,
+    };
+    match ours {
+        true => next.run(request).await,
+        false => problem(StatusCode::MISDIRECTED_REQUEST, "the Host field names a public host"),
+    }
+}

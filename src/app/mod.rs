@@ -1,0 +1,11 @@
+//! Composition: the only floor that knows every concrete type.
+
+pub mod compose;
+pub mod credentials;
+pub mod error;
+pub mod harden;
+pub mod reload;
+pub mod run;
+pub mod sealed;
+pub mod settings;
+pub mod state;

@@ -1,0 +1,134 @@
+//! Owns the environment's secrets: they are taken out of the process before it does anything else.
+//!
+//! Removing a variable leaves its value in `/proc/PID/environ`, which is the memory the kernel set up
+//! at start. So the process starts itself once more without them, and hands them over in an
+//! anonymous file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use zeroize::Zeroizing;
+
+use crate::config::bundle::Bundle;
+use crate::config::credential::SourceSpec;
+use crate::config::root::TollgateConfigSpec;
+use crate::credential::env::SealedEnv;
+use crate::types::secret::Secret;
+
+/// Names the descriptor that holds the sealed variables.
+const HANDOVER: &str = "TOLLGATE_SEALED_FD";
+
+/// Every variable that a document names as a source.
+pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
+    let credentials = bundle.credentials.iter().filter_map(|c| c.spec.source.as_ref().map(|s| &s.value));
+    let own = [root.admin.token.as_ref(), root.placeholders.key.as_ref()].into_iter().flatten();
+    let agents = root.identity.agents.iter().map(|agent| &agent.token);
+    credentials
+        .chain(own)
+        .chain(agents)
+        .filter_map(|source| match source {
+            SourceSpec::Env { name } => Some(name.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Returns the sealed variables, starting the process over without them if they still stand in its
+/// environment. Does not return in that case unless starting over fails.
+pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
+    let mut sealed = received()?;
+    let open: Vec<(&String, OsString)> = names
+        .iter()
+        .filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
+        .collect();
+    if open.is_empty() {
+        return Ok(SealedEnv::new(sealed));
+    }
+    for (name, value) in &open {
+        sealed.insert((*name).clone(), Secret::new(value.as_bytes().to_vec()));
+    }
+    Err(start_over(&sealed, open.iter().map(|(name, _)| name.as_str())))
+}
+
+fn received() -> io::Result<BTreeMap<String, Secret>> {
+    let Some(descriptor) = std::env::var_os(HANDOVER) else {
+        return Ok(BTreeMap::new());
+    };
+    let Some(number) = descriptor.to_str().and_then(|d| d.parse::<u32>().ok()) else {
+        return Err(io::Error::other(format!("{HANDOVER} is set from outside; unset it")));
+    };
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{number}"))
+        .map_err(|_| io::Error::other(format!("{HANDOVER} is set from outside; unset it")))?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.read_to_end(&mut bytes)?;
+    // The descriptor itself stays open; what it led to is gone.
+    file.set_len(0)?;
+    Ok(parse(&bytes))
+}
+
+/// `NAME=value` pairs, each ended by NUL, which no environment value can hold.
+fn parse(bytes: &[u8]) -> BTreeMap<String, Secret> {
+    bytes
+        .split(|b| *b == 0)
+        .filter_map(|pair| {
+            let at = pair.iter().position(|b| *b == b'=')?;
+            let name = std::str::from_utf8(&pair[..at]).ok()?;
+            Some((name.to_owned(), Secret::new(pair[at + 1..].to_vec())))
+        })
+        .collect()
+}
+
+fn start_over<'a>(sealed: &BTreeMap<String, Secret>, remove: impl Iterator<Item = &'a str>) -> io::Error {
+    let handed = memfd_create("tollgate-sealed", MemfdFlags::empty())
+        .map_err(io::Error::from)
+        .and_then(|descriptor| {
+            let mut file = File::from(descriptor);
+            for (name, value) in sealed {
+                file.write_all(name.as_bytes())?;
+                file.write_all(b"=")?;
+                file.write_all(value.expose())?;
+                file.write_all(b"\0")?;
+            }
+            file.rewind()?;
+            Ok(file)
+        });
+    let file = match handed {
+        Ok(file) => file,
+        Err(error) => return error,
+    };
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(arguments.next().unwrap_or_else(|| OsStr::new("tollgate").to_owned()));
+    command.args(arguments).env(HANDOVER, file.as_raw_fd().to_string());
+    for name in remove {
+        command.env_remove(name);
+    }
+    command.exec()
+}
+
+/// The variable to leave out of a child's environment.
+pub fn handover_variable() -> &'static str {
+    HANDOVER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_may_hold_anything_but_nul() {
+        let parsed = parse(b"A=1\0B=x=y z\n\0C=\0");
+        let values: Vec<_> = parsed.iter().map(|(n, v)| (n.as_str(), v.expose())).collect();
+        assert_eq!(values, [("A", &b"1"[..]), ("B", &b"x=y z\n"[..]), ("C", &b""[..])]);
+    }
+}

@@ -1,0 +1,66 @@
+//! Owns which documents a process works with: the ones a file names, and those a command line adds.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::bundle::Bundle;
+use crate::config::error::{ConfigError, SourceFile};
+use crate::config::load::{RootDocument, load_bundle, load_config};
+use crate::config::located::Located;
+use crate::config::root::TollgateConfigSpec;
+
+/// The process's own settings, and where its documents are.
+pub struct Settings {
+    /// `TollgateConfig`.
+    pub root: RootDocument,
+    /// The file it was read from.
+    pub config_file: Option<PathBuf>,
+    /// Files and directories with documents.
+    pub documents: Vec<PathBuf>,
+    /// Presets by name.
+    pub presets: Vec<Located<String>>,
+}
+
+/// Where a configuration is looked for when none is named.
+const PLACES: &[&str] = &["tollgate.yaml", "/etc/tollgate/tollgate.yaml"];
+
+impl Settings {
+    /// Reads the configuration file and finds the documents it names.
+    pub fn load(config: &Path) -> Result<Self, Vec<ConfigError>> {
+        let root = load_config(config)?;
+        // A configuration file may hold the other documents as well.
+        let mut documents = vec![config.to_path_buf()];
+        documents.extend(root.spec.documents.iter().map(|path| root.dir.join(&path.value)));
+        let presets = root.spec.presets.clone();
+        Ok(Self { root, config_file: Some(config.to_path_buf()), documents, presets })
+    }
+
+    /// Settings that nobody wrote: presets only, as `tollgate run` starts with.
+    pub fn unwritten() -> Self {
+        let file = SourceFile { name: "<command line>".to_owned(), text: String::new() };
+        let root = RootDocument {
+            name: "command-line".to_owned(),
+            file: Arc::new(file),
+            dir: PathBuf::from("."),
+            spec: TollgateConfigSpec::default(),
+        };
+        Self { root, config_file: None, documents: Vec::new(), presets: Vec::new() }
+    }
+
+    /// The configuration file that is used when none is named.
+    pub fn find() -> Option<PathBuf> {
+        let home = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+        let personal = home.map(|dir| dir.join("tollgate/tollgate.yaml"));
+        let mut places = vec![PathBuf::from(PLACES[0])];
+        places.extend(personal);
+        places.push(PathBuf::from(PLACES[1]));
+        places.into_iter().find(|place| place.is_file())
+    }
+
+    /// All documents as they stand now.
+    pub fn bundle(&self) -> Result<Bundle, Vec<ConfigError>> {
+        load_bundle(&self.documents, &self.presets)
+    }
+}

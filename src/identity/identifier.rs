@@ -1,0 +1,123 @@
+//! Owns who is calling: what a door knows about its peer becomes an agent, or a refusal. Ordinary
+//! request headers never say who an agent is.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use subtle::ConstantTimeEq;
+
+use crate::types::agent::Agent;
+use crate::types::secret::Secret;
+
+/// How agents are told apart.
+pub enum Identifier {
+    /// One agent only: a sidecar's pod, a laptop.
+    Fixed(Agent),
+    /// Agents that name themselves with a token of their own (RFC 9110, section 11.7.2).
+    Tokens(Vec<AgentToken>),
+}
+
+/// One agent's token.
+pub struct AgentToken {
+    /// The agent.
+    pub agent: Agent,
+    /// What it must show.
+    pub token: Secret,
+}
+
+/// The caller showed nothing, or nothing that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unidentified {
+    /// No `Proxy-Authorization`.
+    #[error("this proxy serves several agents and the request names none")]
+    Missing,
+    /// One that fits no agent.
+    #[error("the agent token is not known")]
+    Unknown,
+}
+
+impl Identifier {
+    /// The agent behind a `Proxy-Authorization` field: `Basic base64(name:token)` or `Bearer token`.
+    pub fn identify(&self, proxy_authorization: Option<&HeaderValue>) -> Result<Agent, Unidentified> {
+        let tokens = match self {
+            Self::Fixed(agent) => return Ok(agent.clone()),
+            Self::Tokens(tokens) => tokens,
+        };
+        let shown = proxy_authorization.ok_or(Unidentified::Missing)?;
+        let (name, token) = parse(shown.as_bytes()).ok_or(Unidentified::Unknown)?;
+        let mut found = None;
+        // Every token is compared, so that time tells nothing about which one fits.
+        for known in tokens {
+            let fits: bool = known.token.expose().ct_eq(token.expose()).into();
+            if fits && name.as_deref().is_none_or(|name| name == known.agent.name()) {
+                found = Some(&known.agent);
+            }
+        }
+        found.cloned().ok_or(Unidentified::Unknown)
+    }
+
+    /// Every agent that is known.
+    pub fn agents(&self) -> Vec<Agent> {
+        match self {
+            Self::Fixed(agent) => vec![agent.clone()],
+            Self::Tokens(tokens) => tokens.iter().map(|t| t.agent.clone()).collect(),
+        }
+    }
+
+    /// The token of `agent`, for the environment that is printed for it.
+    pub fn token_of(&self, agent: &Agent) -> Option<&Secret> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Tokens(tokens) => tokens.iter().find(|t| t.agent == *agent).map(|t| &t.token),
+        }
+    }
+}
+
+fn parse(field: &[u8]) -> Option<(Option<String>, Secret)> {
+    let field = std::str::from_utf8(field).ok()?;
+    let (scheme, rest) = field.split_once(' ')?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some((None, Secret::from(rest.to_owned())));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
+    let (name, token) = pair.split_once(':')?;
+    Some((Some(name.to_owned()), Secret::from(token.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Identifier {
+        let token = |name: &str, token: &str| AgentToken {
+            agent: Agent::parse(name).unwrap(),
+            token: Secret::from(token.to_owned()),
+        };
+        Identifier::Tokens(vec![token("a", "token-of-a"), token("b", "token-of-b")])
+    }
+
+    fn identify(field: Option<&str>) -> Result<String, Unidentified> {
+        let field = field.map(|f| HeaderValue::from_str(f).unwrap());
+        two().identify(field.as_ref()).map(|agent| agent.to_string())
+    }
+
+    #[test]
+    fn a_token_names_its_agent() {
+        let basic = format!("Basic {}", STANDARD.encode("b:token-of-b"));
+        assert_eq!(identify(Some(&basic)), Ok("b".to_owned()));
+        assert_eq!(identify(Some("Bearer token-of-a")), Ok("a".to_owned()));
+    }
+
+    #[test]
+    fn anything_else_names_none() {
+        let stolen = format!("Basic {}", STANDARD.encode("a:token-of-b"));
+        assert_eq!(identify(None), Err(Unidentified::Missing));
+        for field in [stolen.as_str(), "Bearer x", "Basic !!", "Basic", "Digest a", ""] {
+            assert_eq!(identify(Some(field)), Err(Unidentified::Unknown), "{field:?}");
+        }
+    }
+}

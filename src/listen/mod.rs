@@ -1,0 +1,5 @@
+//! The doors agents come through.
+
+pub mod accept;
+pub mod connect;
+pub mod forward;

@@ -1,0 +1,246 @@
+//! Owns the guard that every exchange holds: it is logged and counted exactly once, on every way out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{Method, StatusCode, Version, uri::PathAndQuery};
+
+use super::error::ProxyError;
+use crate::inject::injector::Injected;
+use crate::policy::decision::Permit;
+use crate::telemetry::access_log::{AccessLog, Kind, Record, Verdict};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::redact::SafeTarget;
+use crate::types::agent::Agent;
+use crate::types::host::Authority;
+use crate::types::intent::{Ingress, Scheme};
+
+/// Where accounts are settled.
+pub struct Ledgers {
+    log: AccessLog,
+    metrics: Metrics,
+    /// Makes request ids differ between processes and starts.
+    boot: u64,
+    next: AtomicU64,
+}
+
+impl Ledgers {
+    /// Settles into this log and these metrics.
+    pub fn new(log: AccessLog, metrics: Metrics) -> Self {
+        let boot = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |d| d.as_micros() as u64);
+        Self { log, metrics, boot, next: AtomicU64::new(1) }
+    }
+
+    /// The access log.
+    pub fn log(&self) -> &AccessLog {
+        &self.log
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Opens an account.
+    pub fn open(self: &Arc<Self>, ingress: Ingress, kind: Kind, _peer: SocketAddr) -> Accounting {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let record = Record {
+            time: SystemTime::now(),
+            id: format!("{:x}-{number:x}", self.boot & 0xff_ffff_ffff),
+            agent: None,
+            ingress: ingress.as_str(),
+            kind,
+            method: None,
+            scheme: Scheme::Https.as_str(),
+            authority: None,
+            target: None,
+            protocol: None,
+            decision: Verdict::Deny,
+            reason: None,
+            rule: None,
+            credentials: Vec::new(),
+            status: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            upstream: None,
+            duration: None,
+            end: None,
+        };
+        Accounting {
+            record: Some(Box::new(record)),
+            uploaded: None,
+            started: Instant::now(),
+            complete: false,
+            ledgers: self.clone(),
+        }
+    }
+}
+
+/// One open account. Dropping it settles it.
+pub struct Accounting {
+    record: Option<Box<Record>>,
+    uploaded: Option<Arc<AtomicU64>>,
+    started: Instant,
+    complete: bool,
+    ledgers: Arc<Ledgers>,
+}
+
+impl Accounting {
+    fn edit(&mut self, edit: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            edit(record);
+        }
+    }
+
+    /// The id that agent and log share.
+    pub fn id(&self) -> &str {
+        self.record.as_ref().map_or("", |record| &record.id)
+    }
+
+    /// Who asks.
+    pub fn identified(&mut self, agent: &Agent) {
+        self.edit(|r| r.agent = Some(agent.clone()));
+    }
+
+    /// What is asked, as the agent sent it.
+    pub fn asked(&mut self, method: &Method, target: Option<PathAndQuery>, version: Version) {
+        self.edit(|r| {
+            r.method = Some(method.clone());
+            r.target = target.map(SafeTarget::new);
+            r.protocol = Some(match version {
+                Version::HTTP_2 => "HTTP/2.0",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            });
+        });
+    }
+
+    /// Where to.
+    pub fn aimed(&mut self, scheme: Scheme, authority: &Authority) {
+        self.edit(|r| {
+            r.scheme = scheme.as_str();
+            r.authority = Some(authority.clone());
+        });
+    }
+
+    /// Policy allows it.
+    pub fn permitted(&mut self, permit: &Permit) {
+        self.edit(|r| {
+            r.rule = permit.rule().cloned();
+            r.decision = Verdict::Allow;
+            if let Some(denial) = permit.would_deny() {
+                r.decision = Verdict::Report;
+                r.reason = Some(denial.reason.as_str());
+                r.rule = denial.nearest.clone();
+            }
+        });
+    }
+
+    /// Credentials went in.
+    pub fn injected(&mut self, injected: &Injected) {
+        for credential in &injected.credentials {
+            self.ledgers.metrics.injected(&credential.name);
+        }
+        self.edit(|r| r.credentials = injected.credentials.iter().map(|c| c.name.clone()).collect());
+    }
+
+    /// Body bytes from the agent are counted here.
+    pub fn uploads(&mut self) -> Arc<AtomicU64> {
+        self.uploaded.get_or_insert_default().clone()
+    }
+
+    /// The origin's head arrived.
+    pub fn answered(&mut self, status: StatusCode) {
+        let upstream = self.started.elapsed();
+        self.edit(|r| {
+            r.status = Some(status.as_u16());
+            r.upstream = Some(upstream);
+        });
+    }
+
+    /// It is refused, or failed, here.
+    pub fn refused(&mut self, error: &ProxyError) {
+        let reached = matches!(error, ProxyError::Silent { .. } | ProxyError::Origin { .. } | ProxyError::Dial(_));
+        self.edit(|r| {
+            if !reached {
+                r.decision = Verdict::Deny;
+                r.rule = error.rule().cloned().or(r.rule.take());
+            }
+            r.reason = Some(error.reason());
+            r.status = Some(error.status().as_u16());
+        });
+        let agent = self.record.as_ref().and_then(|r| r.agent.as_ref()).map_or("", Agent::name);
+        self.ledgers.metrics.refused(agent, error.reason());
+        self.complete = true;
+    }
+
+    /// Body bytes to the agent.
+    pub fn sent(&mut self, bytes: u64) {
+        self.edit(|r| r.response_bytes += bytes);
+    }
+
+    /// Bytes of a tunnel or an upgraded connection, both ways.
+    pub fn relayed(&mut self, sent: u64, received: u64) {
+        self.edit(|r| {
+            r.request_bytes = sent;
+            r.response_bytes = received;
+        });
+        self.complete = true;
+    }
+
+    /// It goes on as a tunnel.
+    pub fn tunnelled(&mut self) {
+        self.edit(|r| {
+            r.kind = Kind::Tunnel;
+            r.status = Some(StatusCode::OK.as_u16());
+        });
+    }
+
+    /// Nothing to account for: what follows has accounts of its own.
+    pub fn discard(mut self) {
+        self.record = None;
+    }
+
+    /// The last byte was handed on.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// It ended early, for this reason.
+    pub fn ended(&mut self, how: &'static str) {
+        self.edit(|r| r.end = Some(how));
+        self.complete = true;
+    }
+
+    fn settle(&mut self, mut record: Box<Record>) {
+        let took: Duration = self.started.elapsed();
+        record.duration = Some(took);
+        if let Some(uploaded) = &self.uploaded {
+            record.request_bytes = uploaded.load(Ordering::Relaxed);
+        }
+        if !self.complete {
+            record.end = Some("agent_left");
+        }
+        let decision = match record.decision {
+            Verdict::Allow => "allow",
+            Verdict::Deny => "deny",
+            Verdict::Report => "report",
+        };
+        let agent = record.agent.as_ref().map_or("", Agent::name);
+        let status = record.status.unwrap_or(0);
+        self.ledgers.metrics.exchange(agent, decision, status, took, record.upstream);
+        self.ledgers.log.record(record);
+    }
+}
+
+impl Drop for Accounting {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.settle(record);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Owns every way an exchange can fail: whose fault it is, the status it becomes, and what to do.
+
+use std::io;
+
+use http::StatusCode;
+
+use super::dial::DialError;
+use crate::identity::identifier::Unidentified;
+use crate::inject::injector::InjectError;
+use crate::net::framing::Violation;
+use crate::policy::decision::{Denial, RuleRef};
+use crate::types::host::{Authority, HostError};
+
+/// Why an exchange ended here rather than at the origin.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The agent's bytes have more than one reading.
+    #[error("{}", .0.message())]
+    Ambiguous(Violation),
+    /// The head is well-formed and still not acceptable.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The target cannot be parsed.
+    #[error("the request's target is not acceptable: {0}")]
+    Target(#[from] HostError),
+    /// The connection was opened for another host than the request names.
+    #[error("the request names another host than {target}, which the connection was opened for")]
+    Misdirected {
+        /// What the connection is for.
+        target: Authority,
+    },
+    /// TRACE, or CONNECT where none belongs.
+    #[error("this method is refused here")]
+    Method,
+    /// The caller is unknown.
+    #[error("{0}")]
+    Unidentified(#[from] Unidentified),
+    /// Policy says no.
+    #[error("{}", .0.message)]
+    Denied(Box<Denial>),
+    /// The first path segment names no route.
+    #[error("`/{name}` is no route of this proxy")]
+    Route {
+        /// The segment, shortened.
+        name: String,
+        /// What would work.
+        known: String,
+    },
+    /// A base-URL request whose Host is a public name: a web page that rebinds DNS, not an agent.
+    #[error("the Host field names a public host that is not this proxy")]
+    ForeignHost,
+    /// A credential cannot be injected.
+    #[error("{}", .0.message())]
+    Injection(Box<InjectError>),
+    /// A body that must be read whole is larger than its bound.
+    #[error("the body is larger than {limit} bytes, the bound for bodies that a credential goes into")]
+    BodyTooLarge {
+        /// The bound.
+        limit: u64,
+    },
+    /// The agent's body broke off.
+    #[error("the request body ended early")]
+    AgentBody,
+    /// The origin was not reached.
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    /// The origin did not answer in time.
+    #[error("{authority} sent no response head in time")]
+    Silent {
+        /// Who.
+        authority: Authority,
+    },
+    /// The origin answered something that is no answer.
+    #[error("{authority} broke the connection or sent no valid HTTP")]
+    Origin {
+        /// Who.
+        authority: Authority,
+    },
+    /// The process is ending.
+    #[error("the proxy is shutting down; this is not a denial")]
+    Draining,
+}
+
+impl From<Denial> for ProxyError {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(Box::new(denial))
+    }
+}
+
+impl From<InjectError> for ProxyError {
+    fn from(error: InjectError) -> Self {
+        Self::Injection(Box::new(error))
+    }
+}
+
+impl ProxyError {
+    /// The status the agent gets.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::AgentBody => StatusCode::BAD_REQUEST,
+            Self::Misdirected { .. } | Self::ForeignHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unidentified(_) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Route { .. } => StatusCode::NOT_FOUND,
+            Self::Injection(error) => error.status(),
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Dial(error) => error.status(),
+            Self::Silent { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Origin { .. } => StatusCode::BAD_GATEWAY,
+            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// A stable word for logs, metrics and `Proxy-Status` details.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Ambiguous(_) => "ambiguous_request",
+            Self::Malformed(_) | Self::Target(_) => "malformed_request",
+            Self::Misdirected { .. } => "host_mismatch",
+            Self::ForeignHost => "foreign_host",
+            Self::Method => "method_refused",
+            Self::Unidentified(_) => "unidentified",
+            Self::Denied(denial) => denial.reason.as_str(),
+            Self::Route { .. } => "unknown_route",
+            Self::Injection(error) => error.as_str(),
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::AgentBody => "request_body",
+            Self::Dial(error) => error.stage(),
+            Self::Silent { .. } => "response_timeout",
+            Self::Origin { .. } => "origin_error",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The error type of RFC 9209, section 2.3.
+    pub fn proxy_status(&self) -> &'static str {
+        match self {
+            Self::Dial(error) => error.proxy_status(),
+            Self::Silent { .. } => "http_response_timeout",
+            Self::Origin { .. } => "http_protocol_error",
+            Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::AgentBody | Self::BodyTooLarge { .. } => {
+                "http_request_error"
+            }
+            Self::Draining => "destination_unavailable",
+            _ => "http_request_denied",
+        }
+    }
+
+    /// Whether the same request may succeed by itself a moment later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Silent { .. } | Self::Origin { .. } | Self::Draining)
+            || matches!(self, Self::Dial(error) if error.is_temporary())
+    }
+
+    /// The rule that decided or came nearest.
+    pub fn rule(&self) -> Option<&RuleRef> {
+        match self {
+            Self::Denied(denial) => denial.nearest.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What the one who reads it should do.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Denied(denial) => denial.remedy.clone(),
+            Self::Injection(error) => error.remedy(),
+            Self::Dial(error) => error.remedy(),
+            Self::Route { known, .. } => format!("The routes are: {known}."),
+            Self::Unidentified(_) => {
+                "Ask the operator for this agent's proxy URL; it has the form http://NAME:TOKEN@host:port.".to_owned()
+            }
+            Self::Misdirected { .. } | Self::ForeignHost => {
+                "Open a connection for the host that the request names.".to_owned()
+            }
+            Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::Method | Self::AgentBody => {
+                "Send a request with one unambiguous reading; retrying this one will not help.".to_owned()
+            }
+            Self::BodyTooLarge { .. } => "Send a smaller body, or ask the operator to raise the limit.".to_owned(),
+            Self::Silent { .. } | Self::Origin { .. } => {
+                "The origin is at fault or out of reach; trying again later may help.".to_owned()
+            }
+            Self::Draining => "Try again in a second.".to_owned(),
+        }
+    }
+}
+
+/// Finds the first error of type `E` in a chain of causes.
+pub fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        // An io::Error carries its cause without listing it as its source.
+        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && let Some(found) = cause::<E>(inner)
+        {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

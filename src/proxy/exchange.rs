@@ -1,0 +1,265 @@
+//! Owns one request from top to bottom: agree, authorize, inject, forward, account.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+
+use super::account::{Accounting, Ledgers};
+use super::body::{RequestBody, ResponseBody};
+use super::error::ProxyError;
+use super::headers::{self, UpgradeWish};
+use super::refusal::{self, Dialect};
+use super::snapshot::SnapshotStore;
+use super::upgrade::Upgrade;
+use super::upstream::{Protocols, Upstream};
+use crate::inject::body::BodySwap;
+use crate::inject::injector::Target;
+use crate::net::gate::GateState;
+use crate::policy::decision::Permit;
+use crate::rt::drain::Drain;
+use crate::telemetry::access_log::Kind;
+use crate::types::agent::Agent;
+use crate::types::host::Authority;
+use crate::types::intent::{EgressIntent, Ingress, RequestLine, Scheme};
+
+/// What every exchange works with.
+pub struct Exchange {
+    /// Policy and injectors, one view at a time.
+    pub snapshots: Arc<SnapshotStore>,
+    /// Connections to origins.
+    pub upstream: Upstream,
+    /// Where accounts are settled.
+    pub ledgers: Arc<Ledgers>,
+    /// The process's open connections.
+    pub drain: Drain,
+}
+
+/// The connection a request came on.
+pub struct Passage {
+    /// The door.
+    pub ingress: Ingress,
+    /// The agent's address.
+    pub peer: SocketAddr,
+    /// What watches an HTTP/1.1 connection.
+    pub gate: Option<Arc<GateState>>,
+}
+
+/// Who asks for which origin, as the door established it.
+#[derive(Clone)]
+pub struct Asked {
+    /// Who.
+    pub agent: Agent,
+    /// Cleartext or TLS towards the origin.
+    pub scheme: Scheme,
+    /// Which origin.
+    pub authority: Authority,
+    /// Whether the request's own head must name that origin. On the base-URL door it names the proxy.
+    pub agreement: Agreement,
+}
+
+/// Whether a request's head names its origin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Agreement {
+    /// `Host` and URI must name the origin.
+    Required,
+    /// They name the proxy; the route named the origin.
+    ByRoute,
+}
+
+impl Exchange {
+    /// Serves one request.
+    ///
+    /// Whatever happens, the [`Accounting`] guard logs and counts exactly once: when the response
+    /// body ends, when the agent hangs up, or when an error is answered here.
+    pub async fn serve(
+        &self,
+        passage: &Passage,
+        asked: Result<Asked, ProxyError>,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let mut accounting = self.ledgers.open(passage.ingress, Kind::Request, passage.peer);
+        accounting.asked(request.method(), request.uri().path_and_query().cloned(), request.version());
+        let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
+        let asked_upgrade = request.headers().contains_key(header::UPGRADE);
+        let result = match asked {
+            Ok(asked) => self.relay(passage, asked, request, &mut accounting).await,
+            Err(error) => Err(error),
+        };
+        let mut response = match result {
+            Ok(Answer::Relayed(response, permit)) => {
+                let in_flight = passage.gate.as_ref().map(GateState::exchange);
+                let idle = permit.dial().timeouts.idle;
+                response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight))
+            }
+            Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
+            Err(error) => refuse(&error, dialect, accounting),
+        };
+        // After a refused upgrade the agent's next bytes are not followed any more.
+        if asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS || self.drain.is_draining() {
+            close_after(&mut response);
+        }
+        response
+    }
+
+    async fn relay(
+        &self,
+        passage: &Passage,
+        asked: Asked,
+        request: Request<Incoming>,
+        accounting: &mut Accounting,
+    ) -> Result<Answer, ProxyError> {
+        accounting.identified(&asked.agent);
+        accounting.aimed(asked.scheme, &asked.authority);
+        if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
+            return Err(ProxyError::Ambiguous(violation));
+        }
+        let _in_flight = passage.gate.as_ref().map(GateState::exchange);
+        let snapshot = self.snapshots.load_full();
+
+        let (mut head, body) = request.into_parts();
+        headers::method(&head.method)?;
+        if asked.agreement == Agreement::Required {
+            headers::agree(&head, asked.scheme, &asked.authority)?;
+        }
+        let permit = snapshot.policy.authorize(&intent(&asked, &head))?;
+        accounting.permitted(&permit);
+
+        let wish = headers::end_hop(&mut head)?;
+        let target = Target { authority: &asked.authority, scheme: asked.scheme };
+        let mut injected = snapshot.injectors.apply(&asked.agent, &target, permit.credentials(), &mut head)?;
+        accounting.injected(&injected);
+
+        let agent_side = (wish == UpgradeWish::WebSocket).then(|| head.extensions.remove::<OnUpgrade>()).flatten();
+        let body = outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
+        let request = outgoing(&asked, head, body)?;
+        let protocols = if agent_side.is_some() { Protocols::Http1 } else { Protocols::Any };
+        let mut response = self.upstream.send(&permit, protocols, request).await?;
+        accounting.answered(response.status());
+
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(agent) = agent_side else {
+                return Err(ProxyError::Origin { authority: asked.authority });
+            };
+            let origin = hyper::upgrade::on(&mut response);
+            return Ok(Answer::Upgraded(response, Box::new(Switch { agent, origin, asked, permit })));
+        }
+        headers::end_response_hop(response.headers_mut());
+        if response.status() == StatusCode::UNAUTHORIZED && !injected.credentials.is_empty() {
+            // The hint is for people who debug; the origin's own answer stays as it is.
+            response.headers_mut().insert("x-tollgate-credential", http::HeaderValue::from_static("rejected"));
+        }
+        Ok(Answer::Relayed(response, permit))
+    }
+
+    /// Passes the 101 on and relays both ways from then on.
+    fn switch(&self, response: Response<Incoming>, switch: Switch, accounting: Accounting) -> Response<ResponseBody> {
+        let Switch { agent, origin, asked, permit } = switch;
+        let snapshots = self.snapshots.clone();
+        let upgrade = Upgrade { agent, origin, idle: permit.dial().timeouts.idle, accounting };
+        upgrade.start(&self.drain, self.snapshots.clone(), move || still_allowed(&snapshots, &asked));
+        let (head, _) = response.into_parts();
+        // The stream has the account; the empty body of a 101 has none to settle.
+        Response::from_parts(head, ResponseBody::Nothing)
+    }
+}
+
+enum Answer {
+    Relayed(Response<Incoming>, Permit),
+    Upgraded(Response<Incoming>, Box<Switch>),
+}
+
+struct Switch {
+    agent: OnUpgrade,
+    origin: OnUpgrade,
+    asked: Asked,
+    permit: Permit,
+}
+
+fn intent<'a>(asked: &'a Asked, head: &'a Parts) -> EgressIntent<'a> {
+    EgressIntent {
+        agent: &asked.agent,
+        authority: &asked.authority,
+        scheme: asked.scheme,
+        request: Some(RequestLine { method: &head.method, path: head.uri.path() }),
+    }
+}
+
+fn still_allowed(snapshots: &SnapshotStore, asked: &Asked) -> bool {
+    let intent = EgressIntent {
+        agent: &asked.agent,
+        authority: &asked.authority,
+        scheme: asked.scheme,
+        request: None,
+    };
+    snapshots.load().policy.authorize(&intent).is_ok()
+}
+
+/// Streams the body on, or reads it whole when a credential goes into it.
+async fn outgoing_body(
+    head: &mut Parts,
+    body: Incoming,
+    swap: Option<BodySwap>,
+    accounting: &mut Accounting,
+) -> Result<RequestBody, ProxyError> {
+    if body.is_end_stream() {
+        return Ok(RequestBody::Empty);
+    }
+    let uploads = accounting.uploads();
+    let Some(swap) = swap else {
+        return Ok(RequestBody::Stream(body, uploads));
+    };
+    let whole = spool(RequestBody::Stream(body, uploads), swap.limit()).await?;
+    let whole = swap.apply(&whole)?.unwrap_or(whole);
+    head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
+    Ok(RequestBody::Whole(Some(whole)))
+}
+
+async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ProxyError::AgentBody)?;
+        let Ok(data) = frame.into_data() else {
+            return Err(ProxyError::Malformed("a body that a credential goes into cannot have trailers"));
+        };
+        if (whole.len() + data.len()) as u64 > limit {
+            return Err(ProxyError::BodyTooLarge { limit });
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+/// The request as the origin gets it; `Host` or `:authority` follows from the URI.
+fn outgoing(asked: &Asked, mut head: Parts, body: RequestBody) -> Result<Request<RequestBody>, ProxyError> {
+    let path = head
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    head.uri = headers::outgoing_uri(asked.scheme, &asked.authority, &path)?;
+    head.headers.remove(header::HOST);
+    Ok(Request::from_parts(head, body))
+}
+
+fn refuse(error: &ProxyError, dialect: Dialect, mut accounting: Accounting) -> Response<ResponseBody> {
+    accounting.refused(error);
+    tracing::debug!(id = accounting.id(), reason = error.reason(), %error, "refused");
+    let mut response = refusal::response(error, dialect, accounting.id()).map(|body| ResponseBody::own(body, accounting));
+    if matches!(error, ProxyError::Ambiguous(_)) {
+        close_after(&mut response);
+    }
+    response
+}
+
+/// HTTP/2 has no such field; the library drops it there.
+fn close_after(response: &mut Response<ResponseBody>) {
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+}

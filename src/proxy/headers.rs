@@ -1,0 +1,235 @@
+//! Owns what happens to a head besides credentials: agreement with the connection, and fields that
+//! end at this hop (RFC 9110, section 7.6.1).
+//!
+//! No `Via` is added: origins that see one switch off compression or take the request for a bot's.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Version};
+
+use super::error::ProxyError;
+use crate::types::host::Authority;
+use crate::types::intent::Scheme;
+
+/// Fields that concern one connection only.
+const HOP_BY_HOP: &[HeaderName] = &[
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Names that have no constant.
+const HOP_BY_HOP_NAMES: &[&str] = &["keep-alive", "proxy-connection", "http2-settings"];
+
+/// Whether the agent asks to leave HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpgradeWish {
+    /// It does not, or to something that is not carried (`h2c`), which a server may ignore.
+    None,
+    /// To WebSocket (RFC 6455).
+    WebSocket,
+}
+
+/// Refuses a head that does not agree with what the connection was opened for.
+///
+/// `target` is what was authorized: every place that names a host must name that one.
+pub fn agree(head: &Parts, scheme: Scheme, target: &Authority) -> Result<(), ProxyError> {
+    let misdirected = || ProxyError::Misdirected { target: target.clone() };
+    let same = |text: &str| matches!(Authority::parse(text, Some(scheme.default_port())), Ok(named) if named == *target);
+    if let Some(named) = head.uri.authority()
+        && !same(named.as_str())
+    {
+        return Err(misdirected());
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err(ProxyError::Malformed("the request must have exactly one Host field")),
+        (Some(host), None) if !host.to_str().is_ok_and(same) => Err(misdirected()),
+        (None, None) if head.uri.authority().is_none() && head.version != Version::HTTP_10 => {
+            Err(ProxyError::Malformed("the request names no host"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// TRACE returns what it gets, credentials included; CONNECT belongs to the forward door alone.
+pub fn method(method: &Method) -> Result<(), ProxyError> {
+    match *method {
+        Method::TRACE | Method::CONNECT => Err(ProxyError::Method),
+        _ => Ok(()),
+    }
+}
+
+/// Takes out what ends at this hop, and says whether the agent wants to upgrade.
+pub fn end_hop(head: &mut Parts) -> Result<UpgradeWish, ProxyError> {
+    let wish = upgrade_wish(head);
+    let trailers = head
+        .headers
+        .get_all(header::TE)
+        .iter()
+        .any(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
+    refuse_listed_credentials(&head.headers)?;
+    remove_hop_by_hop(&mut head.headers);
+    // Continuing is settled on this hop: the agent is told so as soon as the body is asked for.
+    head.headers.remove(header::EXPECT);
+    head.headers.remove(header::TE);
+    if trailers {
+        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if wish == UpgradeWish::WebSocket {
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    Ok(wish)
+}
+
+fn upgrade_wish(head: &Parts) -> UpgradeWish {
+    let asks = |name: HeaderName, word: &str| {
+        head.headers
+            .get_all(name)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .any(|v| v.trim().eq_ignore_ascii_case(word))
+    };
+    match head.version {
+        Version::HTTP_11 if asks(header::CONNECTION, "upgrade") && asks(header::UPGRADE, "websocket") => {
+            UpgradeWish::WebSocket
+        }
+        _ => UpgradeWish::None,
+    }
+}
+
+/// `Connection: authorization` would take a credential out after it was checked.
+fn refuse_listed_credentials(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let end_to_end = [header::AUTHORIZATION, header::HOST, header::CONTENT_LENGTH, header::COOKIE];
+    for name in listed(headers) {
+        if end_to_end.contains(&name) || name.as_str().starts_with("x-") || name.as_str().contains("key") {
+            return Err(ProxyError::Malformed("the Connection field lists a field that belongs to the origin"));
+        }
+    }
+    Ok(())
+}
+
+fn listed(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect()
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        for name in listed(headers) {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP_NAMES {
+        headers.remove(*name);
+    }
+}
+
+/// Cleans an origin's head. `Alt-Svc` would send agents to HTTP/3, past the proxy.
+pub fn end_response_hop(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    headers.remove(header::ALT_SVC);
+}
+
+/// The absolute URI that is sent: the authorized target with the path and query byte for byte.
+pub fn outgoing_uri(scheme: Scheme, target: &Authority, path: &PathAndQuery) -> Result<Uri, ProxyError> {
+    let authority = match target.port == scheme.default_port() {
+        true => target.host.to_string(),
+        false => target.to_string(),
+    };
+    Uri::builder()
+        .scheme(scheme.as_str())
+        .authority(authority)
+        .path_and_query(path.clone())
+        .build()
+        .map_err(|_| ProxyError::Malformed("the target cannot be written as a URI"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(request: http::request::Builder) -> Parts {
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn target() -> Authority {
+        Authority::parse("api.example.com", Some(443)).unwrap()
+    }
+
+    #[test]
+    fn every_place_that_names_a_host_must_name_the_target() {
+        let build = || http::Request::builder();
+        for good in [
+            build().uri("/x").header("host", "api.example.com"),
+            build().uri("/x").header("host", "API.example.com:443"),
+            build().uri("https://api.example.com/x"),
+            build().uri("https://api.example.com/x").header("host", "api.example.com."),
+        ] {
+            assert!(agree(&head(good), Scheme::Https, &target()).is_ok());
+        }
+        for bad in [
+            build().uri("/x").header("host", "evil.example.com"),
+            build().uri("/x").header("host", "api.example.com:444"),
+            build().uri("/x").header("host", "api.example.com").header("host", "api.example.com"),
+            build().uri("https://evil.example.com/x").header("host", "api.example.com"),
+            build().uri("https://api.example.com/x").header("host", "evil.example.com"),
+            build().uri("/x"),
+        ] {
+            assert!(agree(&head(bad), Scheme::Https, &target()).is_err());
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end_here_and_trailers_go_on() {
+        let mut head = head(
+            http::Request::builder()
+                .header("connection", "close, x-foo-hop".replace("x-foo-hop", "foo-hop"))
+                .header("foo-hop", "1")
+                .header("keep-alive", "timeout=5")
+                .header("proxy-authorization", "Basic eDp5")
+                .header("proxy-connection", "keep-alive")
+                .header("te", "gzip, trailers")
+                .header("expect", "100-continue")
+                .header("accept", "*/*"),
+        );
+        assert_eq!(end_hop(&mut head).unwrap(), UpgradeWish::None);
+        let left: Vec<_> = head.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        assert_eq!(left, [("accept", "*/*"), ("te", "trailers")]);
+    }
+
+    #[test]
+    fn a_connection_field_cannot_remove_a_credential() {
+        for name in ["authorization", "x-api-key", "cookie", "host"] {
+            let mut head = head(http::Request::builder().header("connection", name));
+            assert!(end_hop(&mut head).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_websocket_upgrades_are_carried() {
+        let wish = |upgrade: &str| {
+            let mut head = head(
+                http::Request::builder()
+                    .header("connection", "keep-alive, Upgrade")
+                    .header("upgrade", upgrade),
+            );
+            (end_hop(&mut head).unwrap(), head.headers.contains_key("upgrade"))
+        };
+        assert_eq!(wish("websocket"), (UpgradeWish::WebSocket, true));
+        assert_eq!(wish("h2c"), (UpgradeWish::None, false));
+    }
+}

@@ -1,0 +1,138 @@
+//! Owns TLS ended here: for an allowed host, with a leaf of our authority, and HTTP served inside.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::AlertDescription;
+use rustls::server::Acceptor;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::error::cause;
+use super::exchange::{Agreement, Asked, Exchange, Passage};
+use super::serve;
+use crate::net::gate::{AgentLimits, Gate, GateState};
+use crate::net::rewind::Rewind;
+use crate::telemetry::access_log::Kind;
+use crate::tls::leaf::LeafStore;
+use crate::types::agent::Agent;
+use crate::types::host::{Authority, Host};
+use crate::types::intent::{Ingress, Scheme};
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// One connection whose TLS is ended here.
+pub struct Interception {
+    /// The agent's side, after the CONNECT was answered.
+    pub stream: Rewind<TcpStream>,
+    /// Who.
+    pub agent: Agent,
+    /// What was asked for.
+    pub authority: Authority,
+    /// The agent's address.
+    pub peer: SocketAddr,
+}
+
+impl Interception {
+    /// Ends TLS and serves every request inside.
+    pub async fn serve(self, exchange: Arc<Exchange>, leaves: Arc<LeafStore>) {
+        let Self { stream, agent, authority, peer } = self;
+        let stream = match timeout(HANDSHAKE, handshake(stream, &authority.host, &leaves)).await {
+            Ok(Ok(stream)) => stream,
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error,
+                    _ => HandshakeError::Slow,
+                };
+                return failed_handshake(&exchange, &error, &agent, &authority, peer);
+            }
+        };
+        let _open = exchange.ledgers.metrics().connection("intercepted");
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let gate = (!http2).then(|| Arc::new(GateState::default()));
+        let drain = exchange.drain.clone();
+        let passage = Arc::new(Passage { ingress: Ingress::Connect, peer, gate: gate.clone() });
+        let service = move |request| {
+            let (exchange, passage) = (exchange.clone(), passage.clone());
+            let asked = Asked {
+                agent: agent.clone(),
+                scheme: Scheme::Https,
+                authority: authority.clone(),
+                agreement: Agreement::Required,
+            };
+            async move { exchange.serve(&passage, Ok(asked), request).await }
+        };
+        match gate {
+            Some(state) => serve::http1(Gate::new(stream, AgentLimits::default(), state), &drain, service).await,
+            None => serve::http2(stream, &drain, service).await,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    #[error("the connection does not begin with TLS: {0}")]
+    NotTls(io::Error),
+    #[error("the client asked for another server name than the connection is for")]
+    OtherServerName,
+    #[error("no leaf certificate: {0}")]
+    Leaf(String),
+    #[error("{0}")]
+    Failed(io::Error),
+    #[error("the handshake took longer than {HANDSHAKE:?}")]
+    Slow,
+}
+
+async fn handshake(
+    stream: Rewind<TcpStream>,
+    host: &Host,
+    leaves: &LeafStore,
+) -> Result<TlsStream<Rewind<TcpStream>>, HandshakeError> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+        .await
+        .map_err(HandshakeError::NotTls)?;
+    if let Some(name) = start.client_hello().server_name()
+        && Host::parse(name).as_ref() != Ok(host)
+    {
+        return Err(HandshakeError::OtherServerName);
+    }
+    let config = leaves
+        .server_config(host)
+        .await
+        .map_err(|error| HandshakeError::Leaf(error.to_string()))?;
+    start.into_stream(config).await.map_err(HandshakeError::Failed)
+}
+
+/// Says what it means for the one who set the agent up, and accounts for it.
+fn failed_handshake(exchange: &Exchange, error: &HandshakeError, agent: &Agent, authority: &Authority, peer: SocketAddr) {
+    exchange.ledgers.metrics().handshake_failed("agent");
+    let (reason, hint) = match error {
+        HandshakeError::OtherServerName => ("server_name_mismatch", "the client connects to one host and asks for another"),
+        HandshakeError::NotTls(_) => ("not_tls", "only TLS is spoken inside a CONNECT to an intercepted host"),
+        HandshakeError::Leaf(_) => ("no_leaf", "the authority may not sign this name"),
+        HandshakeError::Slow => ("handshake_timeout", "the client sent no whole handshake"),
+        HandshakeError::Failed(error) => match alert(error) {
+            Some(AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown) => {
+                ("untrusted_ca", "the client does not trust this proxy's CA; `tollgate env` prints the variables it needs")
+            }
+            _ => ("handshake_failed", "the client gave up; if this happens for one host only it may pin certificates"),
+        },
+    };
+    tracing::warn!(%authority, %agent, reason, %error, hint, "TLS with the agent failed");
+    let mut accounting = exchange.ledgers.open(Ingress::Connect, Kind::Connect, peer);
+    accounting.identified(agent);
+    accounting.aimed(Scheme::Https, authority);
+    accounting.ended(reason);
+}
+
+fn alert(error: &io::Error) -> Option<AlertDescription> {
+    match cause::<rustls::Error>(error) {
+        Some(rustls::Error::AlertReceived(alert)) => Some(*alert),
+        _ => None,
+    }
+}

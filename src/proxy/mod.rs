@@ -1,0 +1,15 @@
+//! The data path: one exchange, whichever door it came through.
+
+pub mod account;
+pub mod body;
+pub mod dial;
+pub mod error;
+pub mod exchange;
+pub mod headers;
+pub mod intercept;
+pub mod refusal;
+pub mod serve;
+pub mod snapshot;
+pub mod tunnel;
+pub mod upgrade;
+pub mod upstream;

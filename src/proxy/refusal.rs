@@ -1,0 +1,178 @@
+//! Owns the words of a refusal: the error shape that the agent's own library knows, with the reason,
+//! the rule, and what to do. It is read by SDKs and by the model behind them.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::error::ProxyError;
+use crate::types::host::{Authority, Host};
+
+/// How the one who asked wants errors told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `{"type":"error","error":{"type","message"}}`.
+    Anthropic,
+    /// `{"error":{"message","type","code"}}`.
+    OpenAi,
+    /// `{"error":{"code","message","status"}}` (google.rpc.Status).
+    Google,
+    /// `{"message","documentation_url"}`.
+    GitHub,
+    /// `grpc-status` and `grpc-message` in a head without body.
+    Grpc,
+    /// One line, as git prints after `remote:`.
+    Text,
+}
+
+impl Dialect {
+    /// Told from the host and the request's own head.
+    pub fn of(target: Option<&Authority>, headers: &HeaderMap) -> Self {
+        let starts = |name: header::HeaderName, prefix: &str| {
+            headers.get(name).is_some_and(|v| v.as_bytes().starts_with(prefix.as_bytes()))
+        };
+        if starts(header::CONTENT_TYPE, "application/grpc") {
+            return Self::Grpc;
+        }
+        if starts(header::USER_AGENT, "git/") {
+            return Self::Text;
+        }
+        match target.map(|t| &t.host) {
+            Some(Host::Name(name)) => match name.as_ref() {
+                "api.openai.com" | "chatgpt.com" => Self::OpenAi,
+                "api.github.com" | "github.com" => Self::GitHub,
+                name if name.ends_with(".googleapis.com") => Self::Google,
+                _ => Self::Anthropic,
+            },
+            _ => Self::Anthropic,
+        }
+    }
+}
+
+/// The refusal as a response. `id` is what the access log calls the exchange.
+pub fn response(error: &ProxyError, dialect: Dialect, id: &str) -> Response<Bytes> {
+    let text = message(error);
+    let status = error.status();
+    let (content_type, body) = match dialect {
+        Dialect::Grpc => return grpc(error, &text, id),
+        Dialect::Text => ("text/plain; charset=utf-8", format!("{text}\n")),
+        _ => ("application/json", body(error, dialect, &text, id).to_string()),
+    };
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    mark(headers, error, id);
+    response
+}
+
+/// Reason first, then the rule, then what to do.
+pub fn message(error: &ProxyError) -> String {
+    let mut text = match error {
+        ProxyError::Denied(_) | ProxyError::Injection(_) => format!("Blocked by egress policy: {error}."),
+        ProxyError::Dial(_) | ProxyError::Silent { .. } | ProxyError::Origin { .. } => format!("Egress proxy: {error}."),
+        _ => format!("Refused by the egress proxy: {error}."),
+    };
+    while text.ends_with("..") {
+        text.pop();
+    }
+    let remedy = error.remedy();
+    if !remedy.is_empty() {
+        text.push(' ');
+        text.push_str(&remedy);
+    }
+    text
+}
+
+fn body(error: &ProxyError, dialect: Dialect, text: &str, id: &str) -> serde_json::Value {
+    let status = error.status();
+    let kind = match status {
+        StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "invalid_request_error",
+        StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
+        s if s.is_server_error() => "api_error",
+        _ => "permission_error",
+    };
+    match dialect {
+        Dialect::OpenAi => json!({"error": {"message": text, "type": kind, "param": null, "code": error.reason()}}),
+        Dialect::Google => json!({"error": {"code": status.as_u16(), "message": text, "status": google_status(status)}}),
+        Dialect::GitHub => json!({"message": text, "status": status.as_str()}),
+        _ => json!({
+            "type": "error",
+            "error": {"type": kind, "message": text},
+            "request_id": format!("tollgate_{id}"),
+        }),
+    }
+}
+
+fn google_status(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "INVALID_ARGUMENT",
+        StatusCode::NOT_FOUND => "NOT_FOUND",
+        s if s.is_server_error() => "UNAVAILABLE",
+        _ => "PERMISSION_DENIED",
+    }
+}
+
+/// gRPC errors are HTTP 200 with the status in the head ("Trailers-Only", gRPC over HTTP/2).
+fn grpc(error: &ProxyError, text: &str, id: &str) -> Response<Bytes> {
+    let code = match error.status() {
+        StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "3",
+        StatusCode::NOT_FOUND => "12",
+        s if s.is_server_error() => "14",
+        _ => "7",
+    };
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(code));
+    if let Ok(message) = HeaderValue::from_str(&ascii(text)) {
+        headers.insert("grpc-message", message);
+    }
+    mark(headers, error, id);
+    response
+}
+
+/// What tells our refusals from the origin's errors.
+fn mark(headers: &mut HeaderMap, error: &ProxyError, id: &str) {
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set("x-tollgate-request-id", id);
+    set("proxy-status", &proxy_status(error));
+    if let Some(rule) = error.rule() {
+        set("x-tollgate-rule", &ascii(&rule.to_string()));
+    }
+    match error.is_temporary() {
+        true => set("retry-after", "1"),
+        // SDKs repeat 4xx and 5xx by rules of their own; this header ends that.
+        false => set("x-should-retry", "false"),
+    }
+    match error {
+        ProxyError::Unidentified(_) => set("proxy-authenticate", "Basic realm=\"tollgate\""),
+        ProxyError::Dial(_) | ProxyError::Silent { .. } | ProxyError::Origin { .. } => {
+            set("x-tollgate-stage", error.reason());
+        }
+        _ => set("x-tollgate-decision", "deny"),
+    }
+}
+
+/// `tollgate; error=http_request_denied; details="…"` (RFC 9209, section 2.1).
+fn proxy_status(error: &ProxyError) -> String {
+    let details = ascii(&error.to_string()).replace('\\', "\\\\").replace('"', "\\\"");
+    format!("tollgate; error={}; details=\"{}: {details}\"", error.proxy_status(), error.reason())
+}
+
+/// The cause of a refused CONNECT, for its reason phrase: the only part that clients show.
+pub fn reason_phrase(error: &ProxyError) -> String {
+    let text = ascii(&error.to_string());
+    text.chars().take(200).collect()
+}
+
+/// Header values and reason phrases carry visible ASCII only.
+fn ascii(text: &str) -> String {
+    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+}

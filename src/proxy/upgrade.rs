@@ -1,0 +1,63 @@
+//! Owns connections that leave HTTP after injection: WebSocket over HTTP/1.1 (RFC 6455).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::account::Accounting;
+use super::snapshot::SnapshotStore;
+use crate::net::relay::{RelayEnd, relay};
+use crate::rt::drain::Drain;
+
+/// Both halves of an accepted upgrade, and what ends it.
+pub struct Upgrade {
+    /// The agent's half; ready once the 101 has gone out.
+    pub agent: OnUpgrade,
+    /// The origin's half.
+    pub origin: OnUpgrade,
+    /// Longest silence.
+    pub idle: Duration,
+    /// The account, settled when the stream ends.
+    pub accounting: Accounting,
+}
+
+impl Upgrade {
+    /// Relays until a side closes, it is silent too long, or `allowed` no longer holds.
+    pub fn start(self, drain: &Drain, snapshots: Arc<SnapshotStore>, allowed: impl Fn() -> bool + Send + Sync + 'static) {
+        drain.spawn(async move {
+            let Self { agent, origin, idle, mut accounting } = self;
+            let (Ok(agent), Ok(origin)) = tokio::join!(agent, origin) else {
+                return accounting.ended("upgrade_failed");
+            };
+            let revoked = revoked(&snapshots, allowed);
+            let (relayed, end) = relay(TokioIo::new(agent), TokioIo::new(origin), idle, revoked).await;
+            accounting.relayed(relayed.sent, relayed.received);
+            if let Some(word) = end_word(end) {
+                accounting.ended(word);
+            }
+        });
+    }
+}
+
+/// Ends once a newer snapshot no longer allows what an older one did.
+pub async fn revoked(snapshots: &SnapshotStore, allowed: impl Fn() -> bool) {
+    let mut changes = snapshots.subscribe();
+    while changes.changed().await.is_ok() {
+        if !allowed() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// How a relay's end is logged; an orderly one is not.
+pub fn end_word(end: RelayEnd) -> Option<&'static str> {
+    match end {
+        RelayEnd::Closed => None,
+        RelayEnd::Broken => Some("broken"),
+        RelayEnd::Idle => Some("idle"),
+        RelayEnd::Revoked => Some("revoked"),
+    }
+}

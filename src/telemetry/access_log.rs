@@ -1,0 +1,227 @@
+//! Owns the access log: one JSON object a line, one line an exchange. A record can hold no secret:
+//! its fields are names, numbers and redacted views.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::time::{Duration, SystemTime};
+
+use http::Method;
+use serde::{Serialize, Serializer};
+
+use super::redact::SafeTarget;
+use crate::policy::decision::RuleRef;
+use crate::types::agent::Agent;
+use crate::types::host::Authority;
+
+/// One exchange, or one tunnel, from its first byte to its last.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// When it began.
+    #[serde(serialize_with = "timestamp")]
+    pub time: SystemTime,
+    /// The id that a refusal shows as `x-tollgate-request-id`.
+    pub id: String,
+    /// Who asked; absent before identification.
+    #[serde(serialize_with = "name", skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
+    /// The door: `connect`, `absolute-form`, `base-url`.
+    pub ingress: &'static str,
+    /// `request`, `tunnel` or `connect`.
+    pub kind: Kind,
+    /// The method; absent for tunnels.
+    #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Host and port.
+    #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
+    /// Path and query, redacted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<SafeTarget>,
+    /// The agent's protocol: `HTTP/1.1`, `HTTP/2.0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<&'static str>,
+    /// What was decided.
+    pub decision: Verdict,
+    /// Why it was refused, or what `enforce` would have refused: a stable word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// The deciding rule, as `file:line`.
+    #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleRef>,
+    /// Names of the credentials that were injected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Arc<str>>,
+    /// The status the agent got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Body bytes from the agent.
+    pub request_bytes: u64,
+    /// Body bytes to the agent.
+    pub response_bytes: u64,
+    /// Until the origin's response head arrived.
+    #[serde(serialize_with = "millis", rename = "upstream_ms", skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Duration>,
+    /// From first to last byte.
+    #[serde(serialize_with = "millis", rename = "duration_ms")]
+    pub duration: Option<Duration>,
+    /// How it ended, when not well: a stable word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<&'static str>,
+}
+
+/// What a record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// An HTTP exchange.
+    Request,
+    /// Bytes passed unread.
+    Tunnel,
+    /// A CONNECT that was refused or whose TLS failed.
+    Connect,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It went to the origin.
+    Allow,
+    /// It did not.
+    Deny,
+    /// It went, though `enforce` would refuse it.
+    Report,
+}
+
+fn timestamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    match jiff::Timestamp::try_from(*time) {
+        Ok(time) => serializer.collect_str(&format_args!("{time:.3}")),
+        Err(_) => serializer.serialize_none(),
+    }
+}
+
+fn name<S: Serializer>(agent: &Option<Agent>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(agent.as_ref().map_or("", Agent::name))
+}
+
+fn display<S: Serializer>(value: &Option<impl std::fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e3),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Records on their way to the writer: formatting happens there, never on an exchange's thread.
+#[derive(Clone)]
+pub struct AccessLog {
+    queue: Option<SyncSender<Message>>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Message {
+    Record(Box<Record>),
+    Flush(std::sync::mpsc::SyncSender<()>),
+}
+
+/// Records that wait for the disk; past that they are dropped and counted, never waited for.
+const QUEUE: usize = 8192;
+
+impl AccessLog {
+    /// Writes nothing.
+    pub fn off() -> Self {
+        Self { queue: None, dropped: Arc::default() }
+    }
+
+    /// Writes to standard output.
+    pub fn stdout() -> io::Result<Self> {
+        Self::to(Box::new(io::stdout()))
+    }
+
+    /// Appends to a file, made with mode 0600.
+    pub fn file(path: &Path) -> io::Result<Self> {
+        let file: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot write the access log {}: {error}", path.display())))?;
+        Self::to(Box::new(file))
+    }
+
+    fn to(out: Box<dyn Write + Send>) -> io::Result<Self> {
+        let (queue, records) = sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write(out, &records))?;
+        Ok(Self { queue: Some(queue), dropped: Arc::default() })
+    }
+
+    /// Hands a record over.
+    pub fn record(&self, record: Box<Record>) {
+        let Some(queue) = &self.queue else { return };
+        match queue.try_send(Message::Record(record)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Records that were lost because the writer did not keep up or failed.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything recorded so far is written, at most two seconds.
+    pub fn flush(&self) {
+        let Some(queue) = &self.queue else { return };
+        let (done, wait) = sync_channel(1);
+        if queue.send(Message::Flush(done)).is_ok() {
+            wait.recv_timeout(Duration::from_secs(2)).ok();
+        }
+    }
+}
+
+/// Lines are flushed whenever the queue runs empty, so a quiet log is never behind.
+fn write(out: Box<dyn Write + Send>, records: &Receiver<Message>) {
+    let mut out = BufWriter::new(out);
+    while let Ok(first) = records.recv() {
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match message {
+                Message::Record(record) => {
+                    let written = serde_json::to_writer(&mut out, &record).map_err(io::Error::from);
+                    if written.and_then(|()| out.write_all(b"\n")).is_err() {
+                        return;
+                    }
+                }
+                Message::Flush(done) => {
+                    if out.flush().is_err() || done.send(()).is_err() {
+                        return;
+                    }
+                }
+            }
+            next = match records.try_recv() {
+                Ok(message) => Some(message),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+            };
+        }
+        if out.flush().is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What leaves as log and metric. Everything passes `redact` on its way.
+
+pub mod access_log;
+pub mod init;
+pub mod metrics;
+pub mod redact;

@@ -1,0 +1,130 @@
+//! Owns the views of paths and queries that are safe to write down.
+//!
+//! Agents hold placeholders, but what an agent sends is its own choice: a real key in a path or
+//! query must not reach a log even when the request is refused.
+
+use std::fmt;
+
+use http::uri::PathAndQuery;
+use percent_encoding::percent_decode_str;
+use serde::{Serialize, Serializer};
+
+/// What stands in a record where something was taken out.
+pub const REDACTED: &str = "[redacted]";
+
+/// A path and query that can only be shown redacted: credential-shaped segments are replaced, and
+/// of a query only the parameter names remain.
+#[derive(Clone)]
+pub struct SafeTarget(PathAndQuery);
+
+impl SafeTarget {
+    /// Wraps a target as the agent sent it.
+    pub fn new(target: PathAndQuery) -> Self {
+        Self(target)
+    }
+}
+
+impl fmt::Display for SafeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, segment) in self.0.path().split('/').enumerate() {
+            if index > 0 {
+                f.write_str("/")?;
+            }
+            f.write_str(if looks_secret(segment) { REDACTED } else { segment })?;
+        }
+        let Some(query) = self.0.query() else {
+            return Ok(());
+        };
+        for (index, pair) in query.split('&').enumerate() {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            f.write_str(if index == 0 { "?" } else { "&" })?;
+            f.write_str(if looks_secret(name) { REDACTED } else { name })?;
+            if !value.is_empty() {
+                write!(f, "={REDACTED}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SafeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SafeTarget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Prefixes that providers put in front of their tokens, so that scanners find them.
+const TOKEN_PREFIXES: &[&str] = &[
+    "sk-", "sk_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "xapp-", "npm_",
+    "pypi-", "aiza", "ya29.", "akia", "asia", "eyj", "hf_", "dop_v1_", "shpat_", "rk_live_", "pk_live_", "tollgate_",
+];
+
+/// Whether a path segment could be a credential. Rather too often yes than once no.
+fn looks_secret(segment: &str) -> bool {
+    if segment.len() < 12 {
+        return false;
+    }
+    let decoded = percent_decode_str(segment).decode_utf8_lossy();
+    let lower = decoded.to_ascii_lowercase();
+    // A token may stand behind a word: Telegram's is `bot<id>:<token>`.
+    let telegram = decoded.contains(':') && decoded.bytes().filter(u8::is_ascii_digit).count() >= 6;
+    let known = TOKEN_PREFIXES.iter().any(|prefix| lower.contains(prefix));
+    telegram || known || dense(&decoded)
+}
+
+/// A long run of mixed letters and digits without the separators that readable names have.
+fn dense(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
+        let digits = run.bytes().filter(u8::is_ascii_digit).count();
+        let upper = run.bytes().filter(u8::is_ascii_uppercase).count();
+        let lower = run.bytes().filter(u8::is_ascii_lowercase).count();
+        let hex = run.bytes().all(|b| b.is_ascii_hexdigit());
+        // A hash of 40 or 64 hexadecimal digits names an object; it opens nothing.
+        run.len() >= 20 && digits > 0 && upper + lower > 0 && !(hex && matches!(run.len(), 40 | 64))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(target: &'static str) -> String {
+        SafeTarget::new(PathAndQuery::from_static(target)).to_string()
+    }
+
+    #[test]
+    fn ordinary_paths_stay_readable() {
+        for target in [
+            "/v1/messages",
+            "/repos/acme/web/pulls/17",
+            "/simple/typing-extensions/",
+            "/@anthropic-ai%2fclaude-code",
+            "/repos/a/b/git/commits/da39a3ee5e6b4b0d3255bfef95601890afd80709",
+            "/",
+        ] {
+            assert_eq!(shown(target), target);
+        }
+    }
+
+    #[test]
+    fn credentials_in_paths_and_queries_are_taken_out() {
+        for (target, expected) in [
+            ("/bot123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/sendMessage", "/[redacted]/sendMessage"),
+            ("/bot123456789%3AAAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/x", "/[redacted]/x"),
+            ("/x/sk-ant-api03-abc", "/x/[redacted]"),
+            ("/x/ghp_0123456789abcdef", "/x/[redacted]"),
+            ("/x?key=AIzaSyA&alt=sse", "/x?key=[redacted]&alt=[redacted]"),
+            ("/x?sk-ant-api03-abcdef", "/x?[redacted]"),
+            ("/x?flag", "/x?flag"),
+            ("/hooks/T0000/B0000/XXXXXXXXXXXXXXXX1XXXXXXX", "/hooks/T0000/B0000/[redacted]"),
+        ] {
+            assert_eq!(shown(target), expected);
+        }
+    }
+}
