@@ -139,7 +139,7 @@ impl LeafStore {
 }
 
 /// Signs a leaf for exactly `host`, whether or not the authority's constraints permit it.
-fn sign_leaf(
+pub(super) fn sign_leaf(
     authority: &CertificateAuthority,
     public_key: &impl PublicKeyData,
     host: &Host,
