@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SerialNumber, SignatureAlgorithm, SigningKey,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose,
+    PublicKeyData, SerialNumber,
 };
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 use x509_parser::certificate::X509Certificate;
-use zeroize::Zeroizing;
 
 use super::error::CaError;
+use super::key::CaKey;
 use super::names::{NameLimits, constraints_for};
 use super::{file, pem};
 use crate::types::host::{Host, HostPattern};
@@ -27,7 +27,6 @@ pub const EPHEMERAL_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 pub(super) const BACK_DATE: Duration = Duration::from_secs(3600);
 /// ub-common-name, RFC 5280, appendix A.1.
 const COMMON_NAME_LIMIT: usize = 64;
-const KEY_MODE: u32 = 0o600;
 const CERTIFICATE_MODE: u32 = 0o644;
 
 /// Which names a new authority may sign.
@@ -70,24 +69,6 @@ pub struct CaDescription {
     pub certificate_file: Option<PathBuf>,
 }
 
-/// The signing key. rcgen's own type leaves its PKCS#8 copy in freed memory.
-struct CaKey(Zeroizing<KeyPair>);
-
-impl PublicKeyData for CaKey {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.der_bytes()
-    }
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        self.0.algorithm()
-    }
-}
-
-impl SigningKey for CaKey {
-    fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(msg)
-    }
-}
-
 /// Where an authority's two halves stand, for error texts and the description.
 #[derive(Clone, Copy)]
 struct Kept<'a> {
@@ -102,7 +83,7 @@ impl CertificateAuthority {
         common_name: &str,
         lifetime: Duration,
     ) -> Result<Self, CaError> {
-        let key = CaKey(Zeroizing::new(KeyPair::generate()?));
+        let key = CaKey::generate()?;
         let certificate = self_sign(&key, constraints, common_name, lifetime)?;
         Self::assemble(vec![certificate], key, None)
     }
@@ -115,7 +96,7 @@ impl CertificateAuthority {
             key: key_file,
         };
         let chain = read_certificates(certificate_pem_file)?;
-        Self::assemble(chain, read_key(key_file)?, Some(kept))
+        Self::assemble(chain, CaKey::read(key_file)?, Some(kept))
     }
 
     /// Loads one, or makes and keeps one if there is none; says whether it was made.
@@ -131,11 +112,11 @@ impl CertificateAuthority {
     ) -> Result<(Self, bool), CaError> {
         for path in [certificate, key] {
             let directory = file::parent(path);
-            file::make_private_dir(directory).map_err(|e| io_error("create", directory, e))?;
+            file::make_private_dir(directory).map_err(CaError::io("create", directory))?;
         }
         let directory = file::parent(key);
         let _lock =
-            file::DirectoryLock::acquire(directory).map_err(|e| io_error("lock", directory, e))?;
+            file::DirectoryLock::acquire(directory).map_err(CaError::io("lock", directory))?;
         match (exists(certificate)?, exists(key)?) {
             (true, true) => return Ok((Self::load(certificate, key)?, false)),
             (true, false) => {
@@ -145,15 +126,15 @@ impl CertificateAuthority {
                 });
             }
             (false, true) => {}
-            (false, false) => write_key(key, &Zeroizing::new(KeyPair::generate()?))?,
+            (false, false) => CaKey::generate()?.write(key)?,
         }
-        let der = self_sign(&read_key(key)?, constraints, common_name, lifetime)?;
+        let der = self_sign(&CaKey::read(key)?, constraints, common_name, lifetime)?;
         file::replace(
             certificate,
             pem::certificate(&der).as_bytes(),
             CERTIFICATE_MODE,
         )
-        .map_err(|e| io_error("write", certificate, e))?;
+        .map_err(CaError::io("write", certificate))?;
         Ok((Self::load(certificate, key)?, true))
     }
 
@@ -185,10 +166,7 @@ impl CertificateAuthority {
 
     /// The private key as PEM. For the command line alone, when it was asked for in so many words.
     pub fn export_key(&self) -> Secret {
-        Secret::from(pem::encode(
-            "PRIVATE KEY",
-            self.issuer.key().0.serialized_der(),
-        ))
+        self.issuer.key().to_pem()
     }
 
     /// Signs whatever is asked. [`CertificateAuthority::may_sign`] is for the caller to ask first.
@@ -282,7 +260,7 @@ impl CertificateAuthority {
     /// found now and not by every client.
     fn check_issuer_name(&self, certificate: &X509Certificate<'_>) -> Result<(), String> {
         let probe = CertificateParams::default();
-        let key = KeyPair::generate().map_err(|e| e.to_string())?;
+        let key = CaKey::generate().map_err(|e| e.to_string())?;
         let probe = self.sign(&probe, &key).map_err(|e| e.to_string())?;
         match parse(&probe)?.issuer().as_raw() == certificate.subject().as_raw() {
             true => Ok(()),
@@ -329,7 +307,7 @@ pub(super) fn random_serial() -> Result<SerialNumber, CaError> {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
-    let contents = file::read(path).map_err(|e| io_error("read", path, e))?;
+    let contents = file::read(path).map_err(CaError::io("read", path))?;
     let unusable = |reason: String| CaError::Certificate {
         path: path.to_owned(),
         reason,
@@ -343,38 +321,8 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaErro
     }
 }
 
-fn read_key(path: &Path) -> Result<CaKey, CaError> {
-    let contents = file::read(path).map_err(|e| io_error("read", path, e))?;
-    if contents.mode & 0o077 != 0 {
-        return Err(CaError::KeyReadable {
-            path: path.to_owned(),
-            mode: contents.mode,
-        });
-    }
-    let unusable = || CaError::Key {
-        path: path.to_owned(),
-    };
-    let der = PrivateKeyDer::from_pem_slice(&contents.bytes).map_err(|_| unusable())?;
-    let der = Zeroizing::new(der);
-    let pair = KeyPair::try_from(&*der).map_err(|_| unusable())?;
-    Ok(CaKey(Zeroizing::new(pair)))
-}
-
-fn write_key(path: &Path, key: &KeyPair) -> Result<(), CaError> {
-    let text = Zeroizing::new(pem::encode("PRIVATE KEY", key.serialized_der()));
-    file::replace(path, text.as_bytes(), KEY_MODE).map_err(|e| io_error("write", path, e))
-}
-
 fn exists(path: &Path) -> Result<bool, CaError> {
-    path.try_exists().map_err(|e| io_error("read", path, e))
-}
-
-fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> CaError {
-    CaError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    path.try_exists().map_err(CaError::io("read", path))
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {

@@ -3,6 +3,8 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
+use rcgen::KeyPair;
+
 use super::*;
 
 struct Files {
@@ -213,7 +215,7 @@ fn processes_that_start_together_agree_on_one_authority() {
 #[test]
 fn leaves_and_expired_authorities_cannot_be_loaded() {
     let files = created();
-    let key = read_key(&files.key).unwrap();
+    let key = CaKey::read(&files.key).unwrap();
     let write = |params: CertificateParams| {
         let certificate = params.self_signed(&key).unwrap();
         std::fs::write(&files.certificate, certificate.pem()).unwrap();
@@ -247,7 +249,9 @@ fn an_intermediate_authority_is_shown_to_clients_and_bound_by_its_issuer() {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "Team A");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let signed = root.sign(&params, &read_key(&files.key).unwrap()).unwrap();
+    let signed = root
+        .sign(&params, &CaKey::read(&files.key).unwrap())
+        .unwrap();
     let file = pem::certificate(&signed) + root.certificate_pem();
     std::fs::write(&files.certificate, &file).unwrap();
 
@@ -271,7 +275,9 @@ fn a_subject_that_cannot_be_copied_exactly_is_refused() {
         .push(DnType::OrganizationName, "a");
     params.distinguished_name.push(organization, "b");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let certificate = params.self_signed(&read_key(&files.key).unwrap()).unwrap();
+    let certificate = params
+        .self_signed(&CaKey::read(&files.key).unwrap())
+        .unwrap();
     std::fs::write(&files.certificate, certificate.pem()).unwrap();
     let error = refusal(&files).to_string();
     assert!(

@@ -1,7 +1,7 @@
 //! Owns what can go wrong with certificates and keys: what, where, and the command that mends it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::types::host::Host;
 
@@ -11,7 +11,7 @@ pub enum CaError {
     /// A file cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
-        /// `read`, `write`.
+        /// `read`, `write`, `create`, `lock`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -87,6 +87,14 @@ pub enum CaError {
 }
 
 impl CaError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
     /// The command or edit that mends it, if one is known.
     pub fn help(&self) -> Option<String> {
         Some(match self {

@@ -22,8 +22,10 @@ use super::leaf::sign_leaf;
 use super::trust::write_trust;
 use crate::types::host::{Host, HostPattern};
 
+type Ask = fn(&Target<'_>) -> Command;
+
 /// How to have each client ask for a host at an address, trusting the file alone.
-const CLIENTS: [(&str, fn(&Target<'_>) -> Command); 6] = [
+const CLIENTS: [(&str, Ask); 6] = [
     ("curl", curl),
     ("git", git),
     ("openssl", openssl),

@@ -6,6 +6,7 @@ pub mod error;
 mod file;
 #[cfg(test)]
 mod interop;
+mod key;
 pub mod leaf;
 mod names;
 mod pem;

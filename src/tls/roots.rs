@@ -64,3 +64,46 @@ impl SystemRoots {
         self.source.as_deref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::super::authority::{CertificateAuthority, Constraints, EPHEMERAL_LIFETIME};
+    use super::super::pem;
+    use super::*;
+
+    const CHILD: &str = "TOLLGATE_TEST_AGENT_CA";
+
+    /// Runs itself once more in an environment as agents have it: a test cannot change its own.
+    #[test]
+    fn the_environment_has_no_say() {
+        if let Ok(agents) = std::env::var(CHILD) {
+            let found = SystemRoots::load();
+            let found = found.certificates().iter();
+            assert!(
+                found
+                    .map(|der| pem::certificate(der))
+                    .all(|pem| pem != agents)
+            );
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let ours = CertificateAuthority::generate(&Constraints::Off, "X", EPHEMERAL_LIFETIME);
+        let ours = ours.ok().unwrap().certificate_pem().to_owned();
+        let bundle = dir.path().join("bundle.crt");
+        std::fs::write(&bundle, &ours).unwrap();
+        // The trap is set: the library itself would take our certificate.
+        let trapped = rustls_native_certs::load_certs_from_paths(Some(&bundle), None).certs;
+        assert_eq!(pem::certificate(&trapped[0]), ours);
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tls::roots::tests::the_environment_has_no_say"])
+            .env("SSL_CERT_FILE", &bundle)
+            .env("SSL_CERT_DIR", dir.path())
+            .env(CHILD, ours)
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{child:?}");
+        assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"));
+    }
+}
