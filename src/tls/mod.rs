@@ -1,0 +1,15 @@
+//! The private certificate authority, the accepting side and the origin side of TLS.
+
+pub mod accept;
+pub mod authority;
+pub mod error;
+mod file;
+#[cfg(test)]
+mod interop;
+mod key;
+pub mod leaf;
+mod names;
+mod pem;
+pub mod roots;
+pub mod trust;
+pub mod upstream;
