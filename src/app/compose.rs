@@ -85,7 +85,7 @@ pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -
     let spec = &settings.root.spec;
     let bundle = settings.bundle()?;
     let policy = compile(&bundle)?;
-    let state = StateDir::locate(spec.state_dir.as_deref().map(|dir| settings.root.dir.join(dir)).as_deref());
+    let state = StateDir::locate(spec.state_dir.as_deref());
 
     let (authority, trust) = open_authority(&settings, &state, &policy, ca)?;
     covers(&authority, &policy)?;
@@ -104,7 +104,7 @@ pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -
     let own = [&listener, &admin_listener].into_iter().filter_map(|l| l.local_addr().ok()).collect();
     let resolver = Resolver::new(fixed_answers(&settings)?, AddressGuard::new(own))
         .map_err(|error| StartError::setting(format!("DNS cannot be set up: {error}"), "check /etc/resolv.conf"))?;
-    let origin_trust = OriginTrust::load(&roots(&settings)).map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?;
+    let origin_trust = OriginTrust::load(&spec.upstream.roots).map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?;
 
     let metrics = Metrics::new().map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
     let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, metrics));
@@ -152,7 +152,6 @@ fn open_authority(
     choice: CaChoice,
 ) -> Result<(CertificateAuthority, TrustFiles), StartError> {
     let spec = &settings.root.spec.ca;
-    let resolve = |path: &Path| settings.root.dir.join(path);
     let constraints = match spec.name_constraints {
         NameConstraintsMode::Policy => Constraints::Names(policy.intercepted_hosts()),
         NameConstraintsMode::Off => Constraints::Off,
@@ -160,7 +159,7 @@ fn open_authority(
     let failed = |error: crate::tls::error::CaError| StartError::setting(&error, error.help().unwrap_or_default());
     let ephemeral = match choice {
         CaChoice::Ephemeral(dir) => Some(dir),
-        CaChoice::Configured => spec.ephemeral_dir.as_deref().map(resolve),
+        CaChoice::Configured => spec.ephemeral_dir.clone(),
     };
     let (authority, dir) = match ephemeral {
         Some(dir) => {
@@ -169,8 +168,8 @@ fn open_authority(
         }
         None => {
             state.create()?;
-            let certificate = spec.certificate_file.as_deref().map_or_else(|| state.file("ca.crt"), resolve);
-            let key = spec.key_file.as_deref().map_or_else(|| state.file("ca.key"), resolve);
+            let certificate = spec.certificate_file.as_deref().map_or_else(|| state.file("ca.crt"), Path::to_path_buf);
+            let key = spec.key_file.as_deref().map_or_else(|| state.file("ca.key"), Path::to_path_buf);
             let (authority, created) =
                 CertificateAuthority::load_or_create(&certificate, &key, &constraints, "Tollgate CA", LIFETIME)
                     .map_err(failed)?;
@@ -287,19 +286,11 @@ fn fixed_answers(settings: &Settings) -> Result<FixedAnswers, StartError> {
     Ok(answers)
 }
 
-fn roots(settings: &Settings) -> crate::config::root::RootsSpec {
-    use crate::config::root::RootsSpec;
-    match &settings.root.spec.upstream.roots {
-        RootsSpec::File(path) => RootsSpec::File(settings.root.dir.join(path)),
-        other => other.clone(),
-    }
-}
-
 fn open_log(settings: &Settings) -> Result<AccessLog, StartError> {
     match &settings.root.spec.access_log {
         AccessLogSpec::Off => Ok(AccessLog::off()),
         AccessLogSpec::Stdout => AccessLog::stdout(),
-        AccessLogSpec::File(path) => AccessLog::file(&settings.root.dir.join(path)),
+        AccessLogSpec::File(path) => AccessLog::file(path),
     }
     .map_err(|error| StartError::setting(error, "set accessLog to `stdout` or to a file this user can write"))
 }

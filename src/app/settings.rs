@@ -30,7 +30,7 @@ impl Settings {
         let root = load_config(config)?;
         // A configuration file may hold the other documents as well.
         let mut documents = vec![config.to_path_buf()];
-        documents.extend(root.spec.documents.iter().map(|path| root.dir.join(&path.value)));
+        documents.extend(root.spec.documents.iter().map(|path| path.value.clone()));
         let presets = root.spec.presets.clone();
         Ok(Self { root, config_file: Some(config.to_path_buf()), documents, presets })
     }

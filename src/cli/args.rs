@@ -1,0 +1,238 @@
+//! Owns the command line's grammar and help texts, nothing else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::units::Span;
+
+/// A credential-injecting egress proxy for AI agents: the agent holds placeholders, Tollgate holds the keys.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What every command understands.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Configuration file; ./tollgate.yaml, then ~/.config/tollgate/tollgate.yaml, then /etc/tollgate/tollgate.yaml when absent.
+    #[arg(short, long, global = true, env = "TOLLGATE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// When to use color.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// Say more.
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say errors only.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Admin port of a running proxy; the configuration's when absent.
+    #[arg(long, global = true, env = "TOLLGATE_ADMIN", value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// One line.
+    Short,
+}
+
+/// When to use color.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the proxy: sidecar, node or gateway.
+    Serve,
+    /// Run a program behind a proxy of its own, with placeholders in its environment.
+    Run(RunArgs),
+    /// Check the configuration, the documents, the CA and the credentials without serving.
+    Check,
+    /// Say which rule decides about a request, and the edit that would change it.
+    Why(WhyArgs),
+    /// Print the variables that point an agent at the proxy.
+    Env(EnvArgs),
+    /// The certificate authority that agents trust.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// The credentials, never their values.
+    #[command(subcommand)]
+    Creds(CredsCommand),
+    /// Wait until a running proxy is ready.
+    WaitReady(WaitArgs),
+    /// Ask a running proxy whether it lives; for probes in images without curl.
+    Healthcheck(HealthArgs),
+    /// Print derived files.
+    #[command(subcommand)]
+    Gen(GenCommand),
+}
+
+/// `tollgate run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Presets to allow, by name.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub preset: Vec<String>,
+    /// Files or directories with policies and credentials.
+    #[arg(long, value_name = "PATH")]
+    pub policy: Vec<PathBuf>,
+    /// The agent's name.
+    #[arg(long, default_value = "me")]
+    pub agent: String,
+    /// Where exchanges are logged; nowhere when absent.
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+    /// Print the variables instead of running anything.
+    #[arg(long)]
+    pub print_env: bool,
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, required_unless_present = "print_env", value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// `tollgate why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The URL.
+    pub url: String,
+    /// The method.
+    #[arg(long, short = 'X', default_value = "GET")]
+    pub method: String,
+    /// The agent; the configuration's own when absent.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// Ask the running proxy instead of the files.
+    #[arg(long)]
+    pub running: bool,
+    /// Presets besides the configuration's.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub preset: Vec<String>,
+}
+
+/// `tollgate env`.
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// For whom.
+    #[arg(long, value_enum, default_value_t = EnvFor::Sh)]
+    pub format: EnvFor,
+    /// The agent; the configuration's own when absent.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// Where the agent reaches the proxy; `spec.listen` when absent.
+    #[arg(long, value_name = "ADDR")]
+    pub address: Option<SocketAddr>,
+    /// Directory where the agent sees ca.crt and bundle.crt; where the proxy writes them when absent.
+    #[arg(long, value_name = "DIR")]
+    pub trust_dir: Option<PathBuf>,
+}
+
+/// Whose syntax the variables are printed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EnvFor {
+    /// A POSIX shell.
+    Sh,
+    /// A .env file.
+    Dotenv,
+    /// A container of a pod.
+    K8s,
+    /// A Dockerfile.
+    Dockerfile,
+}
+
+/// `tollgate ca`.
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Make the authority, its names taken from the policy.
+    Init {
+        /// Replace an authority that is there; agents need the new bundle then.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Say what the authority is and may sign.
+    Show,
+    /// Print the system's roots and the authority, for agents.
+    Bundle,
+    /// Print the authority's certificate.
+    Export {
+        /// Print its private key as well. Whoever has it can impersonate every name it may sign.
+        #[arg(long)]
+        with_private_key: bool,
+    },
+}
+
+/// `tollgate creds`.
+#[derive(Debug, Subcommand)]
+pub enum CredsCommand {
+    /// State of every credential.
+    List,
+    /// Exit with 1 unless every credential that is needed can be used.
+    Check {
+        /// Only these.
+        names: Vec<String>,
+    },
+}
+
+/// `tollgate wait-ready`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// How long.
+    #[arg(long, default_value = "60s", value_parser = span)]
+    pub timeout: Duration,
+}
+
+/// `tollgate healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Ask whether it is ready rather than alive.
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// `tollgate gen`.
+#[derive(Debug, Subcommand)]
+pub enum GenCommand {
+    /// Shell completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual page.
+    Man,
+    /// The JSON Schema of all documents, for editors.
+    Schema,
+    /// The built-in presets: their names, or one preset's documents.
+    Presets {
+        /// The preset.
+        name: Option<String>,
+    },
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    Span::parse(text).map(|span| span.0)
+}

@@ -1,0 +1,37 @@
+//! Owns the way from a parsed command line to an exit code.
+
+use super::args::{Cli, Command};
+use super::context::Context;
+use super::output::Exit;
+use super::{ca, check, creds, env, generate, launch, probe, serve, why};
+use crate::telemetry::init::{Loudness, install};
+
+/// Runs the command.
+pub fn dispatch(cli: Cli) -> Exit {
+    let Cli { global, command } = cli;
+    let loudness = match (global.quiet, global.verbose, &command) {
+        (true, ..) => Loudness::Quiet,
+        (_, true, _) => Loudness::Verbose,
+        // The child owns the terminal: only what went wrong is said.
+        (_, _, Command::Run(_)) => Loudness::Quiet,
+        _ => Loudness::Normal,
+    };
+    install(loudness);
+    let context = Context::new(global);
+    let result = match command {
+        Command::Serve => serve::serve(&context),
+        Command::Run(args) => launch::launch(&context, args),
+        Command::Check => check::check(&context),
+        Command::Why(args) => why::why(&context, &args),
+        Command::Env(args) => env::env(&context, &args),
+        Command::Ca(command) => ca::ca(&context, &command),
+        Command::Creds(command) => creds::creds(&context, &command),
+        Command::WaitReady(args) => probe::wait_ready(&context, &args),
+        Command::Healthcheck(args) => probe::healthcheck(&context, &args),
+        Command::Gen(command) => generate::generate(&context, &command),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(error) => context.printer.fail(&error),
+    }
+}

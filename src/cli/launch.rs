@@ -1,0 +1,256 @@
+//! Owns `tollgate run -- CMD`: a proxy for one program, gone when the program is.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::RunArgs;
+use super::context::Context;
+use super::output::Exit;
+use crate::app::compose::{CaChoice, Tollgate, compose};
+use crate::app::error::StartError;
+use crate::app::harden::{Privileges, harden};
+use crate::app::run::run;
+use crate::app::settings::Settings;
+use crate::app::{sealed, state};
+use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress};
+use crate::config::credential::SourceSpec;
+use crate::config::located::Located;
+use crate::config::root::AccessLogSpec;
+use crate::types::agent::Agent;
+
+/// Runs the program and exits as it does.
+pub fn launch(context: &Context, args: RunArgs) -> Result<Exit, StartError> {
+    match prepare_and_run(context, args) {
+        // What the program itself would exit with must stay distinguishable.
+        Err(StartError::Temporary { what }) => {
+            context.printer.fail(&StartError::Temporary { what });
+            Ok(Exit::Child(125))
+        }
+        other => other,
+    }
+}
+
+fn prepare_and_run(context: &Context, args: RunArgs) -> Result<Exit, StartError> {
+    let mut settings = settings(context, &args)?;
+    let sources = context.sources(&settings)?;
+    harden(Privileges::Keep);
+    let scratch = Scratch::new()?;
+    let spec = &mut settings.root.spec;
+    let loopback = "127.0.0.1:0"
+        .parse()
+        .map_err(|error| StartError::setting(format!("{error}"), ""))?;
+    spec.listen = Some(Located::unwritten(loopback));
+    spec.admin.listen = Some(Located::unwritten(loopback));
+    spec.state_dir = Some(scratch.0.join("state"));
+    spec.identity.agents.clear();
+    spec.identity.fixed = Some(Located::unwritten(args.agent.clone()));
+    spec.access_log = args.access_log.clone().map_or(AccessLogSpec::Off, AccessLogSpec::File);
+    let removed = removed_variables(&settings)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+        .map_err(|error| StartError::setting(format!("no event loop: {error}"), ""))?;
+    runtime.block_on(async {
+        let tollgate = compose(settings, sources, CaChoice::Ephemeral(scratch.0.join("trust"))).await?;
+        required(&tollgate)?;
+        let environment = environment(&tollgate, &args.agent)?;
+        if args.print_env {
+            context.printer.out(&environment.render(EnvFormat::Sh));
+            return Ok(Exit::Ok);
+        }
+        let variables = child_variables(&tollgate, environment, &removed);
+        announce(context, &tollgate);
+        supervise(tollgate, &args.command, variables).await
+    })
+}
+
+fn settings(context: &Context, args: &RunArgs) -> Result<Settings, StartError> {
+    let named = context.global.config.is_some();
+    if !named && args.preset.is_empty() && args.policy.is_empty() && Settings::find().is_none() {
+        return Err(StartError::setting(
+            "nothing says where the program may go",
+            "name presets (`--preset claude-code,github`), a policy (`--policy FILE`) or a configuration (`--config FILE`); `tollgate gen presets` lists the presets",
+        ));
+    }
+    let mut settings = match (named, args.policy.is_empty()) {
+        (false, false) => {
+            let mut settings = Settings::unwritten();
+            settings.presets = args.preset.iter().cloned().map(Located::unwritten).collect();
+            settings
+        }
+        _ => context.settings_with(&args.preset)?,
+    };
+    settings.documents.extend(args.policy.iter().cloned());
+    Ok(settings)
+}
+
+/// A credential that is needed and missing would fail the program's first request instead.
+fn required(tollgate: &Tollgate) -> Result<(), StartError> {
+    let missing: Vec<String> = tollgate.admin.blocked().into_iter().map(|(part, why)| format!("{part}: {why}")).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(StartError::setting(missing.join("; "), "mend it, or mark the credential `optional: true`")),
+    }
+}
+
+fn environment(tollgate: &Tollgate, agent: &str) -> Result<AgentEnvironment, StartError> {
+    let agent = Agent::parse(agent).map_err(|error| StartError::setting(error, "choose another --agent"))?;
+    let address = tollgate
+        .listener
+        .local_addr()
+        .map_err(|error| StartError::setting(format!("the proxy has no address: {error}"), ""))?;
+    let proxy = ProxyAddress {
+        address,
+        login: None,
+        ca: tollgate.trust.ca.clone(),
+        bundle: tollgate.trust.bundle.clone(),
+        java_trust_store: None,
+    };
+    let snapshot = tollgate.admin.snapshots.load_full();
+    Ok(AgentEnvironment::new(&proxy, &snapshot.injectors.placeholder_env(&agent)))
+}
+
+/// Variables that lead to a secret: sources by name, and what their placeholders replace.
+fn removed_variables(settings: &Settings) -> Result<Vec<String>, StartError> {
+    let bundle = settings.bundle()?;
+    let mut names: Vec<String> = sealed::names(&settings.root.spec, &bundle).into_iter().collect();
+    for credential in &bundle.credentials {
+        names.extend(credential.spec.placeholder.iter().flat_map(|p| p.env.iter().cloned()));
+        if let Some(SourceSpec::Exec { env, .. }) = credential.spec.source.as_ref().map(|s| &s.value) {
+            names.extend(env.keys().cloned());
+        }
+    }
+    names.push(sealed::handover_variable().to_owned());
+    Ok(names)
+}
+
+/// The parent's environment without anything that holds a secret, under whatever name it stands.
+fn child_variables(
+    tollgate: &Tollgate,
+    environment: AgentEnvironment,
+    removed: &[String],
+) -> BTreeMap<OsString, OsString> {
+    let secrets: Vec<_> = (tollgate.admin.credentials)().iter().filter_map(|c| c.current().ok()).collect();
+    let holds = |value: &OsString| {
+        let value = value.as_bytes();
+        secrets.iter().any(|secret| {
+            let secret = secret.expose();
+            secret.len() >= 8 && memchr::memmem::find(value, secret).is_some()
+        })
+    };
+    let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os()
+        .filter(|(name, value)| !removed.iter().any(|r| name == r.as_str()) && !holds(value))
+        .collect();
+    variables.extend(environment.variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+    variables
+}
+
+fn announce(context: &Context, tollgate: &Tollgate) {
+    let snapshot = tollgate.admin.snapshots.load_full();
+    let usable = (tollgate.admin.credentials)().iter().filter(|c| c.current().is_ok()).count();
+    context.printer.note(&format!(
+        "tollgate: {} hosts allowed, {usable} credentials held back · the CA may sign only intercepted hosts and ends with this run",
+        snapshot.policy.host_count(),
+    ));
+}
+
+async fn supervise(
+    tollgate: Tollgate,
+    command: &[String],
+    variables: BTreeMap<OsString, OsString>,
+) -> Result<Exit, StartError> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(StartError::setting("there is no program to run", "tollgate run -- CMD ARGS"));
+    };
+    let spawned = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(variables)
+        .stdin(Stdio::inherit())
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+            tracing::error!(program, %error, "the program cannot be started");
+            return Ok(Exit::Child(code));
+        }
+    };
+    let (done, finished) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(run(tollgate, async move {
+        finished.await.ok();
+    }));
+    let status = wait(&mut child).await;
+    done.send(()).ok();
+    // What is still open belongs to a program that is gone.
+    tokio::time::timeout(std::time::Duration::from_secs(2), serving).await.ok();
+    match status {
+        Ok(status) => Ok(Exit::Child(code(status))),
+        Err(error) => Err(StartError::setting(format!("waiting for the program failed: {error}"), "")),
+    }
+}
+
+/// Passes SIGTERM and SIGHUP on; the terminal sends SIGINT to the program itself.
+async fn wait(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        let forward = tokio::select! {
+            status = child.wait() => return status,
+            _ = terminate.recv() => rustix::process::Signal::TERM,
+            _ = hangup.recv() => rustix::process::Signal::HUP,
+            _ = interrupt.recv() => continue,
+        };
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended a moment ago; then the next turn returns its status.
+            rustix::process::kill_process(pid, forward).ok();
+        }
+    }
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// A directory of this run's own, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, StartError> {
+        let base = std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_dir())
+            .unwrap_or_else(std::env::temp_dir);
+        let random = state::random_hex()?;
+        let name = String::from_utf8_lossy(&random.expose()[..16]).into_owned();
+        let path = base.join(format!("tollgate-{name}"));
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
+            StartError::setting(
+                format!("no directory for this run at {}: {error}", path.display()),
+                "set XDG_RUNTIME_DIR or TMPDIR to a directory this user can write",
+            )
+        })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+

@@ -1,0 +1,15 @@
+//! Commands: thin, each over one entry of the floors below.
+
+pub mod args;
+pub mod ca;
+pub mod check;
+pub mod context;
+pub mod creds;
+pub mod dispatch;
+pub mod env;
+pub mod generate;
+pub mod launch;
+pub mod output;
+pub mod probe;
+pub mod serve;
+pub mod why;

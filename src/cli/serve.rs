@@ -1,0 +1,57 @@
+//! Owns `tollgate serve`.
+
+use std::time::Instant;
+
+use super::context::Context;
+use super::output::Exit;
+use crate::app::compose::{CaChoice, compose};
+use crate::app::error::StartError;
+use crate::app::harden::{Privileges, harden};
+use crate::app::run::run;
+
+/// Serves until a signal ends it.
+pub fn serve(context: &Context) -> Result<Exit, StartError> {
+    let started = Instant::now();
+    let settings = context.settings()?;
+    let sources = context.sources(&settings)?;
+    let hardening = harden(Privileges::GiveUp);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(workers())
+        .build()
+        .map_err(|error| StartError::setting(format!("no event loop: {error}"), ""))?;
+    runtime.block_on(async {
+        let tollgate = compose(settings, sources, CaChoice::Configured).await?;
+        let address = |listener: &tokio::net::TcpListener| listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string());
+        let snapshot = tollgate.admin.snapshots.load_full();
+        let blocked = tollgate.admin.blocked();
+        let state = match blocked.is_empty() {
+            true => "ready in".to_owned(),
+            false => {
+                let why: Vec<String> = blocked.iter().map(|(part, why)| format!("{part}: {why}")).collect();
+                format!("NOT ready ({}) after", why.join("; "))
+            }
+        };
+        context.printer.note(&format!(
+            "tollgate {} {state} {} ms: listen={} admin={} hosts={} credentials={} dumps={} privileges={}",
+            env!("CARGO_PKG_VERSION"),
+            started.elapsed().as_millis(),
+            address(&tollgate.listener),
+            address(&tollgate.admin_listener),
+            snapshot.policy.host_count(),
+            (tollgate.admin.credentials)().len(),
+            if hardening.no_dumps { "off" } else { "ON" },
+            if hardening.no_new_privileges { "fixed" } else { "NOT fixed" },
+        ));
+        drop(snapshot);
+        run(tollgate, std::future::pending())
+            .await
+            .map_err(|error| StartError::setting(format!("serving failed: {error}"), ""))?;
+        Ok(Exit::Ok)
+    })
+}
+
+/// As many as there are cores to use, cgroup quota included; a sidecar rarely has more than two.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
