@@ -1,4 +1,5 @@
 //! Tollgate.
 
 pub mod config;
+pub mod policy;
 pub mod types;
