@@ -8,9 +8,7 @@ use http::Method;
 use crate::config::bundle::{Bundle, Document};
 use crate::config::error::{ConfigError, Place};
 use crate::config::located::Located;
-use crate::config::policy::{
-    Action, AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, HttpMatchSpec, SniMode, TlsMode,
-};
+use crate::config::policy::{AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, HttpMatchSpec};
 use crate::types::host::{Authority, HostPattern};
 
 use super::conflict::{self, Filed};
@@ -51,7 +49,7 @@ type PolicyDocument = Document<EgressPolicySpec>;
 impl<'b> Compiler<'b> {
     fn finish(mut self) -> Result<Engine, Vec<ConfigError>> {
         for (pattern, rules) in &self.hosts {
-            conflict::find(pattern, rules, &mut self.errors);
+            conflict::between(pattern, rules, &mut self.errors);
         }
         if !self.errors.is_empty() {
             return Err(conflict::without_repetitions(self.errors));
@@ -123,7 +121,7 @@ impl<'b> Compiler<'b> {
         let hosts = self.patterns(policy, written);
         let requests = self.requests(policy, spec);
         self.ports(policy, spec);
-        self.fields_without_effect(&place, spec);
+        self.errors.extend(conflict::within(&place, spec));
         for name in &spec.credentials {
             let problem = self.grants.check(policy, name, &hosts, &spec.ports);
             self.errors.extend(problem);
@@ -267,58 +265,6 @@ impl<'b> Compiler<'b> {
     fn ports(&mut self, policy: &PolicyDocument, spec: &EgressRuleSpec) {
         for port in spec.ports.iter().filter(|port| port.value == 0) {
             self.error(ConfigError::new("TG0311", "0 is not a port").at(policy.place(port, 1)));
-        }
-    }
-
-    /// A field that is accepted has an effect; where it cannot have one, it is an error.
-    fn fields_without_effect(&mut self, place: &Place, spec: &EgressRuleSpec) {
-        let credentials = ("credentials", !spec.credentials.is_empty());
-        let http = ("http", !spec.http.is_empty());
-        let sni = ("sni", spec.sni == SniMode::Optional);
-        let refuses = spec.action == Action::Deny;
-        let passes = spec.tls == TlsMode::Passthrough;
-        let ends_tls = spec.tls == TlsMode::Intercept || http.1 || credentials.1;
-        let sets: [(bool, &str, &[(&str, bool)]); 3] = [
-            (
-                refuses,
-                "a rule that refuses",
-                &[
-                    credentials,
-                    sni,
-                    ("route", spec.route.is_some()),
-                    ("tls", spec.tls != TlsMode::Auto),
-                    ("allowAddresses", !spec.allow_addresses.is_empty()),
-                    ("upstream", spec.upstream.is_some()),
-                    ("timeouts", spec.timeouts.is_some()),
-                ],
-            ),
-            (
-                passes,
-                "`tls: Passthrough`",
-                &[
-                    credentials,
-                    http,
-                    ("upstream", spec.upstream.is_some() && spec.route.is_none()),
-                    (
-                        "ambiguousPaths",
-                        spec.ambiguous_paths == AmbiguousPaths::Pass,
-                    ),
-                ],
-            ),
-            (!passes && ends_tls, "a rule that ends TLS", &[sni]),
-        ];
-        for (holds, who, fields) in sets {
-            for (field, written) in fields {
-                if holds && *written {
-                    self.error(
-                        ConfigError::new("TG0309", format!("{who} cannot have `{field}`"))
-                            .at(place.clone())
-                            .help(format!(
-                                "remove `{field}`, or write it in a rule of its own"
-                            )),
-                    );
-                }
-            }
         }
     }
 

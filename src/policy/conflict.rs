@@ -1,9 +1,9 @@
-//! Owns the search for rules of one host that match the same request equally well and disagree.
+//! Owns the search for contradictions: within one rule, and between rules that match a request equally well.
 
 use std::sync::Arc;
 
 use crate::config::error::{ConfigError, Place};
-use crate::config::policy::TlsMode;
+use crate::config::policy::{Action, AmbiguousPaths, EgressRuleSpec, SniMode, TlsMode};
 use crate::types::host::HostPattern;
 
 use super::rule::Rule;
@@ -14,8 +14,51 @@ pub(super) struct Filed {
     pub(super) place: Place,
 }
 
+/// Fields of a rule that can have no effect beside its others. A field that is accepted has one.
+pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
+    let credentials = ("credentials", !spec.credentials.is_empty());
+    let http = ("http", !spec.http.is_empty());
+    let sni = ("sni", spec.sni == SniMode::Optional);
+    let (who, fields) = if spec.action == Action::Deny {
+        let fields = vec![
+            credentials,
+            sni,
+            ("route", spec.route.is_some()),
+            ("tls", spec.tls != TlsMode::Auto),
+            ("allowAddresses", !spec.allow_addresses.is_empty()),
+            ("upstream", spec.upstream.is_some()),
+            ("timeouts", spec.timeouts.is_some()),
+        ];
+        ("a rule that refuses", fields)
+    } else if spec.tls == TlsMode::Passthrough {
+        let pass = spec.ambiguous_paths == AmbiguousPaths::Pass;
+        let fields = vec![
+            credentials,
+            http,
+            // On the base-URL door TLS towards the origin is ours all the same.
+            ("upstream", spec.upstream.is_some() && spec.route.is_none()),
+            ("ambiguousPaths", pass),
+        ];
+        ("`tls: Passthrough`", fields)
+    } else if spec.tls == TlsMode::Intercept || http.1 || credentials.1 {
+        ("a rule that ends TLS", vec![sni])
+    } else {
+        return Vec::new();
+    };
+    let written = fields.into_iter().filter(|(_, written)| *written);
+    written
+        .map(|(field, _)| {
+            ConfigError::new("TG0309", format!("{who} cannot have `{field}`"))
+                .at(place.clone())
+                .help(format!(
+                    "remove `{field}`, or write it in a rule of its own"
+                ))
+        })
+        .collect()
+}
+
 /// Adds an error for every two rules of a host that contradict each other.
-pub(super) fn find(host: &HostPattern, rules: &[Filed], errors: &mut Vec<ConfigError>) {
+pub(super) fn between(host: &HostPattern, rules: &[Filed], errors: &mut Vec<ConfigError>) {
     for (index, later) in rules.iter().enumerate() {
         for earlier in &rules[..index] {
             if !meet(&earlier.rule, &later.rule) {

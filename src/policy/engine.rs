@@ -10,7 +10,7 @@ use crate::types::host::{Authority, Host, HostPattern};
 use crate::types::intent::{EgressIntent, RequestLine};
 
 use super::decision::{Denial, DenialReason, DialProfile, Permit, Treatment};
-use super::path::{Ambiguity, LenientReading};
+use super::reading::{Ambiguity, LenientReading};
 use super::refusal::Refusal;
 use super::rule::{Rank, Rule};
 use super::scope::Scope;

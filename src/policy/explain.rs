@@ -199,7 +199,7 @@ fn why(outcome: Outcome, rule: &Rule, intent: &EgressIntent<'_>, judged: Judged)
         Outcome::Matches if intent.request.is_none() => format!("{verb} requests on it"),
         Outcome::Matches if judged == Judged::No => format!("{verb} it, were its path plain"),
         Outcome::Matches => format!("{verb} it too, and another rule comes first"),
-        Outcome::OtherAgents => format!("is for {}", rule.scope),
+        Outcome::OtherAgents => format!("is for other agents ({})", rule.scope),
         Outcome::WiderHost => {
             "is not looked at, since rules name the host more narrowly".to_owned()
         }

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod explain;
 mod grant;
 pub mod path;
+pub mod reading;
 mod refusal;
 mod rule;
 mod scope;

@@ -6,7 +6,7 @@ use crate::config::policy::AmbiguousPaths;
 use crate::types::intent::{EgressIntent, RequestLine};
 
 use super::decision::{Denial, DenialReason, RuleRef};
-use super::path::Ambiguity;
+use super::reading::Ambiguity;
 use super::rule::Rule;
 
 /// A refusal before it is put into words.
@@ -147,11 +147,9 @@ pub(super) fn nearly(reason: DenialReason, rule: &Rule, intent: &EgressIntent<'_
             )
         }
         (DenialReason::MethodNotAllowed, Some(line)) => {
-            let by_path = |path: &[u8]| {
-                let requests = rule.requests.iter().filter(move |r| r.path.matches(path));
-                list(requests.flat_map(|request| request.methods.iter()))
-            };
-            by_path(line.path.as_bytes())
+            let path = line.path.as_bytes();
+            let requests = rule.requests.iter().filter(|r| r.path.matches(path));
+            list(requests.flat_map(|request| request.methods.iter()))
         }
         (DenialReason::PathNotAllowed, Some(_)) => {
             list(rule.requests.iter().map(|request| &request.path))

@@ -34,7 +34,7 @@ fn a_refusal_names_the_rules_and_the_edit() {
         "DENY POST https://api.github.com/repos/acme/web/merges for scan
   a.yaml:3 matches the host but allows only GET
   a.yaml:6 matches the host but refuses only /admin/**
-  b.yaml:4 is for other
+  b.yaml:4 is for other agents (other)
   a.yaml:2 is not looked at, since rules name the host more narrowly
   fix: add POST to methods on line 3"
     );
@@ -67,7 +67,7 @@ fn a_permit_names_its_rule_and_credentials() {
         "ALLOW GET https://api.github.com/x for scan
   a.yaml:3 allows it
   a.yaml:6 matches the host but refuses only /admin/**
-  b.yaml:4 is for other
+  b.yaml:4 is for other agents (other)
   a.yaml:2 is not looked at, since rules name the host more narrowly
   TLS is ended here; credentials: github"
     );
@@ -136,7 +136,7 @@ fn an_ambiguous_path_and_an_unknown_agent_are_explained() {
     )
     .to_string();
     assert!(
-        unknown.contains("\n  b.yaml") || unknown.contains("\n  a.yaml:4 is for other"),
+        unknown.contains("\n  a.yaml:4 is for other agents (other)"),
         "{unknown}"
     );
     assert!(
