@@ -162,16 +162,18 @@ impl Engine {
         let Some(mode) = self.mode(intent.agent) else {
             return Err(Refusal::new(DenialReason::NoPolicyForAgent, None).denial(intent));
         };
-        let strict = mode == Mode::Enforce || refusal.reason.holds_in_every_mode();
-        if strict {
-            return Err(refusal.denial(intent));
-        }
-        let would_deny = (mode == Mode::Report).then(|| Box::new(refusal.denial(intent)));
         let claim = self.claim(intent.agent, &intent.authority.host);
         let panel = claim.map(|claim| Panel::of(claim, intent));
         let allowed = panel
             .as_ref()
             .and_then(|panel| panel.allowing().next().map(|rule| (panel, rule)));
+        // An address that a rule names only to refuse it is no better off than one no rule names.
+        let bare_address = intent.authority.host.ip().is_some() && allowed.is_none();
+        let strict = mode == Mode::Enforce || refusal.reason.holds_in_every_mode();
+        if strict || bare_address {
+            return Err(refusal.denial(intent));
+        }
+        let would_deny = (mode == Mode::Report).then(|| Box::new(refusal.denial(intent)));
         let permit = match allowed {
             Some((panel, rule)) => Permit {
                 credentials: match intent.request {

@@ -255,6 +255,7 @@ fn an_address_is_refused_unless_a_rule_names_it() {
 egress:
 - hosts: [10.0.0.7, '[fd00::1]']
   allowAddresses: [10.0.0.0/8, fd00::/8]
+- {hosts: [10.0.0.9], action: Deny}
 ";
     table(
         &[policy],
@@ -263,6 +264,8 @@ egress:
             ("CONNECT [::ffff:10.0.0.7]:443", "tunnel a.yaml:3"),
             ("CONNECT [fd00:0::1]:443", "tunnel a.yaml:3"),
             ("CONNECT 10.0.0.8:443", "deny ip_literal"),
+            ("CONNECT 10.0.0.9:443", "deny denied_by_rule"),
+            ("CONNECT 10.0.0.7:22", "deny port_not_allowed"),
             ("GET http://169.254.169.254/", "deny ip_literal"),
             ("CONNECT [::1]:443", "deny ip_literal"),
         ],
