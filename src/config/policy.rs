@@ -27,7 +27,7 @@ pub struct EgressPolicySpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Everything passes. Credentials are still injected only where a rule allows the request.
+    /// Everything passes. Credentials are still injected only for hosts that a rule allows.
     Open,
     /// Everything passes, and what `enforce` would refuse is logged as such.
     Report,
@@ -67,6 +67,9 @@ pub struct EgressRuleSpec {
     /// What may be asked; anything when absent.
     #[serde(default)]
     pub http: Vec<Located<HttpMatchSpec>>,
+    /// What happens to a path that servers read in more than one way (`%2F`, `//`, `..`, `%25xx`, `\`).
+    #[serde(default)]
+    pub ambiguous_paths: AmbiguousPaths,
     /// Names of the `EgressCredential`s that apply.
     #[serde(default)]
     pub credentials: Vec<Located<String>>,
@@ -108,6 +111,17 @@ pub enum TlsMode {
     Intercept,
     /// Pass the bytes unread; forbids `http` and `credentials`.
     Passthrough,
+}
+
+/// What happens to an ambiguous path on a host with credentials or path rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum AmbiguousPaths {
+    /// The request is refused: origin and rule might not mean the same resource.
+    #[default]
+    Refuse,
+    /// It is matched and sent byte for byte (`/@scope%2fname` of npm, `group%2Fproject` of GitLab).
+    /// Dot segments stay refused on hosts with path rules, which they would undo.
+    Pass,
 }
 
 /// What a tunnel asks of the ClientHello.

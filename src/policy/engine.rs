@@ -1,0 +1,392 @@
+//! Owns the decision: from an intent to a permit or a denial, by looking at the rules of one host only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::iter;
+use std::sync::Arc;
+
+use crate::config::policy::{AmbiguousPaths, Mode, SniMode};
+use crate::types::agent::Agent;
+use crate::types::host::{Authority, Host, HostPattern};
+use crate::types::intent::{EgressIntent, RequestLine};
+
+use super::decision::{Denial, DenialReason, DialProfile, Permit, Treatment};
+use super::reading::{Ambiguity, LenientReading};
+use super::refusal::Refusal;
+use super::rule::{Rank, Rule};
+use super::scope::Scope;
+
+/// All policies, compiled. Immutable; a reload makes a new one.
+#[derive(Debug, Default)]
+pub struct Engine {
+    pub(super) scopes: Vec<Arc<Scope>>,
+    pub(super) exact: HashMap<Host, HostRules>,
+    /// Keyed by the name that a wildcard stands in front of.
+    pub(super) below: HashMap<Arc<str>, HostRules>,
+    pub(super) routes: BTreeMap<Arc<str>, Route>,
+    /// How hosts are dialled that no rule names.
+    pub(super) default_dial: Arc<DialProfile>,
+}
+
+/// The rules of one host pattern, in the order they were written.
+#[derive(Debug)]
+pub(super) struct HostRules {
+    pub(super) pattern: HostPattern,
+    pub(super) rules: Vec<Arc<Rule>>,
+}
+
+/// A name on the base-URL door.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) authority: Authority,
+    pub(super) scopes: Vec<Arc<Scope>>,
+}
+
+impl Engine {
+    /// Decides whether a connection or a request may go out. Nothing is resolved or dialled before.
+    ///
+    /// Modes come last: what the rules refuse passes in `report` and `open`, but without credentials
+    /// where no rule allows the host.
+    pub fn authorize(&self, intent: &EgressIntent<'_>) -> Result<Permit, Denial> {
+        match self.decide(intent) {
+            Ok(permit) => Ok(permit),
+            Err(refusal) => self.soften(intent, refusal),
+        }
+    }
+
+    /// The host that a name on the base-URL door stands for, if a policy of this agent has it.
+    pub fn route(&self, agent: &Agent, name: &str) -> Option<&Authority> {
+        let route = self.routes.get(name)?;
+        let for_agent = route.scopes.iter().any(|scope| scope.covers(agent));
+        for_agent.then_some(&route.authority)
+    }
+
+    /// All names on the base-URL door, sorted.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, &Authority)> {
+        self.routes
+            .iter()
+            .map(|(n, route)| (&**n, &route.authority))
+    }
+
+    /// The hosts whose TLS is ended here for at least one agent, sorted.
+    pub fn intercepted_hosts(&self) -> Vec<HostPattern> {
+        let mut patterns = self
+            .hosts()
+            .filter(|host| host.rules.iter().any(|rule| rule.allows()))
+            .filter(|host| host.rules.iter().any(|rule| rule.intercepts()))
+            .map(|host| host.pattern.clone())
+            .collect::<Vec<_>>();
+        patterns.sort();
+        patterns
+    }
+
+    /// How many host patterns the rules name.
+    pub fn host_count(&self) -> usize {
+        self.exact.len() + self.below.len()
+    }
+
+    /// The strictest mode of this agent's policies; `Enforce` for an agent without any.
+    pub fn mode_for(&self, agent: &Agent) -> Mode {
+        self.mode(agent).unwrap_or(Mode::Enforce)
+    }
+
+    fn mode(&self, agent: &Agent) -> Option<Mode> {
+        let covering = self.scopes.iter().filter(|scope| scope.covers(agent));
+        covering.map(|scope| scope.mode).max()
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &HostRules> {
+        self.exact.values().chain(self.below.values())
+    }
+
+    /// Every host pattern that matches, narrowest first: one lookup for each label.
+    pub(super) fn matching(&self, host: &Host) -> impl Iterator<Item = &HostRules> {
+        let exact = self.exact.get(host);
+        let wider = parents(host).filter_map(|name| self.below.get(name));
+        exact.into_iter().chain(wider)
+    }
+
+    /// The narrowest pattern with a rule for this agent. Its rules alone decide: who restricts
+    /// `api.github.com` must not be undone by `*.github.com`.
+    pub(super) fn claim(&self, agent: &Agent, host: &Host) -> Option<&HostRules> {
+        self.matching(host)
+            .find(|claim| claim.rules.iter().any(|rule| rule.scope.covers(agent)))
+    }
+
+    /// The decision of the rules alone, whatever the mode.
+    pub(super) fn decide<'e>(&'e self, intent: &EgressIntent<'_>) -> Result<Permit, Refusal<'e>> {
+        let host = &intent.authority.host;
+        let Some(claim) = self.claim(intent.agent, host) else {
+            return Err(match host {
+                Host::Ip(_) => Refusal::new(DenialReason::IpLiteral, None),
+                Host::Name(_) => {
+                    let neighbour = self.neighbour(intent.agent, host);
+                    Refusal::new(DenialReason::HostNotAllowed, neighbour)
+                }
+            });
+        };
+        let panel = Panel::of(claim, intent);
+        if panel.rules().next().is_none() {
+            let mut rules = claim
+                .rules
+                .iter()
+                .filter(|rule| rule.scope.covers(intent.agent));
+            let nearest = rules
+                .clone()
+                .find(|rule| rule.allows())
+                .or_else(|| rules.next());
+            return Err(Refusal::new(
+                DenialReason::PortNotAllowed,
+                nearest.map(|rule| &**rule),
+            ));
+        }
+        match intent.request {
+            None => panel.connection(intent),
+            Some(line) => panel.request(intent, line),
+        }
+    }
+
+    /// A rule for a host near to one that no rule names: `*.a.com` for `a.com`, `a.com` for `x.a.com`.
+    fn neighbour(&self, agent: &Agent, host: &Host) -> Option<&Rule> {
+        let sibling = host.name().and_then(|name| self.below.get(name));
+        let parent = parents(host).filter_map(|n| self.exact.get(&Host::Name(n.into())));
+        let mut rules = sibling
+            .into_iter()
+            .chain(parent)
+            .flat_map(|near| &near.rules);
+        let rule = rules.find(|rule| rule.allows() && rule.scope.covers(agent))?;
+        Some(rule)
+    }
+
+    /// Applies the agent's mode to what the rules refuse.
+    fn soften(&self, intent: &EgressIntent<'_>, refusal: Refusal<'_>) -> Result<Permit, Denial> {
+        let Some(mode) = self.mode(intent.agent) else {
+            return Err(Refusal::new(DenialReason::NoPolicyForAgent, None).denial(intent));
+        };
+        let claim = self.claim(intent.agent, &intent.authority.host);
+        let panel = claim.map(|claim| Panel::of(claim, intent));
+        let allowed = panel
+            .as_ref()
+            .and_then(|panel| panel.allowing().next().map(|rule| (panel, rule)));
+        // An address that a rule names only to refuse it is no better off than one no rule names.
+        let bare_address = intent.authority.host.ip().is_some() && allowed.is_none();
+        let strict = mode == Mode::Enforce || refusal.reason.holds_in_every_mode();
+        if strict || bare_address {
+            return Err(refusal.denial(intent));
+        }
+        let would_deny = (mode == Mode::Report).then(|| Box::new(refusal.denial(intent)));
+        let permit = match allowed {
+            Some((panel, rule)) => Permit {
+                credentials: match intent.request {
+                    Some(_) => union(panel.allowing()),
+                    None => Arc::default(),
+                },
+                rule: None,
+                would_deny,
+                ..panel.permit(intent, rule)
+            },
+            None => Permit {
+                authority: intent.authority.clone(),
+                scheme: intent.scheme,
+                rule: None,
+                treatment: Treatment::Tunnel(SniMode::Required),
+                credentials: Arc::default(),
+                dial: self.default_dial.clone(),
+                would_deny,
+            },
+        };
+        Ok(permit)
+    }
+}
+
+/// The names above a host: `b.c` and `c` for `a.b.c`.
+fn parents(host: &Host) -> impl Iterator<Item = &str> {
+    iter::successors(host.name(), |name| name.split_once('.').map(|(_, up)| up)).skip(1)
+}
+
+/// The rules that decide about one intent: those of the claiming pattern, of the agent, on the port.
+struct Panel<'e, 'i> {
+    claim: &'e HostRules,
+    agent: &'i Agent,
+    port: u16,
+}
+
+/// The most specific match of a request.
+#[derive(Clone, Copy)]
+struct Winner<'e> {
+    rank: Rank,
+    rule: &'e Rule,
+    /// Whether another rule matched in the same rank.
+    tied: bool,
+}
+
+impl<'e, 'i> Panel<'e, 'i> {
+    fn of(claim: &'e HostRules, intent: &EgressIntent<'i>) -> Self {
+        Self {
+            claim,
+            agent: intent.agent,
+            port: intent.authority.port,
+        }
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &'e Rule> {
+        let (agent, port) = (self.agent, self.port);
+        let rules = self.claim.rules.iter().map(|rule| &**rule);
+        rules.filter(move |rule| rule.concerns(agent, port))
+    }
+
+    fn allowing(&self) -> impl Iterator<Item = &'e Rule> {
+        self.rules().filter(|rule| rule.allows())
+    }
+
+    /// A connection may stand if some request on it may be allowed.
+    fn connection(&self, intent: &EgressIntent<'_>) -> Result<Permit, Refusal<'e>> {
+        match self.allowing().next() {
+            Some(rule) => Ok(Permit {
+                credentials: Arc::default(),
+                ..self.permit(intent, rule)
+            }),
+            None => Err(self.nothing_allowed()),
+        }
+    }
+
+    fn request(
+        &self,
+        intent: &EgressIntent<'_>,
+        line: RequestLine<'_>,
+    ) -> Result<Permit, Refusal<'e>> {
+        let minds = self.rules().any(Rule::minds_ambiguity);
+        let ambiguity = if minds {
+            Ambiguity::find(line.path)
+        } else {
+            None
+        };
+        let lenient = ambiguity.map(|_| LenientReading::of(line.path));
+        let winner = self.winner(line, lenient.as_ref());
+        if let Some(lenient) = &lenient {
+            let passed = winner.filter(|won| {
+                let opted_in = won.rule.ambiguous_paths == AmbiguousPaths::Pass;
+                // A path that climbs out of what a rule names must not reach it by being sent unread.
+                let undoes = lenient.climbs && self.rules().any(Rule::reads_paths);
+                won.rule.allows() && opted_in && !undoes
+            });
+            if passed.is_none() {
+                let nearest = winner.map(|won| won.rule).or_else(|| self.rules().next());
+                return Err(Refusal::new(DenialReason::AmbiguousPath, nearest));
+            }
+        }
+        let Some(won) = winner else {
+            return Err(self.unmatched(line));
+        };
+        if !won.rule.allows() {
+            return Err(Refusal::new(DenialReason::DeniedByRule, Some(won.rule)));
+        }
+        let mut permit = self.permit(intent, won.rule);
+        if won.tied {
+            permit.credentials = union(
+                self.matches(line, None)
+                    .filter(|(rank, _)| *rank == won.rank)
+                    .map(|(_, rule)| rule),
+            );
+        }
+        Ok(permit)
+    }
+
+    /// Everything that matches a request, with its rank. An ambiguous path is matched as it stands
+    /// and, by rules that refuse, also as a lenient origin reads it.
+    fn matches<'p>(
+        &'p self,
+        line: RequestLine<'p>,
+        lenient: Option<&'p LenientReading>,
+    ) -> impl Iterator<Item = (Rank, &'e Rule)> + use<'e, 'i, 'p> {
+        self.rules().flat_map(move |rule| {
+            let lenient = lenient.filter(|_| !rule.allows());
+            let requests = rule.requests.iter().filter(move |request| {
+                request.admits(line.method)
+                    && (request.path.matches(line.path.as_bytes())
+                        || lenient.is_some_and(|reading| request.path.matches(&reading.path)))
+            });
+            requests.map(move |request| (request.rank(), rule))
+        })
+    }
+
+    /// The most specific match; between equals, one that refuses.
+    fn winner(
+        &self,
+        line: RequestLine<'_>,
+        lenient: Option<&LenientReading>,
+    ) -> Option<Winner<'e>> {
+        let mut best: Option<Winner<'e>> = None;
+        for (rank, rule) in self.matches(line, lenient) {
+            match &mut best {
+                Some(won) if won.rank > rank => {}
+                Some(won) if won.rank == rank && (rule.allows() || !won.rule.allows()) => {
+                    won.tied |= !std::ptr::eq(won.rule, rule);
+                }
+                _ => {
+                    best = Some(Winner {
+                        rank,
+                        rule,
+                        tied: false,
+                    })
+                }
+            }
+        }
+        best
+    }
+
+    /// Why a host is refused whose rules only refuse: all of it by one of them, or for want of another.
+    fn nothing_allowed(&self) -> Refusal<'e> {
+        match self.rules().find(|rule| rule.matches_everything()) {
+            Some(rule) => Refusal::new(DenialReason::DeniedByRule, Some(rule)),
+            None => Refusal::new(DenialReason::HostNotAllowed, self.rules().next()),
+        }
+    }
+
+    /// Why no rule matched a request: its method, or else its path.
+    fn unmatched(&self, line: RequestLine<'_>) -> Refusal<'e> {
+        let by_path = self
+            .allowing()
+            .flat_map(|rule| rule.requests.iter().map(move |request| (request, rule)))
+            .filter(|(request, _)| request.path.matches(line.path.as_bytes()))
+            .max_by_key(|(request, _)| request.rank());
+        if let Some((_, rule)) = by_path {
+            return Refusal::new(DenialReason::MethodNotAllowed, Some(rule));
+        }
+        let Some(first) = self.allowing().next() else {
+            return self.nothing_allowed();
+        };
+        let by_method = self
+            .allowing()
+            .find(|rule| rule.requests.iter().any(|r| r.admits(line.method)));
+        Refusal::new(
+            DenialReason::PathNotAllowed,
+            Some(by_method.unwrap_or(first)),
+        )
+    }
+
+    fn permit(&self, intent: &EgressIntent<'_>, rule: &Rule) -> Permit {
+        Permit {
+            authority: intent.authority.clone(),
+            scheme: intent.scheme,
+            rule: Some(rule.place.clone()),
+            treatment: match self.rules().any(Rule::intercepts) {
+                true => Treatment::Intercept,
+                false => Treatment::Tunnel(rule.sni),
+            },
+            credentials: rule.credentials.clone(),
+            dial: rule.dial.clone(),
+            would_deny: None,
+        }
+    }
+}
+
+/// The credentials of several rules, each once, in the order of the rules.
+fn union<'e>(rules: impl Iterator<Item = &'e Rule>) -> Arc<[Arc<str>]> {
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for name in rules.flat_map(|rule| rule.credentials.iter()) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names.into()
+}

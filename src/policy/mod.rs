@@ -1,0 +1,15 @@
+//! Decides who may ask what of whom. Pure: no clock, no I/O, no logging; what it is asked is all it sees.
+
+pub mod compile;
+mod conflict;
+pub mod decision;
+pub mod engine;
+pub mod explain;
+mod grant;
+pub mod path;
+pub mod reading;
+mod refusal;
+mod rule;
+mod scope;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! Tables of intents and answers, over policies as users write them.
+
+mod contradictions;
+mod decisions;
+mod errors;
+mod explanations;
+mod fixture;
+mod oracle;
