@@ -38,6 +38,15 @@ impl Agent {
         agent
     }
 
+    /// An agent that has what the door gave it, but for the proxy: it is told a base URL instead.
+    pub fn without_proxy(door: &Door) -> Self {
+        let mut agent = Self::at(door);
+        agent
+            .env
+            .retain(|name, _| !name.to_lowercase().ends_with("_proxy"));
+        agent
+    }
+
     /// An agent that knows no proxy.
     pub fn alone() -> Self {
         let home = tempfile::tempdir().unwrap();

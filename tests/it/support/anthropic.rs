@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::origin::{Exchange, Origin};
+use super::proxy::{ProxyBuilder, proxy};
 use super::recorded::Recorded;
 use super::reply::{self, Reply};
 
@@ -34,6 +35,37 @@ pub async fn anthropic(account: Account) -> Origin {
     .await
 }
 
+/// A proxy that lets agents reach it with a placeholder.
+pub fn in_front_of(origin: &Origin, account: Account) -> ProxyBuilder {
+    let policy = "
+        - hosts: [api.anthropic.com]
+          credentials: [anthropic]
+          route: anthropic
+        ";
+    let (secret, credential) = match account {
+        Account::ApiKey => (
+            REAL_KEY,
+            "
+            hosts: [api.anthropic.com]
+            placements: [{header: {name: x-api-key}}, {bearer: {}}]
+            placeholder: {shape: \"sk-ant-api03-[A-Za-z0-9_-:93]AA\", env: [ANTHROPIC_API_KEY]}
+            ",
+        ),
+        Account::OAuth => (
+            REAL_OAUTH,
+            "
+            hosts: [api.anthropic.com]
+            placements: [{bearer: {}}]
+            placeholder: {shape: \"sk-ant-oat01-[A-Za-z0-9_-:93]AA\", env: [CLAUDE_CODE_OAUTH_TOKEN]}
+            ",
+        ),
+    };
+    proxy()
+        .origin(origin)
+        .policy(policy)
+        .credential_file("anthropic", secret, credential)
+}
+
 async fn answer(mut exchange: Exchange, account: Account) -> Reply {
     let body = exchange.json().await;
     let head = &exchange.head;
@@ -46,14 +78,27 @@ async fn answer(mut exchange: Exchange, account: Account) -> Reply {
     if !is_messages {
         return error(404, "not_found_error", "not found");
     }
-    if account == Account::OAuth && !head.all("anthropic-beta").join(",").contains("oauth-2025-04-20") {
-        return error(401, "authentication_error", "OAuth authentication is currently not supported.");
+    if account == Account::OAuth
+        && !head
+            .all("anthropic-beta")
+            .join(",")
+            .contains("oauth-2025-04-20")
+    {
+        return error(
+            401,
+            "authentication_error",
+            "OAuth authentication is currently not supported.",
+        );
     }
     if head.method != "POST" || body.is_null() {
         return error(400, "invalid_request_error", "a JSON body is required");
     }
     if head.header("anthropic-version").is_none() {
-        return error(400, "invalid_request_error", "anthropic-version: header is required");
+        return error(
+            400,
+            "invalid_request_error",
+            "anthropic-version: header is required",
+        );
     }
     let content = next_turn(&body);
     match body["stream"].as_bool() {
@@ -64,7 +109,10 @@ async fn answer(mut exchange: Exchange, account: Account) -> Reply {
 
 /// Both places a key may stand in.
 fn credentials(head: &Recorded) -> Vec<String> {
-    let key = head.all("x-api-key").into_iter().map(|k| format!("key {k}"));
+    let key = head
+        .all("x-api-key")
+        .into_iter()
+        .map(|k| format!("key {k}"));
     let bearer = head.all("authorization").into_iter().map(ToOwned::to_owned);
     key.chain(bearer).collect()
 }
@@ -137,7 +185,9 @@ fn events(body: &Value, content: &Value) -> Vec<(String, Value)> {
             let words = FINAL_TEXT.split_inclusive(' ');
             (
                 json!({"type": "text", "text": ""}),
-                words.map(|w| json!({"type": "text_delta", "text": w})).collect(),
+                words
+                    .map(|w| json!({"type": "text_delta", "text": w}))
+                    .collect(),
             )
         }
     };

@@ -41,7 +41,11 @@ fn locate(name: &str) -> Option<PathBuf> {
         }
         _ => home().join("node/node_modules/.bin").join(name),
     };
-    if own.exists() { Some(own) } else { on_path(name) }
+    if own.exists() {
+        Some(own)
+    } else {
+        on_path(name)
+    }
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::origin::{Exchange, Origin};
+use super::proxy::{ProxyBuilder, proxy};
 use super::recorded::sha256;
 use super::reply::{self, Reply};
 
@@ -54,11 +55,41 @@ pub async fn echo_plain() -> Echo {
     Echo { origin, gate }
 }
 
+/// What the agent holds instead of the key.
+pub const PLACEHOLDER: &str = "echo-placeholder-0001";
+
+/// A proxy that lets agents reach it with a placeholder.
+pub fn in_front_of(echo: &Echo) -> ProxyBuilder {
+    proxy()
+        .origin(&echo.origin)
+        .policy(
+            "
+            - hosts: [echo.example.com]
+              credentials: [echo]
+              route: echo
+            ",
+        )
+        .credential_file(
+            "echo",
+            REAL_KEY,
+            "
+            hosts: [echo.example.com]
+            ports: [443, 80]
+            placements: [{bearer: {}}]
+            placeholder: {value: echo-placeholder-0001, env: [ECHO_KEY]}
+            ",
+        )
+}
+
 async fn answer(mut exchange: Exchange, gate: Arc<Semaphore>) -> Reply {
     let path = exchange.head.path().to_owned();
     let right = exchange.head.bearer() == Some(REAL_KEY);
     if !right && !path.starts_with("/open/") {
-        return reply::with(reply::text(401, "wrong key\n"), "www-authenticate", "Bearer");
+        return reply::with(
+            reply::text(401, "wrong key\n"),
+            "www-authenticate",
+            "Bearer",
+        );
     }
     match path.as_str() {
         "/mirror" => mirror(exchange),
@@ -163,7 +194,10 @@ fn gated(gate: Arc<Semaphore>) -> Reply {
 
 /// RFC 6455 over HTTP/1.1, RFC 8441 over HTTP/2.
 fn websocket(exchange: Exchange) -> Reply {
-    let key = exchange.head.header("sec-websocket-key").map(ToOwned::to_owned);
+    let key = exchange
+        .head
+        .header("sec-websocket-key")
+        .map(ToOwned::to_owned);
     let extended = exchange.head.method == "CONNECT";
     if key.is_none() && !extended {
         return reply::status(426);
@@ -185,5 +219,9 @@ fn websocket(exchange: Exchange) -> Reply {
     };
     let reply = reply::with(reply::status(101), "upgrade", "websocket");
     let reply = reply::with(reply, "connection", "upgrade");
-    reply::with(reply, "sec-websocket-accept", &derive_accept_key(key.as_bytes()))
+    reply::with(
+        reply,
+        "sec-websocket-accept",
+        &derive_accept_key(key.as_bytes()),
+    )
 }

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::origin::{Exchange, Origin};
+use super::proxy::{ProxyBuilder, proxy};
 use super::reply::{self, Reply};
 
 /// The token that only the proxy may know.
@@ -51,6 +52,30 @@ impl GitHub {
     }
 }
 
+/// A proxy that lets agents reach it with a placeholder.
+pub fn in_front_of(github: &GitHub) -> ProxyBuilder {
+    proxy()
+        .origin(&github.origin)
+        .policy(
+            "
+            - hosts: [github.com, api.github.com]
+              credentials: [github]
+            ",
+        )
+        .credential_file(
+            "github",
+            REAL_TOKEN,
+            "
+            hosts: [github.com, api.github.com]
+            placements:
+              - basic: {}
+              - header: {name: authorization, format: \"token {}\"}
+              - bearer: {}
+            placeholder: {shape: \"ghp_[A-Za-z0-9:36]\", env: [GH_TOKEN]}
+            ",
+        )
+}
+
 struct Backend {
     program: PathBuf,
     root: PathBuf,
@@ -67,7 +92,10 @@ async fn answer(exchange: Exchange, backend: Arc<Backend>) -> Reply {
 async fn rest(mut exchange: Exchange) -> Reply {
     exchange.body().await;
     let head = &exchange.head;
-    let right = [format!("token {REAL_TOKEN}"), format!("Bearer {REAL_TOKEN}")];
+    let right = [
+        format!("token {REAL_TOKEN}"),
+        format!("Bearer {REAL_TOKEN}"),
+    ];
     if !head
         .header("authorization")
         .is_some_and(|sent| right.iter().any(|r| r == sent))
@@ -111,7 +139,10 @@ async fn smart_http(mut exchange: Exchange, backend: &Backend) -> Reply {
         .is_some_and(|(_, password)| password == REAL_TOKEN)
     {
         exchange.body().await;
-        let reply = reply::text(401, "Password authentication is not supported for Git operations.\n");
+        let reply = reply::text(
+            401,
+            "Password authentication is not supported for Git operations.\n",
+        );
         return reply::with(reply, "www-authenticate", "Basic realm=\"GitHub\"");
     }
     let mut command = Command::new(&backend.program);
@@ -124,7 +155,10 @@ async fn smart_http(mut exchange: Exchange, backend: &Backend) -> Reply {
         .env("REMOTE_USER", "octo-agent") // allows receive-pack
         .env("REQUEST_METHOD", head.method.as_str())
         .env("PATH_INFO", head.path())
-        .env("QUERY_STRING", head.target.split_once('?').map_or("", |(_, q)| q));
+        .env(
+            "QUERY_STRING",
+            head.target.split_once('?').map_or("", |(_, q)| q),
+        );
     for (variable, field) in [
         ("CONTENT_TYPE", "content-type"),
         ("CONTENT_LENGTH", "content-length"),

@@ -13,4 +13,5 @@ pub mod origin;
 pub mod proxy;
 pub mod recorded;
 pub mod reply;
+pub mod telegram;
 pub mod tunnel;

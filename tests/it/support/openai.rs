@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::origin::{Exchange, Origin};
+use super::proxy::{ProxyBuilder, proxy};
 use super::reply::{self, Reply};
 
 /// The key that only the proxy may know.
-pub const REAL_KEY: &str = "sk-proj-REALn5Vq8XzLw3KtRy7MbPc2HdJf9GaUeOi4SlTkYjWhNxBvEmQr6ZsDgFuAIwKeREAL";
+pub const REAL_KEY: &str =
+    "sk-proj-REALn5Vq8XzLw3KtRy7MbPc2HdJf9GaUeOi4SlTkYjWhNxBvEmQr6ZsDgFuAIwKeREAL";
 /// The text of every answer.
 pub const FINAL_TEXT: &str = "Hello from the model.";
 
@@ -16,6 +18,28 @@ const PACE: Duration = Duration::from_millis(15);
 
 pub async fn openai() -> Origin {
     Origin::tls(&["api.openai.com"], answer).await
+}
+
+/// A proxy that lets agents reach it with a placeholder.
+pub fn in_front_of(origin: &Origin) -> ProxyBuilder {
+    proxy()
+        .origin(origin)
+        .policy(
+            "
+            - hosts: [api.openai.com]
+              credentials: [openai]
+              route: openai
+            ",
+        )
+        .credential_file(
+            "openai",
+            REAL_KEY,
+            "
+            hosts: [api.openai.com]
+            placements: [{bearer: {}}]
+            placeholder: {shape: \"sk-proj-[A-Za-z0-9_-:60]\", env: [OPENAI_API_KEY, CODEX_API_KEY]}
+            ",
+        )
 }
 
 async fn answer(mut exchange: Exchange) -> Reply {
@@ -41,7 +65,12 @@ async fn answer(mut exchange: Exchange) -> Reply {
             200,
             &json!({"object": "list", "data": [{"id": "gpt-test", "object": "model", "created": 1, "owned_by": "test"}]}),
         ),
-        _ => error(404, "invalid_request_error", "unknown_url", "Unknown request URL"),
+        _ => error(
+            404,
+            "invalid_request_error",
+            "unknown_url",
+            "Unknown request URL",
+        ),
     }
 }
 

@@ -129,10 +129,7 @@ impl Origin {
                 let ca = TestCa::new();
                 let mut all = names.to_vec();
                 all.push("localhost");
-                (
-                    Some(acceptor(&ca, &all, protocols)),
-                    ca.pem().to_owned(),
-                )
+                (Some(acceptor(&ca, &all, protocols)), ca.pem().to_owned())
             }
         };
         let accept = tokio::spawn(accept(listener, tls, handler, log.clone()));
@@ -161,7 +158,12 @@ impl Origin {
     #[track_caller]
     pub fn only(&self, path: &str) -> Recorded {
         let mut found = self.requests_for(path);
-        assert_eq!(found.len(), 1, "requests for {path}: {:#?}", self.requests());
+        assert_eq!(
+            found.len(),
+            1,
+            "requests for {path}: {:#?}",
+            self.requests()
+        );
         found.remove(0)
     }
 

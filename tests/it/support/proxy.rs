@@ -289,7 +289,10 @@ impl Drop for Proxy {
             return;
         }
         for secret in &self.secrets {
-            assert!(!log.contains(secret), "a secret is in the access log: {log}");
+            assert!(
+                !log.contains(secret),
+                "a secret is in the access log: {log}"
+            );
             assert!(!output.contains(secret), "a secret was printed: {output}");
         }
     }
