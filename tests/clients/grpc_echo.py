@@ -27,7 +27,7 @@ print(
         {
             "unary": answer.decode(),
             "status": call.code().name,
-            "details": call.details(),
+            "trailers": dict(call.trailing_metadata()),
             "bidi": answers,
             "rest": rest,
         }

@@ -7,7 +7,7 @@ use super::support::echo;
 pub fn assert_called(echo: &echo::Echo, said: &serde_json::Value) {
     assert_eq!(said["unary"], "hello");
     assert_eq!(said["status"], "OK");
-    assert_eq!(said["details"], "fine");
+    assert_eq!(said["trailers"]["x-verdict"], "fine");
     assert_eq!(
         said["bidi"],
         serde_json::json!(["message 0", "message 1", "message 2"])

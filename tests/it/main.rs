@@ -20,6 +20,8 @@ mod gh;
 mod git;
 mod grpc;
 mod http;
+mod life;
 mod sdks;
+mod secrets;
 mod telegram;
 mod websocket;

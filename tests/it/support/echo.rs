@@ -143,7 +143,7 @@ fn mirror(exchange: Exchange) -> Reply {
 fn grpc(exchange: Exchange) -> Reply {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    trailers.insert("grpc-message", HeaderValue::from_static("fine"));
+    trailers.insert("x-verdict", HeaderValue::from_static("fine"));
     let mut reply = reply::status(200);
     *reply.body_mut() = reply::streamed(frames(exchange, Some(trailers)));
     reply::with(reply, "content-type", "application/grpc")

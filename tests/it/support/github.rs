@@ -134,9 +134,9 @@ async fn rest(mut exchange: Exchange) -> Reply {
 /// The 401 comes first, as github.com does it for a private repository; the user name is arbitrary.
 async fn smart_http(mut exchange: Exchange, backend: &Backend) -> Reply {
     let head = exchange.head.clone();
-    if !head
+    if head
         .basic()
-        .is_some_and(|(_, password)| password == REAL_TOKEN)
+        .is_none_or(|(_, password)| password != REAL_TOKEN)
     {
         exchange.body().await;
         let reply = reply::text(

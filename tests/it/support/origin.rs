@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::ca::TestCa;
 use super::recorded::{Recorded, RequestLog};
-use super::reply::Reply;
+use super::reply::{self, Reply};
 
 /// Decides an answer.
 type Handler = dyn Fn(Exchange) -> BoxFuture<'static, Reply> + Send + Sync;
@@ -49,7 +49,10 @@ impl Exchange {
                     }
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
-                Some(Err(_)) => return None, // cut off: the entry stays incomplete
+                Some(Err(_)) => {
+                    self.log.cut(&self.entry);
+                    return None;
+                }
                 None => {
                     self.log.close(&self.entry, self.trailers.as_ref());
                     return None;
@@ -167,11 +170,7 @@ impl Origin {
         found.remove(0)
     }
 
-    pub async fn wait_for(
-        &self,
-        what: &'static str,
-        wanted: impl Fn(&Recorded) -> bool,
-    ) -> Recorded {
+    pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Recorded) -> bool) -> Recorded {
         self.log.wait_for(what, wanted).await
     }
 
@@ -212,23 +211,32 @@ async fn accept(
         connections.spawn(async move {
             stream.set_nodelay(true).unwrap();
             let Some(tls) = tls else {
-                return serve(stream, false, None, handler, log).await;
+                return serve(stream, Protocol::Http1, None, handler, log).await;
             };
             let Ok(stream) = tls.accept(stream).await else {
                 return; // a client that does not trust us: its own test notices
             };
             let (_, session) = stream.get_ref();
-            let http2 = session.alpn_protocol() == Some(b"h2");
+            let protocol = match session.alpn_protocol() {
+                Some(b"h2") => Protocol::Http2,
+                _ => Protocol::Http1,
+            };
             let sni = session.server_name().map(ToOwned::to_owned);
-            serve(stream, http2, sni, handler, log).await;
+            serve(stream, protocol, sni, handler, log).await;
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
 async fn serve<S>(
     stream: S,
-    http2: bool,
+    protocol: Protocol,
     sni: Option<String>,
     handler: Arc<Handler>,
     log: Arc<RequestLog>,
@@ -241,7 +249,7 @@ async fn serve<S>(
     });
     let io = TokioIo::new(stream);
     // A connection that the other side cuts is no failure of the origin.
-    if http2 {
+    if protocol == Protocol::Http2 {
         let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         server.timer(TokioTimer::new()).enable_connect_protocol();
         server.serve_connection(io, service).await.ok();
@@ -263,13 +271,17 @@ async fn exchange(
     let (head, incoming) = request.into_parts();
     let head = Recorded::new(&head, sni);
     let entry = log.open(head.clone());
-    handler(Exchange {
+    let is_head = head.method == "HEAD";
+    let reply = handler(Exchange {
         head,
         upgrade,
         incoming,
         trailers: None,
         entry,
         log,
-    })
-    .await
+    });
+    match is_head {
+        true => reply::without_body(reply.await),
+        false => reply.await,
+    }
 }

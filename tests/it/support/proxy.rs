@@ -269,6 +269,22 @@ impl Proxy {
         self.child.id().unwrap()
     }
 
+    /// Asks it to end, as Kubernetes does.
+    pub async fn terminate(&self) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end, which must be in good order.
+    pub async fn ended(&mut self) {
+        let status = tokio::time::timeout(Duration::from_secs(20), self.child.wait());
+        let status = status
+            .await
+            .unwrap_or_else(|_| panic!("tollgate does not end"));
+        assert_eq!(status.unwrap().code(), Some(0), "{}", self.output());
+    }
+
     /// Replaces the secret of a credential from `credential_file`, as an editor does: by renaming.
     pub fn replace_secret(&mut self, credential: &str, secret: &str) {
         let file = self.dir.path().join(format!("{credential}.secret"));

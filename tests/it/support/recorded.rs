@@ -26,6 +26,8 @@ pub struct Recorded {
     pub trailers: Vec<(String, String)>,
     /// The body was read to its proper end.
     pub complete: bool,
+    /// The other side went away before that.
+    pub cut: bool,
 }
 
 impl Recorded {
@@ -53,6 +55,7 @@ impl Recorded {
             body: Vec::new(),
             trailers: Vec::new(),
             complete: false,
+            cut: false,
         }
     }
 
@@ -97,10 +100,6 @@ impl Recorded {
                 String::from_utf8_lossy(&self.body)
             )
         })
-    }
-
-    pub fn sha256(&self) -> Vec<u8> {
-        sha256(&self.body)
     }
 
     /// Whether the text stands anywhere in the request's head: raw, percent-encoded, or inside Basic.
@@ -162,33 +161,31 @@ impl RequestLog {
         self.changed.notify_waiters();
     }
 
+    pub fn cut(&self, entry: &Mutex<Recorded>) {
+        entry.lock().unwrap().cut = true;
+        self.changed.notify_waiters();
+    }
+
     pub fn all(&self) -> Vec<Recorded> {
         let entries = self.entries.lock().unwrap();
         entries.iter().map(|e| e.lock().unwrap().clone()).collect()
     }
 
     /// Waits until a request is as wanted.
-    #[track_caller]
-    pub fn wait_for(
-        &self,
-        what: &'static str,
-        wanted: impl Fn(&Recorded) -> bool,
-    ) -> impl Future<Output = Recorded> {
-        async move {
-            let found = tokio::time::timeout(Duration::from_secs(20), async {
-                loop {
-                    let changed = self.changed.notified();
-                    tokio::pin!(changed);
-                    changed.as_mut().enable();
-                    if let Some(found) = self.all().into_iter().find(&wanted) {
-                        return found;
-                    }
-                    changed.await;
+    pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Recorded) -> bool) -> Recorded {
+        let found = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if let Some(found) = self.all().into_iter().find(&wanted) {
+                    return found;
                 }
-            });
-            found
-                .await
-                .unwrap_or_else(|_| panic!("the origin never saw {what}; it saw {:#?}", self.all()))
-        }
+                changed.await;
+            }
+        });
+        found
+            .await
+            .unwrap_or_else(|_| panic!("the origin never saw {what}; it saw {:#?}", self.all()))
     }
 }

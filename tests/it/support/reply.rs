@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::Value;
@@ -43,6 +43,14 @@ pub fn with(mut reply: Reply, name: &'static str, value: &str) -> Reply {
         .headers_mut()
         .append(HeaderName::from_static(name), value.parse().unwrap());
     reply
+}
+
+/// The answer to HEAD: the length of the body, not the body. (hyper does so on HTTP/1.1 only.)
+pub fn without_body(reply: Reply) -> Reply {
+    let (head, body) = reply.into_parts();
+    let length = body.size_hint().exact().unwrap_or(0);
+    let reply = Response::from_parts(head, full(Bytes::new()));
+    with(reply, "content-length", &length.to_string())
 }
 
 /// A body of frames as they become ready.
