@@ -16,7 +16,8 @@ log=$clients/setup.log
 bin=$clients/node/node_modules/.bin
 wanted="1 $PYTHON_PACKAGES $NODE_PACKAGES $CLAUDE $CODEX"
 
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ ! -s "$clients/missing" ]; then
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    cat "$clients/missing" >&2 # to try those again: rm .clients/stamp
     exit 0
 fi
 mkdir -p "$clients/node"

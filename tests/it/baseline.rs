@@ -96,13 +96,53 @@ async fn relay_http_libraries_talk() {
 #[tokio::test]
 async fn relay_git_clones_and_pushes() {
     let program = client!("git");
-    for size in [1000, 3 << 20] {
+    let github = github::github().await;
+    let relay = Relay::to(&[&github.origin]).await;
+    let agent = Agent::at(&relay.door()).env("GH_TOKEN", github::REAL_TOKEN);
+    git::clone_and_push(&program, agent, &github, 1000).await;
+    git::assert_asked_as_git_does(&github);
+    for version in ["HTTP/1.1", "HTTP/2"] {
         let github = github::github().await;
         let relay = Relay::to(&[&github.origin]).await;
         let agent = Agent::at(&relay.door()).env("GH_TOKEN", github::REAL_TOKEN);
-        git::clone_and_push(&program, agent, &github, size).await;
-        git::assert_asked_as_git_does(&github);
+        git::push_more_than_the_buffer(&program, agent, &github, version).await;
     }
+}
+
+#[tokio::test]
+async fn relay_claude_code_and_codex_take_a_base_url() {
+    let (claude, program) = (client!("claude"), client!("codex"));
+    let origin = anthropic::anthropic(Account::ApiKey).await;
+    let relay = Relay::to(&[&origin]).await;
+    let agent = Agent::at(&relay.door())
+        .env("NO_PROXY", "localhost")
+        .env("no_proxy", "localhost")
+        .env(
+            "ANTHROPIC_BASE_URL",
+            format!("https://localhost:{}", origin.addr.port()),
+        )
+        .env("ANTHROPIC_API_KEY", anthropic::REAL_KEY);
+    claude_code::converse(&claude, &agent).await;
+    claude_code::assert_conversed(&origin, Account::ApiKey);
+    let messages = origin.requests_for("/v1/messages");
+    assert!(
+        messages
+            .iter()
+            .all(|r| r.sni.as_deref() == Some("localhost"))
+    );
+
+    let origin = openai::openai().await;
+    let relay = Relay::to(&[&origin]).await;
+    let agent = Agent::at(&relay.door())
+        .env("NO_PROXY", "localhost")
+        .env("no_proxy", "localhost")
+        .env("CODEX_API_KEY", openai::REAL_KEY);
+    codex::use_base_url(
+        &agent,
+        &format!("https://localhost:{}/v1", origin.addr.port()),
+    );
+    codex::converse(&program, &agent).await;
+    codex::assert_conversed(&origin);
 }
 
 #[tokio::test]

@@ -128,11 +128,12 @@ async fn claude_code_with_an_oauth_token_by_the_base_url_door() {
     origin.assert_no_head_mentions(&placeholder);
 }
 
-/// Its side requests would go to api.anthropic.com directly: this machine's tests ask nobody outside.
+/// Its side requests ignore the base URL: they go by the forward door, and nothing goes outside.
 async fn by_base_url(proxy: &super::support::proxy::Proxy) -> Agent {
-    Agent::without_proxy(&proxy.door().await)
+    Agent::at(&proxy.door().await)
+        .env("NO_PROXY", "127.0.0.1")
+        .env("no_proxy", "127.0.0.1")
         .env("ANTHROPIC_BASE_URL", proxy.base_url("anthropic"))
-        .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
 }
 
 /// `x-should-retry: false` and a 4xx: the model's user learns at once, not after minutes of retries.

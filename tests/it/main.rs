@@ -21,6 +21,7 @@ mod git;
 mod grpc;
 mod http;
 mod life;
+mod presets;
 mod sdks;
 mod secrets;
 mod telegram;

@@ -73,6 +73,14 @@ impl ProxyBuilder {
         self.document("EgressCredential", name, &spec)
     }
 
+    /// Loads a built-in preset; its secret is in the variable that the preset names.
+    #[must_use]
+    pub fn preset(mut self, name: &str, variable: &str, secret: &str) -> Self {
+        self.env.insert(variable.to_owned(), secret.to_owned());
+        self.secrets.push(secret.to_owned());
+        self.setting(&format!("presets: [{name}]"))
+    }
+
     /// Adds a whole document.
     #[must_use]
     pub fn document(mut self, kind: &str, name: &str, spec: &str) -> Self {
