@@ -1,1 +1,28 @@
+//! The real binary in front of strict local origins, with real clients.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::large_futures,
+    missing_docs,
+    unreachable_pub
+)]
 
+#[macro_use]
+mod support;
+
+mod architecture;
+mod baseline;
+mod claude_code;
+mod codex;
+mod curl;
+mod gh;
+mod git;
+mod grpc;
+mod http;
+mod life;
+mod presets;
+mod sdks;
+mod secrets;
+mod telegram;
+mod websocket;

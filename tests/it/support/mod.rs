@@ -1,0 +1,17 @@
+//! What the sentences are written with: the binary, origins, doors and clients.
+
+#[macro_use]
+pub mod clients;
+pub mod agent;
+pub mod anthropic;
+pub mod ca;
+pub mod door;
+pub mod echo;
+pub mod github;
+pub mod openai;
+pub mod origin;
+pub mod proxy;
+pub mod recorded;
+pub mod reply;
+pub mod telegram;
+pub mod tunnel;

@@ -1,0 +1,411 @@
+//! Owns the real `tollgate` binary of a test: its documents, its process, its ports, its records.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use super::door::Door;
+use super::origin::Origin;
+
+/// The binary under test.
+pub const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
+
+/// Starts to describe a proxy.
+pub fn proxy() -> ProxyBuilder {
+    ProxyBuilder {
+        dir: tempfile::tempdir().unwrap(),
+        documents: String::new(),
+        settings: String::new(),
+        roots: String::new(),
+        resolve: BTreeMap::new(),
+        secrets: Vec::new(),
+        env: BTreeMap::new(),
+    }
+}
+
+pub struct ProxyBuilder {
+    dir: TempDir,
+    documents: String,
+    settings: String,
+    roots: String,
+    resolve: BTreeMap<String, String>,
+    secrets: Vec<String>,
+    env: BTreeMap<String, String>,
+}
+
+impl ProxyBuilder {
+    /// Adds an `EgressPolicy` with these rules (YAML, the list below `egress:`).
+    #[must_use]
+    pub fn policy(self, rules: &str) -> Self {
+        let spec = format!("egress:\n{}", indent(rules, 2));
+        let name = format!("policy-{}", self.documents.matches("kind:").count());
+        self.document("EgressPolicy", &name, &spec)
+    }
+
+    /// Adds an `EgressCredential` whose secret is in a file; `spec` is the rest of it (YAML).
+    #[must_use]
+    pub fn credential_file(mut self, name: &str, secret: &str, spec: &str) -> Self {
+        let file = self.path(&format!("{name}.secret"));
+        write_private(&file, secret);
+        self.secrets.push(secret.to_owned());
+        let rest = indent(spec, 0);
+        let spec = format!("source: {{file: {{path: {}}}}}\n{rest}", file.display());
+        self.document("EgressCredential", name, &spec)
+    }
+
+    /// Adds an `EgressCredential` whose secret is in a variable of the proxy.
+    #[must_use]
+    pub fn credential_env(mut self, name: &str, secret: &str, spec: &str) -> Self {
+        let variable = format!("SECRET_{}", name.to_uppercase().replace('-', "_"));
+        self.env.insert(variable.clone(), secret.to_owned());
+        self.secrets.push(secret.to_owned());
+        let rest = indent(spec, 0);
+        let spec = format!("source: {{env: {{name: {variable}}}}}\n{rest}");
+        self.document("EgressCredential", name, &spec)
+    }
+
+    /// Loads a built-in preset; its secret is in the variable that the preset names.
+    #[must_use]
+    pub fn preset(mut self, name: &str, variable: &str, secret: &str) -> Self {
+        self.env.insert(variable.to_owned(), secret.to_owned());
+        self.secrets.push(secret.to_owned());
+        self.setting(&format!("presets: [{name}]"))
+    }
+
+    /// Adds a whole document.
+    #[must_use]
+    pub fn document(mut self, kind: &str, name: &str, spec: &str) -> Self {
+        write!(
+            self.documents,
+            "---\napiVersion: tollgate.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n{}",
+            indent(spec, 2)
+        )
+        .unwrap();
+        self
+    }
+
+    /// Adds lines to the `spec` of the `TollgateConfig`.
+    #[must_use]
+    pub fn setting(mut self, yaml: &str) -> Self {
+        self.settings.push_str(&indent(yaml, 2));
+        self
+    }
+
+    /// Sends a host to this address instead of asking DNS.
+    #[must_use]
+    pub fn resolve(mut self, host: &str, addr: SocketAddr) -> Self {
+        self.resolve.insert(host.to_owned(), addr.to_string());
+        self
+    }
+
+    /// Sends all names of an origin to it, and believes its certificates.
+    #[must_use]
+    pub fn origin(mut self, origin: &Origin) -> Self {
+        self.roots.push_str(&origin.ca_pem);
+        for name in &origin.names {
+            self = self.resolve(name, origin.addr);
+        }
+        self
+    }
+
+    /// A variable of the proxy's own environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Writes the configuration, without starting anything.
+    pub fn write(&self) -> PathBuf {
+        let at = |name: &str| self.path(name).display().to_string();
+        let resolve: String = self
+            .resolve
+            .iter()
+            .map(|(host, addr)| format!("      {host:?}: [{addr:?}]\n"))
+            .collect();
+        let upstream = match self.roots.is_empty() && self.resolve.is_empty() {
+            true => String::new(),
+            false if self.roots.is_empty() => format!("  upstream:\n    resolve:\n{resolve}"),
+            false => format!(
+                "  upstream:\n    roots: {{file: {}}}\n    resolve:\n{resolve}",
+                at("origin-ca.pem")
+            ),
+        };
+        let documents = match self.documents.is_empty() {
+            true => "",
+            false => "  documents: [documents.yaml]\n",
+        };
+        let config = format!(
+            "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: {{name: test}}\nspec:\n  \
+             listen: 127.0.0.1:0\n  admin: {{listen: \"127.0.0.1:0\"}}\n  stateDir: {}\n  accessLog: {{file: {}}}\n\
+             {documents}{upstream}{}",
+            at("state"),
+            at("access.log"),
+            self.settings
+        );
+        std::fs::write(self.path("origin-ca.pem"), &self.roots).unwrap();
+        if !self.documents.is_empty() {
+            std::fs::write(self.path("documents.yaml"), &self.documents).unwrap();
+        }
+        let file = self.path("tollgate.yaml");
+        std::fs::write(&file, config).unwrap();
+        file
+    }
+
+    /// Starts the proxy and waits until it is ready.
+    pub async fn start(self) -> Proxy {
+        let config = self.write();
+        let mut child = tollgate(self.dir.path(), &self.env)
+            .arg("serve")
+            .arg("--config")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().unwrap(), output.clone());
+        collect(child.stderr.take().unwrap(), output.clone());
+        let ready = wait_ready(&mut child, &output).await;
+        Proxy {
+            addr: value_of(&ready, "listen="),
+            admin: value_of(&ready, "admin="),
+            dir: self.dir,
+            config,
+            child,
+            output,
+            secrets: self.secrets,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// A running proxy. When it is dropped it is killed, and what it wrote is searched for its secrets.
+pub struct Proxy {
+    pub addr: SocketAddr,
+    pub admin: SocketAddr,
+    pub config: PathBuf,
+    dir: TempDir,
+    child: Child,
+    output: Arc<Mutex<String>>,
+    secrets: Vec<String>,
+}
+
+impl Proxy {
+    /// The variables that `tollgate env` prints for an agent.
+    pub async fn env_for_agent(&self) -> BTreeMap<String, String> {
+        let output = tollgate(self.dir.path(), &BTreeMap::new())
+            .args(["env", "--format", "dotenv", "--config"])
+            .arg(&self.config)
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "tollgate env: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        // The configuration names port 0; the port that came of it is known here only.
+        let text = text.replace("127.0.0.1:0", &self.addr.to_string());
+        parse_dotenv(&text)
+    }
+
+    /// The forward door, as an agent gets to know it.
+    pub async fn door(&self) -> Door {
+        Door {
+            addr: self.addr,
+            ca_file: self.ca_file(),
+            env: self.env_for_agent().await,
+            forbidden: self.secrets.clone(),
+        }
+    }
+
+    /// The base-URL door of a route: `http://127.0.0.1:PORT/route`.
+    pub fn base_url(&self, route: &str) -> String {
+        format!("http://{}/{route}", self.addr)
+    }
+
+    /// The certificate authority that agents trust.
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.path().join("state/ca.crt")
+    }
+
+    /// Access log records, once there are at least `count`.
+    pub async fn access_log(&self, count: usize) -> Vec<Value> {
+        let file = self.dir.path().join("access.log");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let records: Vec<Value> = whole
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            if records.len() >= count {
+                return records;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} records: {text}\n{}",
+                records.len(),
+                self.output()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What it printed, on both streams.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Asks it to end, as Kubernetes does.
+    pub async fn terminate(&self) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end, which must be in good order.
+    pub async fn ended(&mut self) {
+        let status = tokio::time::timeout(Duration::from_secs(20), self.child.wait());
+        let status = status
+            .await
+            .unwrap_or_else(|_| panic!("tollgate does not end"));
+        assert_eq!(status.unwrap().code(), Some(0), "{}", self.output());
+    }
+
+    /// Replaces the secret of a credential from `credential_file`, as an editor does: by renaming.
+    pub fn replace_secret(&mut self, credential: &str, secret: &str) {
+        let file = self.dir.path().join(format!("{credential}.secret"));
+        let new = file.with_extension("new");
+        write_private(&new, secret);
+        std::fs::rename(new, file).unwrap();
+        self.secrets.push(secret.to_owned());
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.child.start_kill().ok();
+        let log = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
+        let output = self.output();
+        if std::thread::panicking() {
+            eprintln!("--- tollgate wrote\n{output}\n--- access log\n{log}");
+            return;
+        }
+        for secret in &self.secrets {
+            assert!(
+                !log.contains(secret),
+                "a secret is in the access log: {log}"
+            );
+            assert!(!output.contains(secret), "a secret was printed: {output}");
+        }
+    }
+}
+
+/// The binary with nothing of this process's environment but PATH.
+pub fn tollgate(home: &Path, env: &BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(TOLLGATE);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", home)
+        .envs(env)
+        .current_dir(home)
+        .kill_on_drop(true);
+    command
+}
+
+/// `KEY=value` lines; values may be quoted, lines may begin with `export` or `#`.
+pub fn parse_dotenv(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
+        .map(|(name, value)| {
+            let quoted = ['"', '\'']
+                .iter()
+                .find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
+            (name.to_owned(), quoted.unwrap_or(value).to_owned())
+        })
+        .collect()
+}
+
+fn collect(stream: impl AsyncRead + Unpin + Send + 'static, into: Arc<Mutex<String>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut text = into.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+}
+
+async fn wait_ready(child: &mut Child, output: &Mutex<String>) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = output.lock().unwrap().clone();
+        let ready = text
+            .lines()
+            .find(|line| line.contains("ready") && line.contains("listen="));
+        if let Some(line) = ready {
+            return line.to_owned();
+        }
+        let ended = child.try_wait().unwrap();
+        assert!(
+            ended.is_none() && Instant::now() < deadline,
+            "tollgate is not ready (ended: {ended:?}):\n{text}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn value_of(line: &str, key: &str) -> SocketAddr {
+    line.split_whitespace()
+        .find_map(|word| word.strip_prefix(key)?.parse().ok())
+        .unwrap_or_else(|| panic!("no {key}ADDRESS in {line:?}"))
+}
+
+fn indent(text: &str, by: usize) -> String {
+    let text = text.trim_matches('\n');
+    // A text may be written deeper in a test; its first line tells how deep.
+    let depth = text.len() - text.trim_start_matches(' ').len();
+    text.lines()
+        .map(|line| {
+            let cut = line.len() - line.trim_start_matches(' ').len();
+            format!("{}{}\n", " ".repeat(by), &line[cut.min(depth)..])
+        })
+        .collect()
+}
+
+fn write_private(file: &Path, text: &str) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(file)
+        .unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+}
