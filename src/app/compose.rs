@@ -1,32 +1,27 @@
 //! Owns how the parts become a process: everything is opened, bound and checked before it serves.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::authority::{CaChoice, covers, open_authority};
 use super::credentials::{Credentials, Held};
 use super::error::StartError;
+use super::identity::{default_name, fetch, open_identity, placeholder_key};
 use super::reload::Reloader;
 use super::settings::Settings;
 use super::state::StateDir;
 use crate::admin::api::{Admin, Order};
-use crate::config::credential::SourceSpec;
-use crate::config::root::{AccessLogSpec, NameConstraintsMode};
-use crate::credential::held::Need;
-use crate::credential::open::{SourceContext, open};
-use crate::identity::identifier::{AgentToken, Identifier};
-use crate::inject::placeholder::PlaceholderKey;
+use crate::config::root::AccessLogSpec;
+use crate::credential::open::SourceContext;
 use crate::inject::set::Injectors;
 use crate::listen::forward::Doors;
 use crate::net::guard::AddressGuard;
 use crate::net::resolve::{FixedAnswers, Resolver};
 use crate::net::socket;
 use crate::policy::compile::compile;
-use crate::policy::engine::Engine;
 use crate::proxy::account::Ledgers;
 use crate::proxy::dial::Dialer;
 use crate::proxy::exchange::Exchange;
@@ -36,14 +31,10 @@ use crate::rt::drain::Drain;
 use crate::rt::ready::Readiness;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::authority::{CertificateAuthority, Constraints};
 use crate::tls::leaf::LeafStore;
-use crate::tls::roots::SystemRoots;
-use crate::tls::trust::{TrustFiles, bundle_pem, write_trust};
+use crate::tls::trust::TrustFiles;
 use crate::tls::upstream::OriginTrust;
-use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host};
-use crate::types::secret::Secret;
 
 /// A process that is ready to serve.
 pub struct Tollgate {
@@ -65,20 +56,10 @@ pub struct Tollgate {
     pub drain: Drain,
 }
 
-/// How the authority comes to be.
-pub enum CaChoice {
-    /// As `TollgateConfig` says.
-    Configured,
-    /// In memory, its certificate written to this directory.
-    Ephemeral(PathBuf),
-}
-
 /// Leaves that are kept; the least recently used go.
 const LEAVES: usize = 4096;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8888);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
-const EPHEMERAL_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-const LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Opens and binds everything that `settings` name.
 pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -> Result<Tollgate, StartError> {
@@ -87,7 +68,7 @@ pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -
     let policy = compile(&bundle)?;
     let state = StateDir::locate(spec.state_dir.as_deref());
 
-    let (authority, trust) = open_authority(&settings, &state, &policy, ca)?;
+    let (authority, trust) = open_authority(&settings, &policy, ca)?;
     covers(&authority, &policy)?;
     let authority = Arc::new(authority);
     let leaves = Arc::new(LeafStore::new(authority.clone(), LEAVES).map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?);
@@ -143,119 +124,6 @@ pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -
     let reloader = Reloader { settings, credentials, snapshots, key, authority, readiness, ledgers };
     let doors = Arc::new(Doors { exchange, leaves, identifier });
     Ok(Tollgate { doors, admin, listener, admin_listener, reloader, orders: received, trust, drain })
-}
-
-fn open_authority(
-    settings: &Settings,
-    state: &StateDir,
-    policy: &Engine,
-    choice: CaChoice,
-) -> Result<(CertificateAuthority, TrustFiles), StartError> {
-    let spec = &settings.root.spec.ca;
-    let constraints = match spec.name_constraints {
-        NameConstraintsMode::Policy => Constraints::Names(policy.intercepted_hosts()),
-        NameConstraintsMode::Off => Constraints::Off,
-    };
-    let failed = |error: crate::tls::error::CaError| StartError::setting(&error, error.help().unwrap_or_default());
-    let ephemeral = match choice {
-        CaChoice::Ephemeral(dir) => Some(dir),
-        CaChoice::Configured => spec.ephemeral_dir.clone(),
-    };
-    let (authority, dir) = match ephemeral {
-        Some(dir) => {
-            let authority = CertificateAuthority::generate(&constraints, "Tollgate ephemeral CA", EPHEMERAL_LIFETIME);
-            (authority.map_err(failed)?, dir)
-        }
-        None => {
-            state.create()?;
-            let certificate = spec.certificate_file.as_deref().map_or_else(|| state.file("ca.crt"), Path::to_path_buf);
-            let key = spec.key_file.as_deref().map_or_else(|| state.file("ca.key"), Path::to_path_buf);
-            let (authority, created) =
-                CertificateAuthority::load_or_create(&certificate, &key, &constraints, "Tollgate CA", LIFETIME)
-                    .map_err(failed)?;
-            if created {
-                tracing::info!(certificate = %certificate.display(), "made a certificate authority");
-            }
-            (authority, state.file("trust"))
-        }
-    };
-    let pem = authority.certificate_pem();
-    let trust = std::fs::create_dir_all(&dir)
-        .and_then(|()| write_trust(&dir, pem, &bundle_pem(pem, SystemRoots::load())))
-        .map_err(|error| {
-            StartError::setting(
-                format!("the trust files cannot be written to {}: {error}", dir.display()),
-                "mount a writable volume there, or set ca.ephemeralDir or stateDir to another directory",
-            )
-        })?;
-    Ok((authority, trust))
-}
-
-/// A name outside the authority's constraints could be allowed and never served.
-pub(super) fn covers(authority: &CertificateAuthority, policy: &Engine) -> Result<(), StartError> {
-    let outside: Vec<String> = policy
-        .intercepted_hosts()
-        .iter()
-        .filter(|pattern| !authority.covers(pattern))
-        .map(ToString::to_string)
-        .collect();
-    match outside.is_empty() {
-        true => Ok(()),
-        false => Err(StartError::setting(
-            format!("the certificate authority may not sign {}: its name constraints come from an older policy", outside.join(", ")),
-            "make a new one with `tollgate ca init --force` and give agents the new bundle, or set ca.nameConstraints: off",
-        )),
-    }
-}
-
-async fn open_identity(settings: &Settings, context: &SourceContext) -> Result<Identifier, StartError> {
-    let spec = &settings.root.spec.identity;
-    let parse = |name: &str| Agent::parse(name).map_err(|error| StartError::setting(error, "change the name under spec.identity"));
-    if let (Some(fixed), false) = (&spec.fixed, spec.agents.is_empty()) {
-        return Err(StartError::setting(
-            format!("spec.identity has both `fixed: {}` and `agents`", fixed.value),
-            "keep `fixed` where one agent uses this proxy, `agents` where several do",
-        ));
-    }
-    if spec.agents.is_empty() {
-        return Ok(Identifier::Fixed(match &spec.fixed {
-            Some(name) => parse(name)?,
-            None => default_name()?,
-        }));
-    }
-    let mut tokens = Vec::new();
-    for agent in &spec.agents {
-        let token = fetch(&agent.name, &agent.token, context).await?;
-        if token.len() < 16 {
-            return Err(StartError::setting(
-                format!("the token of agent `{}` is shorter than 16 characters", agent.name.value),
-                "make one with `openssl rand -hex 32`",
-            ));
-        }
-        tokens.push(AgentToken { agent: parse(&agent.name)?, token });
-    }
-    Ok(Identifier::Tokens(tokens))
-}
-
-fn default_name() -> Result<Agent, StartError> {
-    Agent::parse(Agent::DEFAULT_NAME).map_err(|error| StartError::setting(error, ""))
-}
-
-async fn placeholder_key(settings: &Settings, state: &StateDir, context: &SourceContext) -> Result<PlaceholderKey, StartError> {
-    let key = match &settings.root.spec.placeholders.key {
-        Some(source) => fetch("placeholder-key", source, context).await?,
-        None => state.secret("placeholder.key")?,
-    };
-    PlaceholderKey::new(&key).map_err(|error| StartError::setting(error, "make one with `openssl rand -hex 32`"))
-}
-
-/// A secret of the process's own, read once.
-async fn fetch(name: &str, source: &SourceSpec, context: &SourceContext) -> Result<Secret, StartError> {
-    let held = open(name, source, Need::Required, context).await;
-    match held.current() {
-        Ok(secret) => Ok(Secret::new(secret.expose().to_vec())),
-        Err(error) => Err(StartError::setting(error, "mend its source and start again")),
-    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

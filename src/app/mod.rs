@@ -1,9 +1,11 @@
 //! Composition: the only floor that knows every concrete type.
 
+pub mod authority;
 pub mod compose;
 pub mod credentials;
 pub mod error;
 pub mod harden;
+pub mod identity;
 pub mod reload;
 pub mod run;
 pub mod sealed;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::compose::covers;
+use super::authority::covers;
 use super::credentials::Credentials;
 use super::error::StartError;
 use super::settings::Settings;

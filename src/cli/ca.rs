@@ -3,7 +3,7 @@
 use super::args::{CaCommand, Format};
 use super::context::Context;
 use super::output::Exit;
-use crate::app::compose::{authority_files, open_configured_authority, replace_authority};
+use crate::app::authority::{authority_files, open_configured_authority, replace_authority};
 use crate::app::error::StartError;
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::roots::SystemRoots;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::args::Format;
 use super::context::{Context, block_on};
 use super::output::Exit;
-use crate::app::compose::open_configured_authority;
+use crate::app::authority::open_configured_authority;
 use crate::app::credentials::Credentials;
 use crate::app::error::StartError;
 use crate::policy::compile::compile;

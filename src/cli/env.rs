@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::args::{EnvArgs, EnvFor};
 use super::context::{Context, block_on};
 use super::output::Exit;
-use crate::app::compose::{agent_view, AgentView};
+use crate::app::authority::trust_dir;
+use crate::app::identity::{AgentView, agent_view};
 use crate::app::error::StartError;
 use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress, ProxyLogin};
 
@@ -13,20 +14,14 @@ use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress, ProxyL
 pub fn env(context: &Context, args: &EnvArgs) -> Result<Exit, StartError> {
     let settings = context.settings()?;
     let sources = context.sources(&settings)?;
-    let AgentView { agent, token, placeholders, trust } =
+    let AgentView { agent, token, placeholders } =
         block_on(agent_view(&settings, &sources, args.agent.as_deref()))??;
     let address = args.address.or(settings.root.spec.listen.as_ref().map(|l| l.value));
     let mut address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8888)));
-    if address.port() == 0 {
-        return Err(StartError::setting(
-            "spec.listen leaves the port open",
-            "say where the proxy listens with --address 127.0.0.1:PORT",
-        ));
-    }
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    let trust = args.trust_dir.clone().unwrap_or(trust);
+    let trust = args.trust_dir.clone().unwrap_or_else(|| trust_dir(&settings));
     let proxy = ProxyAddress {
         address,
         login: token.map(|token| ProxyLogin { user: agent.to_string(), token }),

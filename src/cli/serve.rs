@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::context::Context;
 use super::output::Exit;
-use crate::app::compose::{CaChoice, compose};
+use crate::app::authority::CaChoice;
+use crate::app::compose::compose;
 use crate::app::error::StartError;
 use crate::app::harden::{Privileges, harden};
 use crate::app::run::run;

@@ -1,0 +1,108 @@
+//! Owns who may call and what they hold: agents, their tokens, and their placeholders.
+
+use super::credentials::Credentials;
+use super::error::StartError;
+use super::settings::Settings;
+use super::state::StateDir;
+use crate::config::credential::SourceSpec;
+use crate::credential::held::Need;
+use crate::credential::open::{SourceContext, open};
+use crate::identity::identifier::{AgentToken, Identifier};
+use crate::inject::placeholder::PlaceholderKey;
+use crate::inject::set::Injectors;
+use crate::types::agent::Agent;
+use crate::types::secret::Secret;
+
+/// Who may call.
+///
+/// Errors: a name that names no agent, a token that is missing or too short.
+pub async fn open_identity(settings: &Settings, context: &SourceContext) -> Result<Identifier, StartError> {
+    let spec = &settings.root.spec.identity;
+    let parse = |name: &str| Agent::parse(name).map_err(|error| StartError::setting(error, "change the name under spec.identity"));
+    if let (Some(fixed), false) = (&spec.fixed, spec.agents.is_empty()) {
+        return Err(StartError::setting(
+            format!("spec.identity has both `fixed: {}` and `agents`", fixed.value),
+            "keep `fixed` where one agent uses this proxy, `agents` where several do",
+        ));
+    }
+    if spec.agents.is_empty() {
+        return Ok(Identifier::Fixed(match &spec.fixed {
+            Some(name) => parse(name)?,
+            None => default_name()?,
+        }));
+    }
+    let mut tokens = Vec::new();
+    for agent in &spec.agents {
+        let token = fetch(&agent.name, &agent.token, context).await?;
+        if token.len() < 16 {
+            return Err(StartError::setting(
+                format!("the token of agent `{}` is shorter than 16 characters", agent.name.value),
+                "make one with `openssl rand -hex 32`",
+            ));
+        }
+        tokens.push(AgentToken { agent: parse(&agent.name)?, token });
+    }
+    Ok(Identifier::Tokens(tokens))
+}
+
+/// The agent of a process that was told no name.
+pub fn default_name() -> Result<Agent, StartError> {
+    Agent::parse(Agent::DEFAULT_NAME).map_err(|error| StartError::setting(error, ""))
+}
+
+/// What derived placeholders are keyed with.
+pub async fn placeholder_key(settings: &Settings, context: &SourceContext) -> Result<PlaceholderKey, StartError> {
+    let key = match &settings.root.spec.placeholders.key {
+        Some(source) => fetch("placeholder-key", source, context).await?,
+        None => StateDir::locate(settings.root.spec.state_dir.as_deref()).secret("placeholder.key")?,
+    };
+    PlaceholderKey::new(&key).map_err(|error| StartError::setting(error, "make one with `openssl rand -hex 32`"))
+}
+
+/// A secret of the process's own, read once.
+pub async fn fetch(name: &str, source: &SourceSpec, context: &SourceContext) -> Result<Secret, StartError> {
+    let held = open(name, source, Need::Required, context).await;
+    match held.current() {
+        Ok(secret) => Ok(Secret::new(secret.expose().to_vec())),
+        Err(error) => Err(StartError::setting(error, "mend its source and start again")),
+    }
+}
+
+/// What one agent is given.
+pub struct AgentView {
+    /// Who.
+    pub agent: Agent,
+    /// Its token, where several agents are told apart.
+    pub token: Option<Secret>,
+    /// Names of variables, and the placeholder they hold.
+    pub placeholders: Vec<(Vec<String>, String)>,
+}
+
+/// What `name`, or the process's one agent, is given. Optional credentials that are not there are left out.
+pub async fn agent_view(
+    settings: &Settings,
+    context: &SourceContext,
+    name: Option<&str>,
+) -> Result<AgentView, StartError> {
+    let identifier = open_identity(settings, context).await?;
+    let agents = identifier.agents();
+    let known = || agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let agent = match name {
+        Some(name) => agents.iter().find(|agent| agent.name() == name).cloned().ok_or_else(|| {
+            StartError::setting(format!("there is no agent `{name}`"), format!("the agents are: {}", known()))
+        })?,
+        None if agents.len() > 1 => {
+            return Err(StartError::setting(
+                "this proxy serves several agents",
+                format!("name one with --agent: {}", known()),
+            ));
+        }
+        None => agents.first().cloned().map_or_else(default_name, Ok)?,
+    };
+    let bundle = settings.bundle()?;
+    let held = Credentials::new(context.clone()).open(&bundle).await;
+    let injectors = Injectors::compile(&bundle, &held, placeholder_key(settings, context).await?)?;
+    let token = identifier.token_of(&agent).map(|token| Secret::new(token.expose().to_vec()));
+    let placeholders = injectors.placeholder_env(&agent);
+    Ok(AgentView { agent, token, placeholders })
+}
