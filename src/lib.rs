@@ -1,4 +1,6 @@
 //! Tollgate.
 
 pub mod config;
+pub mod credential;
+pub mod inject;
 pub mod types;
