@@ -6,4 +6,5 @@ pub mod error;
 pub mod located;
 pub mod policy;
 pub mod root;
+pub mod shape;
 pub mod units;

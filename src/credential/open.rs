@@ -1,0 +1,146 @@
+//! Owns the step from a source as written to a credential held in memory and kept fresh.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::env::SealedEnv;
+use super::exec::{DEFAULT_TIMEOUT, DEFAULT_TTL, Helper};
+use super::file::SecretFile;
+use super::held::{HeldCredential, Need};
+use crate::config::credential::SourceSpec;
+
+/// What sources need of the process.
+#[derive(Debug, Clone, Default)]
+pub struct SourceContext {
+    /// The environment as it was at start, sealed.
+    pub env: Arc<SealedEnv>,
+    /// `PATH` for helper programs.
+    pub path: Option<OsString>,
+    /// `HOME` for helper programs.
+    pub home: Option<OsString>,
+}
+
+/// Fetches a credential for the first time and keeps it fresh for as long as the handle lives.
+///
+/// A first failure is not an error here: it is part of the status, and whether the proxy may be
+/// ready without the secret is [`HeldCredential::is_ready`]'s answer.
+pub async fn open(
+    name: &str,
+    spec: &SourceSpec,
+    need: Need,
+    context: &SourceContext,
+) -> Arc<HeldCredential> {
+    let held = HeldCredential::new(name, origin(spec), need);
+    match spec {
+        SourceSpec::Env { name } => held.report(context.env.fetch(name)),
+        SourceSpec::File { path, pointer } => {
+            let file = SecretFile::new(path.clone(), pointer.clone());
+            held.report(file.fetch().await);
+            held.owns(tokio::spawn(file.follow(Arc::downgrade(&held))));
+        }
+        SourceSpec::Exec {
+            command,
+            output,
+            timeout,
+            ttl,
+            env,
+        } => {
+            let inherited = [("PATH", &context.path), ("HOME", &context.home)];
+            let helper = Helper {
+                credential: name.to_owned(),
+                command: command.clone(),
+                output: *output,
+                timeout: timeout.map_or(DEFAULT_TIMEOUT, |span| span.0),
+                ttl: ttl.map_or(DEFAULT_TTL, |span| span.0),
+                env: env.clone(),
+                inherited: inherited
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name, value.clone()?)))
+                    .collect(),
+            };
+            let outcome = helper.fetch().await;
+            let first = match &outcome {
+                Ok(fetched) => Ok(fetched.expires_at.unwrap_or_else(SystemTime::now)),
+                Err(error) => Err(error.clone()),
+            };
+            held.report(outcome);
+            held.owns(tokio::spawn(helper.refresh(Arc::downgrade(&held), first)));
+        }
+    }
+    held
+}
+
+/// The source in one word and its place, as status shows it.
+fn origin(spec: &SourceSpec) -> String {
+    match spec {
+        SourceSpec::Env { name } => format!("env:{name}"),
+        SourceSpec::File { path, .. } => format!("file:{}", path.display()),
+        // Arguments are left out: people put tokens there.
+        SourceSpec::Exec { command, .. } => {
+            format!("exec:{}", command.first().map_or("", String::as_str))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::credential::ExecOutput;
+    use crate::credential::held::CredentialState;
+    use crate::types::secret::Secret;
+
+    #[tokio::test]
+    async fn each_kind_of_source_opens_and_names_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, "value\n").unwrap();
+        let variables = BTreeMap::from([("KEY".to_owned(), Secret::from("value".to_owned()))]);
+        let context = SourceContext {
+            env: Arc::new(SealedEnv::new(variables)),
+            path: Some("/usr/bin:/bin".into()),
+            home: None,
+        };
+        let exec = SourceSpec::Exec {
+            command: vec!["echo".to_owned(), "value".to_owned()],
+            output: ExecOutput::Text,
+            timeout: None,
+            ttl: None,
+            env: BTreeMap::new(),
+        };
+        let file = SourceSpec::File {
+            path: path.clone(),
+            pointer: None,
+        };
+        let env = SourceSpec::Env {
+            name: "KEY".to_owned(),
+        };
+        let in_file = format!("file:{}", path.display());
+        for (spec, source) in [(env, "env:KEY"), (file, &in_file), (exec, "exec:echo")] {
+            let held = open("key", &spec, Need::Required, &context).await;
+            let status = held.status();
+            assert_eq!(
+                (status.state, status.source.as_str()),
+                (CredentialState::Ok, source)
+            );
+            assert_eq!(held.current().unwrap().expose(), b"value");
+            assert!(held.is_ready());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_credential_ends_its_refresher() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = SourceSpec::File {
+            path: dir.path().join("key"),
+            pointer: None,
+        };
+        let held = open("key", &spec, Need::Optional, &SourceContext::default()).await;
+        assert!(held.is_ready() && held.current().is_err());
+        let weak = Arc::downgrade(&held);
+        drop(held);
+        assert!(weak.upgrade().is_none());
+    }
+}

@@ -1,0 +1,122 @@
+//! Owns what a source gives: a secret that can be sent, with its expiry, or why there is none.
+
+use std::time::SystemTime;
+
+use zeroize::Zeroizing;
+
+use crate::types::secret::Secret;
+
+/// Largest secret, or document holding one, that is read.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// A secret as a source gave it.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The secret.
+    pub secret: Secret,
+    /// When it stops being valid, if that is known.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Fetched {
+    /// A secret that is valid until the source says otherwise.
+    pub fn lasting(secret: Secret) -> Self {
+        Self {
+            secret,
+            expires_at: None,
+        }
+    }
+}
+
+/// Why a source gave no secret. The text never holds any part of what the source gave.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// There is nothing where the secret should be.
+    #[error("{0}")]
+    Missing(String),
+    /// There is something, but it is not usable, or it cannot be asked for.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Turns what a source gave into a secret: line ends at its end are dropped, everything else that
+/// no credential contains is refused rather than repaired. `place` names the source.
+pub fn clean(mut bytes: Zeroizing<Vec<u8>>, place: &str) -> Result<Secret, SourceError> {
+    while matches!(bytes.last(), Some(b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    if bytes.is_empty() {
+        return Err(SourceError::Missing(format!("{place} is empty")));
+    }
+    match flaw(&bytes) {
+        Some(flaw) => Err(SourceError::Broken(format!("{place} {flaw}"))),
+        None => Ok(Secret::new(std::mem::take(&mut *bytes))),
+    }
+}
+
+/// What keeps `bytes` from being a credential.
+fn flaw(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.contains(&0) {
+        return Some("contains a NUL byte; is it a binary file?");
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Some("is not UTF-8 text; is it a binary file?");
+    };
+    if text.starts_with('\u{feff}') {
+        return Some("begins with a byte order mark; save it without one");
+    }
+    if text.contains(['\n', '\r']) {
+        return Some("has more than one line; keep the secret alone on one line");
+    }
+    if text.chars().any(|c| c.is_control() || is_invisible(c)) {
+        return Some("contains an invisible character; write the secret anew");
+    }
+    if text.trim() != text {
+        return Some("begins or ends with white space; remove it");
+    }
+    None
+}
+
+/// Characters that paste along with a secret unseen (general category Cf, the common ones).
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaned(bytes: &[u8]) -> Result<Secret, SourceError> {
+        clean(Zeroizing::new(bytes.to_vec()), "the file `key`")
+    }
+
+    #[test]
+    fn line_ends_at_the_end_are_dropped() {
+        for written in ["s3cret", "s3cret\n", "s3cret\r\n", "s3cret\n\n"] {
+            assert_eq!(cleaned(written.as_bytes()).unwrap().expose(), b"s3cret");
+        }
+        assert_eq!(cleaned("påss wörd\n".as_bytes()).unwrap().len(), 11);
+    }
+
+    #[test]
+    fn what_no_credential_contains_is_refused_without_showing_it() {
+        for (bytes, said) in [
+            (&b""[..], "is empty"),
+            (b"\n\n", "is empty"),
+            (b"s3cret\0", "NUL"),
+            (b"s3cret\nmore", "more than one line"),
+            (b"s3\rcret", "more than one line"),
+            (b"s3\tcret", "invisible"),
+            (b"s3\x1bcret", "invisible"),
+            (b"s3\xffcret", "not UTF-8"),
+            (b"\xef\xbb\xbfs3cret", "byte order mark"),
+            ("s3\u{200b}cret".as_bytes(), "invisible"),
+            (b" s3cret", "white space"),
+            (b"s3cret \n", "white space"),
+        ] {
+            let error = cleaned(bytes).unwrap_err().to_string();
+            assert!(error.contains(said), "{bytes:?}: {error}");
+            assert!(error.starts_with("the file `key` ") && !error.contains("s3"));
+        }
+    }
+}
