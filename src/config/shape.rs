@@ -1,60 +1,94 @@
-//! Owns the grammar of placeholder shapes: `sk-ant-api03-[A-Za-z0-9_-:93]AA`.
+//! Owns the shape of a derived placeholder: fixed text and runs of characters from an alphabet.
 
-/// What a derived placeholder looks like, so that clients' own format checks pass.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A parsed shape (`sk-ant-api03-[A-Za-z0-9_-:93]AA`).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// The parts, left to right.
+    /// Its parts, in order.
     pub parts: Vec<Part>,
 }
 
 /// One part of a shape.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Text as it stands.
+    /// Text that every placeholder has.
     Literal(String),
-    /// `[alphabet:length]`: that many characters, each one of the alphabet.
+    /// Characters that differ between placeholders.
     Run {
-        /// The characters, in the order written, each once.
+        /// The characters to choose from: visible ASCII, sorted, each once.
         alphabet: Vec<u8>,
-        /// How many there are.
+        /// How many.
         length: usize,
     },
 }
 
-/// Longest placeholder that any client is known to accept, with room to spare.
+/// Why a text is not a shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// A blank, a control character, or anything beyond ASCII.
+    #[error("a shape is made of visible ASCII characters only")]
+    Character,
+    /// A bracket without its partner.
+    #[error("every `[` wants its `]`, and none may stand in another")]
+    Bracket,
+    /// `[A-Z]`, `[A-Z:]`, `[A-Z:x]`, `[A-Z:0]`.
+    #[error("a run is written `[alphabet:length]`, for example `[A-Za-z0-9:32]`")]
+    Run,
+    /// `[z-a:5]`.
+    #[error("the range `{0}-{1}` runs backwards")]
+    Range(char, char),
+    /// `[a:5]`.
+    #[error("an alphabet has at least {MIN_ALPHABET} different characters")]
+    Alphabet,
+    /// Too few characters to be unguessable.
+    #[error(
+        "a placeholder of this shape could be guessed; its runs are {0} characters long together, {MIN_RANDOM} is the least"
+    )]
+    Short(usize),
+    /// Too many characters for a header field.
+    #[error("a placeholder of this shape would be longer than {MAX_LENGTH} characters")]
+    Long,
+}
+
+/// Digits are the smallest alphabet that real tokens use.
+const MIN_ALPHABET: usize = 9;
+
+/// 16 digits are 53 bits: enough against guessing over a network.
+const MIN_RANDOM: usize = 16;
+
+/// Servers limit a header field to 4 or 8 KiB; real tokens stay far below.
 const MAX_LENGTH: usize = 1024;
 
 impl Shape {
-    /// Parses literal text and `[alphabet:length]` runs; an alphabet is written as within a
-    /// character class (`A-Za-z0-9_-`).
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// Parses fixed text and `[alphabet:length]` runs. In an alphabet, `a-z` is a range; a `-` that
+    /// stands first or last is itself.
+    pub fn parse(text: &str) -> Result<Self, ShapeError> {
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(ShapeError::Character);
+        }
         let mut parts = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
-            let Some(inner) = rest.strip_prefix('[') else {
-                let end = rest.find('[').unwrap_or(rest.len());
-                parts.push(literal(&rest[..end])?);
-                rest = &rest[end..];
+            let literal = rest.find(['[', ']']).unwrap_or(rest.len());
+            if literal > 0 {
+                parts.push(Part::Literal(rest[..literal].to_owned()));
+                rest = &rest[literal..];
                 continue;
-            };
-            let (run_text, after) = inner
-                .split_once(']')
-                .ok_or_else(|| format!("`{text}` opens `[` and never closes it"))?;
-            parts.push(run(run_text)?);
-            rest = after;
+            }
+            let run = rest.strip_prefix('[').ok_or(ShapeError::Bracket)?;
+            let end = run.find(']').ok_or(ShapeError::Bracket)?;
+            parts.push(parse_run(&run[..end])?);
+            rest = &run[end + 1..];
         }
         let shape = Self { parts };
-        match shape.len() {
-            0 => Err("a shape is not empty".to_owned()),
-            length if length > MAX_LENGTH => {
-                Err(format!("a shape has at most {MAX_LENGTH} characters"))
-            }
+        match shape.random_length() {
+            length if length < MIN_RANDOM => Err(ShapeError::Short(length)),
+            _ if shape.length() > MAX_LENGTH => Err(ShapeError::Long),
             _ => Ok(shape),
         }
     }
 
-    /// How many characters a text of this shape has.
-    pub fn len(&self) -> usize {
+    /// How long every placeholder of this shape is.
+    pub fn length(&self) -> usize {
         let lengths = self.parts.iter().map(|part| match part {
             Part::Literal(text) => text.len(),
             Part::Run { length, .. } => *length,
@@ -62,110 +96,127 @@ impl Shape {
         lengths.fold(0, usize::saturating_add)
     }
 
-    /// Whether there is nothing in it; never so for a parsed shape.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn random_length(&self) -> usize {
+        let lengths = self.parts.iter().map(|part| match part {
+            Part::Literal(_) => 0,
+            Part::Run { length, .. } => *length,
+        });
+        lengths.fold(0, usize::saturating_add)
     }
 }
 
-fn literal(text: &str) -> Result<Part, String> {
-    if text.bytes().all(|b| b.is_ascii_graphic() && b != b']') {
-        return Ok(Part::Literal(text.to_owned()));
+fn parse_run(run: &str) -> Result<Part, ShapeError> {
+    if run.contains('[') {
+        return Err(ShapeError::Bracket);
     }
-    Err(format!(
-        "`{text}` has a character that no credential has; use visible ASCII without `]`"
-    ))
-}
-
-fn run(text: &str) -> Result<Part, String> {
-    let wrong = || {
-        format!(
-            "`[{text}]` is not a run; write an alphabet and a length, for example `[A-Z0-9:16]`"
-        )
+    let (alphabet, length) = run.rsplit_once(':').ok_or(ShapeError::Run)?;
+    let plain = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
+    let length = match length.parse() {
+        Ok(length) if plain && length > 0 => length,
+        _ => return Err(ShapeError::Run),
     };
-    let (letters, length) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let length = length.parse::<usize>().map_err(|_| wrong())?;
-    if length == 0 || !letters.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(wrong());
-    }
-    let alphabet = alphabet(letters.as_bytes())?;
-    match alphabet.len() {
-        0 => Err(wrong()),
-        1 => Err(format!("`[{text}]` has one letter only; write it as text")),
-        _ => Ok(Part::Run { alphabet, length }),
-    }
+    Ok(Part::Run {
+        alphabet: parse_alphabet(alphabet.as_bytes())?,
+        length,
+    })
 }
 
-/// Expands ranges; a `-` at either end stands for itself.
-fn alphabet(letters: &[u8]) -> Result<Vec<u8>, String> {
+fn parse_alphabet(mut text: &[u8]) -> Result<Vec<u8>, ShapeError> {
     let mut alphabet = Vec::new();
-    let mut rest = letters;
-    while let [first, tail @ ..] = rest {
-        let (last, after) = match tail {
-            [b'-', last, after @ ..] => (last, after),
-            _ => (first, tail),
-        };
-        if last < first {
-            let (first, last) = (char::from(*first), char::from(*last));
-            return Err(format!("the range `{first}-{last}` runs backwards"));
-        }
-        for letter in *first..=*last {
-            if !alphabet.contains(&letter) {
-                alphabet.push(letter);
+    while let Some(first) = text.first().copied() {
+        if let [from, b'-', to, rest @ ..] = text {
+            if from > to {
+                return Err(ShapeError::Range(char::from(*from), char::from(*to)));
             }
+            alphabet.extend(*from..=*to);
+            text = rest;
+            continue;
         }
-        rest = after;
+        alphabet.push(first);
+        text = &text[1..];
     }
-    Ok(alphabet)
+    alphabet.sort_unstable();
+    alphabet.dedup();
+    match alphabet.len() {
+        n if n < MIN_ALPHABET => Err(ShapeError::Alphabet),
+        _ => Ok(alphabet),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn literal_text_and_runs_alternate() {
-        let shape = Shape::parse("sk-ant-api03-[A-Za-z0-9_-:93]AA").unwrap();
-        assert_eq!(shape.len(), 13 + 93 + 2);
-        assert_eq!(shape.parts[0], Part::Literal("sk-ant-api03-".to_owned()));
-        let Part::Run { alphabet, length } = &shape.parts[1] else {
-            panic!("a run was expected");
-        };
-        assert_eq!((alphabet.len(), *length), (64, 93));
-        assert_eq!(shape.parts[2], Part::Literal("AA".to_owned()));
+    fn shapes_are_literals_and_runs() {
+        let shape = Shape::parse("[1-9:1][0-9:8]:AA[A-Za-z0-9_-:33]").unwrap();
+        let mut wide: Vec<u8> = (b'0'..=b'9')
+            .chain(b'A'..=b'Z')
+            .chain(b'a'..=b'z')
+            .chain([b'_', b'-'])
+            .collect();
+        wide.sort_unstable();
+        assert_eq!(
+            shape.parts,
+            [
+                Part::Run {
+                    alphabet: (b'1'..=b'9').collect(),
+                    length: 1
+                },
+                Part::Run {
+                    alphabet: (b'0'..=b'9').collect(),
+                    length: 8
+                },
+                Part::Literal(":AA".into()),
+                Part::Run {
+                    alphabet: wide,
+                    length: 33
+                },
+            ]
+        );
+        assert_eq!(shape.length(), 45);
     }
 
     #[test]
-    fn hyphens_at_the_ends_and_colons_stand_for_themselves() {
-        let alphabet_of = |text| match Shape::parse(text).unwrap().parts.remove(0) {
-            Part::Run { alphabet, .. } => String::from_utf8(alphabet).unwrap(),
-            Part::Literal(text) => panic!("{text}"),
-        };
-        assert_eq!(alphabet_of("[-ab:4]"), "-ab");
-        assert_eq!(alphabet_of("[ab-:4]"), "ab-");
-        assert_eq!(alphabet_of("[a:b:4]"), "a:b");
-        assert_eq!(alphabet_of("[a-ca-d:4]"), "abcd");
+    fn what_is_not_a_shape_says_why() {
+        let table = [
+            ("plain-text", ShapeError::Short(0)),
+            ("x[0-9:15]", ShapeError::Short(15)),
+            ("x[0-9:16", ShapeError::Bracket),
+            ("x]0-9:16[", ShapeError::Bracket),
+            ("x[[0-9:16]]", ShapeError::Bracket),
+            ("x[0-9]", ShapeError::Run),
+            ("x[0-9:]", ShapeError::Run),
+            ("x[0-9:+16]", ShapeError::Run),
+            ("x[0-9:0]", ShapeError::Run),
+            ("x[:16]", ShapeError::Alphabet),
+            ("x[ab:16]", ShapeError::Alphabet),
+            ("x[9-0:16]", ShapeError::Range('9', '0')),
+            ("x [0-9:16]", ShapeError::Character),
+            ("é[0-9:16]", ShapeError::Character),
+            ("x[0-9:99999]", ShapeError::Long),
+            ("x[0-9:18446744073709551615][0-9:9]", ShapeError::Long),
+        ];
+        for (text, error) in table {
+            assert_eq!(Shape::parse(text), Err(error), "{text}");
+        }
     }
 
-    #[test]
-    fn what_is_no_shape_is_said_so() {
-        for bad in [
-            "",
-            "[",
-            "x[a-z",
-            "[a-z]",
-            "[:4]",
-            "[a-z:0]",
-            "[a-z:x]",
-            "[a:4]",
-            "[z-a:4]",
-            "a b",
-            "ä",
-            "a]",
-            "[a-z:1025]",
-            "[a-z:99999999999999999999]",
-        ] {
-            assert!(Shape::parse(bad).is_err(), "{bad:?} was accepted");
+    proptest! {
+        #[test]
+        fn any_text_parses_or_is_refused_and_what_parses_is_visible_ascii(text in "[ -~]{0,40}") {
+            if let Ok(shape) = Shape::parse(&text) {
+                for part in shape.parts {
+                    match part {
+                        Part::Literal(text) => prop_assert!(text.bytes().all(|b| b.is_ascii_graphic())),
+                        Part::Run { alphabet, .. } => {
+                            prop_assert!(alphabet.iter().all(u8::is_ascii_graphic));
+                        }
+                    }
+                }
+            }
         }
     }
 }
