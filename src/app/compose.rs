@@ -74,7 +74,7 @@ pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -
     let leaves = Arc::new(LeafStore::new(authority.clone(), LEAVES).map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?);
 
     let identifier = Arc::new(open_identity(&settings, &context).await?);
-    let key = placeholder_key(&settings, &state, &context).await?;
+    let key = placeholder_key(&settings, &context).await?;
     let credentials = Arc::new(Credentials::new(context.clone()));
     let held = credentials.open(&bundle).await;
     let injectors = Injectors::compile(&bundle, &held, key.clone())?;

@@ -63,7 +63,8 @@ async fn supervise(
     loop {
         tokio::select! {
             () = &mut until => return,
-            () = signals.end() => return,
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
             _ = signals.reload.recv() => {
                 // The outcome is logged; nobody waits for it.
                 reloader.reload().await.ok();

@@ -56,7 +56,7 @@ pub struct Record {
     #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleRef>,
     /// Names of the credentials that were injected.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(serialize_with = "names", skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<Arc<str>>,
     /// The status the agent got.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,6 +109,10 @@ fn timestamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S
 
 fn name<S: Serializer>(agent: &Option<Agent>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(agent.as_ref().map_or("", Agent::name))
+}
+
+fn names<S: Serializer>(names: &[Arc<str>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(AsRef::<str>::as_ref))
 }
 
 fn display<S: Serializer>(value: &Option<impl std::fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
