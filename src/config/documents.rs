@@ -124,7 +124,7 @@ pub(super) fn read(name: &str, text: &str, author: Author, wanted: Wanted) -> Fo
         );
     }
     for reading in &readings {
-        reading.into_document(author, wanted, &mut found);
+        reading.read_into(author, wanted, &mut found);
     }
     found
 }
@@ -160,7 +160,7 @@ impl Reading {
         }
     }
 
-    fn into_document(&self, author: Author, wanted: Wanted, found: &mut Found) {
+    fn read_into(&self, author: Author, wanted: Wanted, found: &mut Found) {
         let file = found.file.clone();
         let root = match &self.tree {
             Ok(root) => root,

@@ -44,9 +44,30 @@ pub(super) fn explain(error: &Error, tree: Option<&Node>, file: &Arc<SourceFile>
     let mark = error.location().map(Mark::from);
     let scene = Scene { mark, tree };
     let said = scene.say(error);
-    match mark {
-        Some(mark) => said.at(place(file, mark)),
+    let word = match error {
+        // A word where a mapping belongs is noticed only behind it.
+        Error::Unexpected { .. } => scene.word_before().map(|(at, _)| at),
+        _ => None,
+    };
+    match mark.map(|mark| first_tab(error, mark, file).unwrap_or(mark)) {
+        Some(mark) => said.at(place(file, word.unwrap_or(mark))),
         None => said,
+    }
+}
+
+/// The parser notices a tab only where the indentation ends.
+fn first_tab(error: &Error, mark: Mark, file: &Arc<SourceFile>) -> Option<Mark> {
+    match error {
+        Error::ExternalMessage { msg, .. } if msg.contains("tab") => {
+            let line = file.text.lines().nth(mark.line as usize - 1)?;
+            let column = u32::try_from(line.chars().position(|c| c == '\t')?).ok()? + 1;
+            Some(Mark {
+                column,
+                length: 1,
+                ..mark
+            })
+        }
+        _ => None,
     }
 }
 
@@ -89,7 +110,7 @@ impl Scene<'_> {
             }
             Error::SerdeMissingField { field, .. } => ConfigError::new(
                 MISSING_KEY,
-                format!("`{field}` is missing in {}", self.value()),
+                format!("`{field}` is missing in {}", self.value_or_owner()),
             )
             .label(format!("no `{field}` here"))
             .help(format!("add `{field}: …`")),
@@ -162,6 +183,12 @@ impl Scene<'_> {
     }
 
     fn wrong_type(&self, expected: &str) -> ConfigError {
+        if let Some((_, word)) = self.word_before() {
+            let word = shown(word);
+            return ConfigError::new(WRONG_TYPE, format!("`{word}` wants keys of its own")).help(
+                format!("write `{word}: {{ key: value }}`, or `{word}: {{}}`"),
+            );
+        }
         let owner = self.value();
         let (wanted, help) = match expected {
             "sequence start" => ("a list", "write `[a, b]`, or one `- a` per line"),
@@ -185,7 +212,7 @@ impl Scene<'_> {
         self.path(Node::path_of_value)
     }
 
-    /// An unknown variant is a key (`baerer: {}`) or a word (`mode: Swap`).
+    /// Some errors mark a key (`baerer: {}`), some a value (`mode: Swap`).
     fn value_or_owner(&self) -> String {
         let by_key = self
             .mark
@@ -194,6 +221,18 @@ impl Scene<'_> {
         match by_key {
             Some(_) => self.owner(),
             None => self.value(),
+        }
+    }
+
+    /// The last word before the mark, if nothing begins at the mark itself.
+    fn word_before(&self) -> Option<(Mark, &str)> {
+        let (mark, tree) = self.mark.zip(self.tree)?;
+        let (line, column) = (mark.line, mark.column);
+        let known =
+            tree.path_of_key(line, column).is_some() || tree.path_of_value(line, column).is_some();
+        match known {
+            true => None,
+            false => last_word(tree, mark),
         }
     }
 
@@ -208,6 +247,17 @@ impl Scene<'_> {
             None => "this place".into(),
         }
     }
+}
+
+fn last_word(node: &Node, before: Mark) -> Option<(Mark, &str)> {
+    let earlier = |at: Mark| (at.line, at.column) < (before.line, before.column);
+    let own = node.text().map(|text| (node.at, text));
+    let below = node.children().into_iter();
+    below
+        .filter_map(|(_, child)| last_word(child, before))
+        .chain(own)
+        .filter(|(at, _)| earlier(*at))
+        .max_by_key(|(at, _)| (at.line, at.column))
 }
 
 fn with_guess(error: ConfigError, guess: Option<String>, otherwise: &str) -> ConfigError {

@@ -1,7 +1,6 @@
 //! Owns the presets: documents for well-known services that come with the program.
 
 use super::documents::{Author, Found, Wanted, read};
-use super::suggest::did_you_mean;
 
 /// Name and text, in the order in which they are listed.
 const PRESETS: [(&str, &str); 9] = [
@@ -37,11 +36,6 @@ pub(super) fn documents(name: &str) -> Option<Found> {
     let text = source(name)?;
     let file = format!("<preset {name}>");
     Some(read(&file, text, Author::Program, Wanted::Resources))
-}
-
-/// What an unknown name could have meant.
-pub(super) fn guess(name: &str) -> Option<String> {
-    did_you_mean(name, names())
 }
 
 #[cfg(test)]

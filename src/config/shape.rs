@@ -49,7 +49,7 @@ pub enum ShapeError {
     Long,
 }
 
-/// Digits are the smallest alphabet that real tokens use.
+/// `[1-9]`, the first digit of a number, is the smallest alphabet that real tokens use.
 const MIN_ALPHABET: usize = 9;
 
 /// 16 digits are 53 bits: enough against guessing over a network.

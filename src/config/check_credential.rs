@@ -1,0 +1,262 @@
+//! Owns what is wrong with a credential that is well formed: parts that are missing, and placements
+//! and placeholders that could never work.
+
+use http::HeaderName;
+
+use super::bundle::Document;
+use super::check_policy::{check_ports, host_error};
+use super::credential::{EgressCredentialSpec, PlaceholderSpec, PlacementSpec, SourceSpec};
+use super::error::ConfigError;
+use super::literal::shown;
+use super::located::Located;
+use super::shape::Shape;
+use super::spot;
+
+/// Every mistake in `credential`, presets being resolved.
+pub(super) fn check_credential(
+    credential: &Document<EgressCredentialSpec>,
+    errors: &mut Vec<ConfigError>,
+) {
+    let spec = &credential.spec;
+    let file = &credential.file;
+    check_parts(credential, errors);
+    errors.extend(spec.hosts.iter().filter_map(|host| host_error(host, file)));
+    check_ports(&spec.ports, file, errors);
+    if let Some(source) = &spec.source
+        && let Some(error) = source_error(source)
+    {
+        errors.push(spot::at(error, file, source));
+    }
+    for placement in &spec.placements {
+        if let Some(error) = placement_error(placement) {
+            errors.push(spot::at(error, file, placement));
+        }
+    }
+    if let Some(placeholder) = &spec.placeholder {
+        check_placeholder(credential, placeholder, errors);
+    }
+}
+
+fn check_parts(credential: &Document<EgressCredentialSpec>, errors: &mut Vec<ConfigError>) {
+    let spec = &credential.spec;
+    let parts = [
+        (
+            spec.source.is_none(),
+            "TG0320",
+            "source",
+            "source: { env: { name: VARIABLE } }",
+        ),
+        (
+            spec.hosts.is_empty(),
+            "TG0321",
+            "hosts",
+            "hosts: [api.example.com]",
+        ),
+        (
+            spec.placements.is_empty(),
+            "TG0322",
+            "placements",
+            "placements: [{ bearer: {} }]",
+        ),
+    ];
+    for (_, code, part, example) in parts.into_iter().filter(|(missing, ..)| *missing) {
+        let name = &credential.name;
+        let error = ConfigError::new(code, format!("credential `{name}` has no `{part}`"))
+            .help(format!("add `{example}`"));
+        errors.push(spot::at_document(error, credential));
+    }
+}
+
+/// What is wrong with a source, if anything is.
+pub(super) fn source_error(source: &SourceSpec) -> Option<ConfigError> {
+    let wrong = |message: String, help: &str| Some(ConfigError::new("TG0330", message).help(help));
+    match source {
+        SourceSpec::Env { name } if !is_variable(name) => wrong(
+            format!("`{}` is not the name of a variable", shown(name)),
+            "use letters, digits and `_`, not beginning with a digit",
+        ),
+        SourceSpec::File { path, .. } if path.as_os_str().is_empty() => wrong(
+            "the file has no path".into(),
+            "write `path: /run/secrets/NAME`",
+        ),
+        SourceSpec::File {
+            pointer: Some(pointer),
+            ..
+        } if !pointer.starts_with('/') => Some(pointer_error(pointer)),
+        SourceSpec::Exec { command, env, .. } => {
+            if command.first().is_none_or(String::is_empty) {
+                return wrong(
+                    "the command is empty".into(),
+                    "write the program and its arguments: `command: [gh, auth, token]`",
+                );
+            }
+            let name = env.keys().find(|name| !is_variable(name))?;
+            wrong(
+                format!("`{}` is not the name of a variable", shown(name)),
+                "use letters, digits and `_`, not beginning with a digit",
+            )
+        }
+        _ => None,
+    }
+}
+
+/// A name that every shell can set (POSIX, 8.1 Environment Variable Definition).
+fn is_variable(name: &str) -> bool {
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    name.bytes().all(inside)
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|first| !first.is_ascii_digit())
+}
+
+fn pointer_error(pointer: &str) -> ConfigError {
+    ConfigError::new(
+        "TG0325",
+        format!("`{}` is not a JSON pointer", shown(pointer)),
+    )
+    .help("a JSON pointer begins with `/` (RFC 6901): `/auth/token`")
+}
+
+/// Fields that frame or route the message (RFC 9110, sections 7.2 and 7.6; RFC 9112, section 6):
+/// changing them would change what the request is.
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn placement_error(placement: &PlacementSpec) -> Option<ConfigError> {
+    match placement {
+        PlacementSpec::Bearer {} => None,
+        PlacementSpec::Header { name, format } => {
+            header_error(name).or_else(|| format_error(format.as_deref()?))
+        }
+        PlacementSpec::Basic { username, .. } => username
+            .as_ref()
+            .filter(|name| name.contains(':') || name.chars().any(char::is_control))
+            .map(|_| {
+                ConfigError::new(
+                    "TG0323",
+                    "a user name cannot hold `:` or control characters",
+                )
+                .help("see RFC 7617, section 2")
+            }),
+        PlacementSpec::Query { name } => name_error("query parameter", name),
+        PlacementSpec::Cookie { name } => name_error("cookie", name),
+        PlacementSpec::Path { template } => template_error(template),
+        PlacementSpec::Body { pointer, .. } => {
+            (!pointer.starts_with('/')).then(|| pointer_error(pointer))
+        }
+    }
+}
+
+fn header_error(name: &str) -> Option<ConfigError> {
+    let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+        return Some(
+            ConfigError::new("TG0323", format!("`{}` is not a header name", shown(name)))
+                .help("write for example `x-api-key`"),
+        );
+    };
+    FRAMING.contains(&header.as_str()).then(|| {
+        ConfigError::new(
+            "TG0323",
+            format!("the header `{header}` cannot hold a credential"),
+        )
+        .help("it says how the message is read or where it goes, not who sends it")
+    })
+}
+
+fn name_error(what: &str, name: &str) -> Option<ConfigError> {
+    let token = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !b"=&;,#\"".contains(&b));
+    (!token).then(|| {
+        ConfigError::new(
+            "TG0323",
+            format!("`{}` is not the name of a {what}", shown(name)),
+        )
+        .help("write it as it is sent, without `=`")
+    })
+}
+
+fn format_error(format: &str) -> Option<ConfigError> {
+    let fits = format.matches("{}").count() == 1
+        && format.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    (!fits).then(|| {
+        ConfigError::new(
+            "TG0324",
+            format!("`{}` does not hold `{{}}` once", shown(format)),
+        )
+        .help("`{}` stands for the placeholder: `token {}`")
+    })
+}
+
+fn template_error(template: &str) -> Option<ConfigError> {
+    let fits = template.starts_with('/') && template.matches("{}").count() == 1;
+    (!fits).then(|| {
+        ConfigError::new(
+            "TG0324",
+            format!(
+                "`{}` is not the beginning of a path with `{{}}` once",
+                shown(template)
+            ),
+        )
+        .help("`{}` stands for the placeholder: `/bot{}/`")
+    })
+}
+
+/// Shorter ones would be found by chance in what an agent writes.
+const MIN_PLACEHOLDER: usize = 8;
+
+fn check_placeholder(
+    credential: &Document<EgressCredentialSpec>,
+    placeholder: &PlaceholderSpec,
+    errors: &mut Vec<ConfigError>,
+) {
+    let file = &credential.file;
+    if let (Some(_), Some(shape)) = (&placeholder.value, &placeholder.shape) {
+        let error = ConfigError::new("TG0326", "a placeholder has both `value` and `shape`")
+            .help("keep `shape` to derive one per agent, or `value` for a fixed one");
+        errors.push(spot::at(error, file, shape));
+    }
+    if let Some(error) = placeholder.value.as_ref().and_then(value_error) {
+        errors.extend(placeholder.value.as_ref().map(|v| spot::at(error, file, v)));
+    }
+    if let Some(shape) = &placeholder.shape
+        && let Err(reason) = Shape::parse(shape)
+    {
+        let error = ConfigError::new("TG0327", reason.to_string())
+            .help("write for example `sk-ant-api03-[A-Za-z0-9_-:93]AA`");
+        errors.push(spot::at(error, file, shape));
+    }
+    for name in placeholder.env.iter().filter(|name| !is_variable(name)) {
+        let error = ConfigError::new(
+            "TG0328",
+            format!("`{}` is not the name of a variable", shown(name)),
+        )
+        .help("use letters, digits and `_`, not beginning with a digit");
+        errors.push(spot::at_document(error, credential));
+    }
+}
+
+fn value_error(value: &Located<String>) -> Option<ConfigError> {
+    let visible = value.bytes().all(|b| b.is_ascii_graphic());
+    let message = match visible {
+        true if value.len() >= MIN_PLACEHOLDER => return None,
+        true => format!("the placeholder is shorter than {MIN_PLACEHOLDER} characters"),
+        false => "the placeholder holds a blank or a character beyond ASCII".to_owned(),
+    };
+    Some(
+        ConfigError::new("TG0326", message).help(
+            "write something that occurs nowhere else, shaped like the real thing, or a `shape`",
+        ),
+    )
+}
