@@ -56,7 +56,7 @@ pub async fn placeholder_key(settings: &Settings, context: &SourceContext) -> Re
         Some(source) => fetch("placeholder-key", source, context).await?,
         None => StateDir::locate(settings.root.spec.state_dir.as_deref()).secret("placeholder.key")?,
     };
-    PlaceholderKey::new(&key).map_err(|error| StartError::setting(error, "make one with `openssl rand -hex 32`"))
+    PlaceholderKey::new(key.expose()).map_err(|error| StartError::setting(error, "make one with `openssl rand -hex 32`"))
 }
 
 /// A secret of the process's own, read once.

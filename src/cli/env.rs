@@ -9,6 +9,7 @@ use crate::app::authority::trust_dir;
 use crate::app::identity::{AgentView, agent_view};
 use crate::app::error::StartError;
 use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress, ProxyLogin};
+use crate::types::host::{Authority, Host};
 
 /// Prints the variables.
 pub fn env(context: &Context, args: &EnvArgs) -> Result<Exit, StartError> {
@@ -23,7 +24,7 @@ pub fn env(context: &Context, args: &EnvArgs) -> Result<Exit, StartError> {
     }
     let trust = args.trust_dir.clone().unwrap_or_else(|| trust_dir(&settings));
     let proxy = ProxyAddress {
-        address,
+        address: Authority::new(Host::Ip(address.ip()), address.port()),
         login: token.map(|token| ProxyLogin { user: agent.to_string(), token }),
         ca: trust.join("ca.crt"),
         bundle: trust.join("bundle.crt"),

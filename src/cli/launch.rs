@@ -27,6 +27,7 @@ use crate::config::credential::SourceSpec;
 use crate::config::located::Located;
 use crate::config::root::AccessLogSpec;
 use crate::types::agent::Agent;
+use crate::types::host::{Authority, Host};
 
 /// Runs the program and exits as it does.
 pub fn launch(context: &Context, args: RunArgs) -> Result<Exit, StartError> {
@@ -112,7 +113,7 @@ fn environment(tollgate: &Tollgate, agent: &str) -> Result<AgentEnvironment, Sta
         .local_addr()
         .map_err(|error| StartError::setting(format!("the proxy has no address: {error}"), ""))?;
     let proxy = ProxyAddress {
-        address,
+        address: Authority::new(Host::Ip(address.ip()), address.port()),
         login: None,
         ca: tollgate.trust.ca.clone(),
         bundle: tollgate.trust.bundle.clone(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::args::{Color, Format, Global};
 use crate::app::error::StartError;
-use crate::config::render::render;
+use crate::config::render::{Coloring, render};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl From<Exit> for ExitCode {
 pub struct Printer {
     /// The format asked for.
     pub format: Format,
-    color: bool,
+    coloring: Coloring,
     quiet: bool,
 }
 
@@ -54,7 +54,8 @@ impl Printer {
                 !set("NO_COLOR") && (set("CLICOLOR_FORCE") || io::stderr().is_terminal())
             }
         };
-        Self { format: global.output, color, quiet: global.quiet }
+        let coloring = if color { Coloring::Colored } else { Coloring::Plain };
+        Self { format: global.output, coloring, quiet: global.quiet }
     }
 
     /// Prints a result.
@@ -87,7 +88,7 @@ impl Printer {
             write(&mut io::stderr().lock(), &serde_json::json!({ "errors": errors }).to_string());
         } else {
             let text = match error {
-                StartError::Config(errors) => render(errors, self.color),
+                StartError::Config(errors) => render(errors, self.coloring),
                 other => match help(other) {
                     Some(help) => format!("error: {other}\n  help: {help}"),
                     None => format!("error: {other}"),

@@ -9,7 +9,7 @@ use super::credential::{EgressCredentialSpec, PlaceholderSpec};
 use super::error::{ConfigError, SourceFile};
 use super::literal::shown;
 use super::located::Located;
-use super::policy::{Action, EgressPolicySpec, EgressRuleSpec, SniMode, TlsMode};
+use super::policy::{Action, AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, SniMode, TlsMode};
 use super::presets;
 use super::reach::first_beyond;
 use super::spot;
@@ -267,6 +267,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         action,
         tls,
         http,
+        ambiguous_paths,
         route,
         allow_addresses,
         sni,
@@ -278,6 +279,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         || *action != Action::Allow
         || *tls != TlsMode::Auto
         || !http.is_empty()
+        || *ambiguous_paths != AmbiguousPaths::Refuse
         || route.is_some()
         || !allow_addresses.is_empty()
         || *sni != SniMode::Required

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{Method, StatusCode, Version, uri::PathAndQuery};
 
 use super::error::ProxyError;
-use crate::inject::injector::Injected;
+use crate::inject::injector::InjectedCredential;
 use crate::policy::decision::Permit;
 use crate::telemetry::access_log::{AccessLog, Kind, Record, Verdict};
 use crate::telemetry::metrics::Metrics;
@@ -141,11 +141,17 @@ impl Accounting {
     }
 
     /// Credentials went in.
-    pub fn injected(&mut self, injected: &Injected) {
-        for credential in &injected.credentials {
+    pub fn injected(&mut self, credentials: &[InjectedCredential]) {
+        for credential in credentials {
             self.ledgers.metrics.injected(&credential.name);
         }
-        self.edit(|r| r.credentials = injected.credentials.iter().map(|c| c.name.clone()).collect());
+        self.edit(|r| {
+            for credential in credentials {
+                if !r.credentials.contains(&credential.name) {
+                    r.credentials.push(credential.name.clone());
+                }
+            }
+        });
     }
 
     /// Body bytes from the agent are counted here.

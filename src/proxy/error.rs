@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::dial::DialError;
 use crate::identity::identifier::Unidentified;
-use crate::inject::injector::InjectError;
+use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
 use crate::policy::decision::{Denial, RuleRef};
 use crate::types::host::{Authority, HostError};
@@ -103,7 +103,7 @@ impl ProxyError {
             Self::Unidentified(_) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Route { .. } => StatusCode::NOT_FOUND,
-            Self::Injection(error) => error.status(),
+            Self::Injection(error) => injection_status(error),
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Dial(error) => error.status(),
             Self::Silent { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -165,7 +165,7 @@ impl ProxyError {
     pub fn remedy(&self) -> String {
         match self {
             Self::Denied(denial) => denial.remedy.clone(),
-            Self::Injection(error) => error.remedy(),
+            Self::Injection(error) => error.remedy().to_owned(),
             Self::Dial(error) => error.remedy(),
             Self::Route { known, .. } => format!("The routes are: {known}."),
             Self::Unidentified(_) => {
@@ -183,6 +183,16 @@ impl ProxyError {
             }
             Self::Draining => "Try again in a second.".to_owned(),
         }
+    }
+}
+
+fn injection_status(error: &InjectError) -> StatusCode {
+    match error {
+        InjectError::Canary { .. } | InjectError::Foreign { .. } | InjectError::Cleartext { .. } => StatusCode::FORBIDDEN,
+        InjectError::Duplicate { .. } | InjectError::Malformed { .. } => StatusCode::BAD_REQUEST,
+        InjectError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        InjectError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        InjectError::EncodedBody { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
     }
 }
 

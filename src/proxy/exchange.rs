@@ -19,7 +19,7 @@ use super::snapshot::SnapshotStore;
 use super::upgrade::Upgrade;
 use super::upstream::{Protocols, Upstream};
 use crate::inject::body::BodySwap;
-use crate::inject::injector::Target;
+use crate::inject::set::Target;
 use crate::net::gate::GateState;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
@@ -133,7 +133,7 @@ impl Exchange {
         let wish = headers::end_hop(&mut head)?;
         let target = Target { authority: &asked.authority, scheme: asked.scheme };
         let mut injected = snapshot.injectors.apply(&asked.agent, &target, permit.credentials(), &mut head)?;
-        accounting.injected(&injected);
+        accounting.injected(&injected.credentials);
 
         let agent_side = (wish == UpgradeWish::WebSocket).then(|| head.extensions.remove::<OnUpgrade>()).flatten();
         let body = outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
@@ -215,7 +215,13 @@ async fn outgoing_body(
         return Ok(RequestBody::Stream(body, uploads));
     };
     let whole = spool(RequestBody::Stream(body, uploads), swap.limit()).await?;
-    let whole = swap.apply(&whole)?.unwrap_or(whole);
+    let whole = match swap.apply(&whole)? {
+        Some(swapped) => {
+            accounting.injected(&swapped.credentials);
+            swapped.bytes
+        }
+        None => whole,
+    };
     head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
     Ok(RequestBody::Whole(Some(whole)))
 }

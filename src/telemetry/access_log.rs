@@ -138,7 +138,7 @@ pub struct AccessLog {
 
 enum Message {
     Record(Box<Record>),
-    Flush(std::sync::mpsc::SyncSender<()>),
+    Flush(SyncSender<()>),
 }
 
 /// Records that wait for the disk; past that they are dropped and counted, never waited for.
