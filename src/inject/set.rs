@@ -1,0 +1,417 @@
+//! Owns the order in which a request is examined and changed: set, swap, look for what is left
+//! over, and judge what is foreign. Pure, without I/O: secrets are already in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use quick_cache::sync::Cache;
+
+use super::basic::{decode, smuggles};
+use super::body::{BodySwap, BodyTarget};
+use super::compile::{Credential, Form, compile};
+use super::error::{InjectError, Misuse, Position};
+use super::foreign::{Standing, WELL_KNOWN, examine, strictest};
+use super::header::single;
+use super::injector::{InjectedCredential, Outgoing, Reveal};
+use super::leftover;
+use super::placeholder::{PlaceholderKey, Recognizer};
+use super::table::AgentTable;
+use crate::config::bundle::Bundle;
+use crate::config::credential::{InjectionMode, OnForeign};
+use crate::config::error::ConfigError;
+use crate::credential::held::HeldCredential;
+use crate::types::agent::Agent;
+use crate::types::host::Authority;
+use crate::types::intent::Scheme;
+use crate::types::secret::Secret;
+
+/// Tables of agents seen lately; a table that was evicted is built again.
+const CACHED_AGENTS: usize = 1024;
+
+/// All credentials of one moment, ready to be injected.
+#[derive(Debug)]
+pub struct Injectors {
+    credentials: Vec<Credential>,
+    by_name: HashMap<Arc<str>, usize>,
+    key: PlaceholderKey,
+    recognizer: Arc<Recognizer>,
+    tables: Cache<Agent, Arc<AgentTable>>,
+}
+
+/// Where a request goes, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The host and port the permit is for.
+    pub authority: &'a Authority,
+    /// Whether the way there is verified TLS.
+    pub scheme: Scheme,
+}
+
+/// What was done to a request head.
+#[derive(Debug, Default)]
+pub struct Injected {
+    /// Each credential that went in, once per kind of place.
+    pub credentials: Vec<InjectedCredential>,
+    /// Each secret that went in, with the placeholder that stands for it in the response.
+    pub needles: Vec<(Arc<Secret>, String)>,
+    /// A swap that waits for the body.
+    pub body: Option<BodySwap>,
+    /// Where a credential of the agent's own was removed.
+    pub stripped: Vec<Position>,
+}
+
+impl Injectors {
+    /// Compiles the credentials of a bundle. `held` has the value of each that is in use.
+    pub fn compile(
+        bundle: &Bundle,
+        held: &BTreeMap<String, Arc<HeldCredential>>,
+        key: PlaceholderKey,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let credentials = compile(&bundle.credentials, held)?;
+        let names = credentials.iter().map(|credential| credential.name.clone());
+        let shapes = credentials.iter().filter_map(|c| match &c.placeholder {
+            Form::Derived(shape) => Some(shape.clone()),
+            Form::Fixed(_) => None,
+        });
+        Ok(Self {
+            by_name: names.zip(0..).collect(),
+            recognizer: Arc::new(Recognizer::new(key.clone(), shapes)),
+            tables: Cache::new(CACHED_AGENTS),
+            credentials,
+            key,
+        })
+    }
+
+    /// What `agent` holds instead of the credential of this name.
+    pub fn placeholder(&self, agent: &Agent, credential: &str) -> Option<String> {
+        let index = self.by_name.get(credential)?;
+        self.table(agent).placeholder(*index).map(str::to_owned)
+    }
+
+    /// The variables `agent` finds placeholders in, each list with its placeholder.
+    pub fn placeholder_env(&self, agent: &Agent) -> Vec<(Vec<String>, String)> {
+        let table = self.table(agent);
+        let named = self
+            .credentials
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| !c.env.is_empty());
+        named
+            .filter_map(|(index, c)| Some((c.env.clone(), table.placeholder(index)?.to_owned())))
+            .collect()
+    }
+
+    /// Changes a request head so that it may go to `target`: secrets stand where the agent's
+    /// placeholders stood. `applicable` names the credentials that the policy's permit grants.
+    ///
+    /// After an error the head may be half changed and must not be used any more.
+    pub fn apply(
+        &self,
+        agent: &Agent,
+        target: &Target<'_>,
+        applicable: &[Arc<str>],
+        head: &mut Parts,
+    ) -> Result<Injected, InjectError> {
+        let table = self.table(agent);
+        let mut pass = Pass {
+            injectors: self,
+            target,
+            applicable,
+            table: &table,
+            outgoing: Outgoing::default(),
+            settled: Vec::new(),
+            stripped: Vec::new(),
+        };
+        pass.refuse_doubles(head)?;
+        pass.refuse_smuggling(head)?;
+        pass.refuse_cleartext_set()?;
+        pass.set(head)?;
+        pass.swap(head)?;
+        pass.refuse_leftovers(head)?;
+        pass.judge_foreign(head)?;
+        let body = pass.body(&table, head)?;
+        Ok(Injected {
+            credentials: pass.outgoing.credentials,
+            needles: pass.outgoing.needles,
+            body,
+            stripped: pass.stripped,
+        })
+    }
+
+    fn table(&self, agent: &Agent) -> Arc<AgentTable> {
+        let build = || {
+            let rendered = self.credentials.iter().map(|c| {
+                let placeholder = c.placeholder.render(&self.key, agent.name(), &c.name);
+                (c.name.clone(), placeholder)
+            });
+            Ok::<_, Infallible>(Arc::new(AgentTable::new(rendered)))
+        };
+        match self.tables.get_or_insert_with(agent, build) {
+            Ok(table) => table,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// One request's way through the stages.
+struct Pass<'a> {
+    injectors: &'a Injectors,
+    target: &'a Target<'a>,
+    applicable: &'a [Arc<str>],
+    table: &'a AgentTable,
+    outgoing: Outgoing,
+    /// Positions that hold a secret by now.
+    settled: Vec<Position>,
+    stripped: Vec<Position>,
+}
+
+impl<'a> Pass<'a> {
+    /// The credentials that the permit grants and that are for this host, whatever the port and
+    /// the scheme: they make the host one where foreign credentials are judged.
+    fn guarding(&self) -> impl Iterator<Item = (usize, &'a Credential)> + use<'a> {
+        let (injectors, host) = (self.injectors, &self.target.authority.host);
+        let granted = self
+            .applicable
+            .iter()
+            .filter_map(|name| injectors.by_name.get(name));
+        let granted =
+            granted.filter_map(|index| Some((*index, injectors.credentials.get(*index)?)));
+        granted.filter(move |(_, credential)| credential.is_for(host))
+    }
+
+    /// Those of them that may go out with this request.
+    fn active(&self) -> impl Iterator<Item = (usize, &'a Credential)> + use<'a> {
+        let target = self.target;
+        self.guarding().filter(move |(_, credential)| {
+            target.scheme == Scheme::Https && credential.may_go_to(target.authority)
+        })
+    }
+
+    fn refuse_doubles(&self, head: &Parts) -> Result<(), InjectError> {
+        if self.guarding().next().is_none() {
+            return Ok(());
+        }
+        for name in &WELL_KNOWN {
+            single(&head.headers, name)?;
+        }
+        Ok(())
+    }
+
+    fn refuse_smuggling(&self, head: &Parts) -> Result<(), InjectError> {
+        let rule = strictest(self.guarding().map(|(_, c)| c.on_foreign));
+        let value = head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        match (rule, value) {
+            (None | Some(OnForeign::Pass), _) | (_, None) => Ok(()),
+            (Some(_), Some(value)) if smuggles(value, self.table) => Err(InjectError::Foreign {
+                position: Position::Header(AUTHORIZATION),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_cleartext_set(&self) -> Result<(), InjectError> {
+        let mut set = self
+            .guarding()
+            .filter(|(_, c)| c.mode == InjectionMode::Set);
+        match (self.target.scheme, set.next()) {
+            (Scheme::Http, Some((_, credential))) => Err(InjectError::Cleartext {
+                credential: credential.name.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts credentials of mode `set` in their first placement, over whatever stands there. A
+    /// placeholder of something else is still a canary.
+    fn set(&mut self, head: &mut Parts) -> Result<(), InjectError> {
+        for (index, credential) in self.active().filter(|(_, c)| c.mode == InjectionMode::Set) {
+            let Some(placement) = credential.placements.first() else {
+                continue;
+            };
+            let position = placement.position();
+            if self.settled.contains(&position) {
+                return Err(InjectError::Duplicate { position });
+            }
+            if let Some(standing) = placement.standing(head)? {
+                match self.find_in(&standing) {
+                    Some(found) if found == index => {}
+                    Some(found) => return Err(self.canary(found, position)),
+                    None => match examine(&standing, &self.injectors.recognizer) {
+                        Standing::Nothing => {}
+                        Standing::Ours => return Err(strangers(position)),
+                        Standing::Foreign => self.stripped.push(position.clone()),
+                    },
+                }
+            }
+            let mut reveal = reveal(self.table, index, credential, &mut self.outgoing);
+            placement.put(head, &mut reveal)?;
+            self.settled.push(position);
+        }
+        Ok(())
+    }
+
+    /// Puts each secret where its placeholder stands, in as many of its placements as it does.
+    fn swap(&mut self, head: &mut Parts) -> Result<(), InjectError> {
+        for (index, credential) in self.active() {
+            for placement in &credential.placements {
+                let mut reveal = reveal(self.table, index, credential, &mut self.outgoing);
+                if placement.swap(head, &mut reveal)? {
+                    self.settled.push(placement.position());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// No placeholder of this agent may be left anywhere, none of another agent where credentials
+    /// stand; hosts without any credential are no exception.
+    fn refuse_leftovers(&self, head: &Parts) -> Result<(), InjectError> {
+        if let Some(left) = leftover::find(head, self.table) {
+            return Err(self.canary(left.credential, left.position));
+        }
+        for name in &WELL_KNOWN {
+            let position = Position::Header(name.clone());
+            for value in head.headers.get_all(name) {
+                self.is_foreign(&position, Some(value.as_bytes()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Examines every credential position of a host with a credential.
+    fn judge_foreign(&mut self, head: &mut Parts) -> Result<(), InjectError> {
+        let Some(rule) = strictest(self.guarding().map(|(_, c)| c.on_foreign)) else {
+            return Ok(());
+        };
+        for name in &WELL_KNOWN {
+            let position = Position::Header(name.clone());
+            let standing = single(&head.headers, name)?;
+            if self.is_foreign(&position, standing)? {
+                self.act(rule, position, || {
+                    head.headers.remove(name);
+                    Ok(())
+                })?;
+            }
+        }
+        for (_, credential) in self.guarding() {
+            for placement in &credential.placements {
+                let position = placement.position();
+                let standing = placement.standing(head)?;
+                if self.is_foreign(&position, standing.as_deref())? {
+                    self.act(rule, position, || placement.strip(head))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_foreign(
+        &self,
+        position: &Position,
+        standing: Option<&[u8]>,
+    ) -> Result<bool, InjectError> {
+        let Some(value) = standing else {
+            return Ok(false);
+        };
+        if self.settled.contains(position) {
+            return Ok(false);
+        }
+        match examine(value, &self.injectors.recognizer) {
+            Standing::Nothing => Ok(false),
+            Standing::Ours => Err(strangers(position.clone())),
+            Standing::Foreign => Ok(true),
+        }
+    }
+
+    fn act(
+        &mut self,
+        rule: OnForeign,
+        position: Position,
+        strip: impl FnOnce() -> Result<(), InjectError>,
+    ) -> Result<(), InjectError> {
+        match rule {
+            OnForeign::Pass => Ok(()),
+            OnForeign::Refuse => Err(InjectError::Foreign { position }),
+            OnForeign::Strip => {
+                strip()?;
+                self.stripped.push(position);
+                Ok(())
+            }
+        }
+    }
+
+    fn body(&self, table: &Arc<AgentTable>, head: &Parts) -> Result<Option<BodySwap>, InjectError> {
+        let mut targets = Vec::new();
+        for (index, credential) in self.guarding() {
+            for place in &credential.bodies {
+                let position = place.position();
+                targets.push(BodyTarget {
+                    place: place.clone(),
+                    credential: credential.name.clone(),
+                    held: credential.held.clone(),
+                    placeholder: table.placeholder(index).unwrap_or_default().to_owned(),
+                    barred: match self.active().any(|(other, _)| other == index) {
+                        true => None,
+                        false => Some(self.canary(index, position)),
+                    },
+                });
+            }
+        }
+        if targets.is_empty() {
+            return Ok(None);
+        }
+        let rule = strictest(self.guarding().map(|(_, c)| c.on_foreign)).unwrap_or_default();
+        let recognizer = self.injectors.recognizer.clone();
+        BodySwap::prepare(targets, table.clone(), recognizer, rule, head).map(Some)
+    }
+
+    fn find_in(&self, standing: &[u8]) -> Option<usize> {
+        let found = self.table.find_decoded(standing);
+        found.or_else(|| self.table.find_decoded(&decode(standing)?.1))
+    }
+
+    /// What to say of a placeholder of this agent that was not swapped.
+    fn canary(&self, index: usize, position: Position) -> InjectError {
+        let guarding = self.guarding().any(|(other, _)| other == index);
+        let name = self.table.name(index).cloned();
+        match (name, self.target.scheme) {
+            (Some(credential), Scheme::Http) if guarding => InjectError::Cleartext { credential },
+            (credential, _) => InjectError::Canary {
+                credential,
+                position,
+                misuse: match self.active().any(|(other, _)| other == index) {
+                    true => Misuse::Misplaced,
+                    false => Misuse::Elsewhere,
+                },
+            },
+        }
+    }
+}
+
+fn strangers(position: Position) -> InjectError {
+    InjectError::Canary {
+        credential: None,
+        position,
+        misuse: Misuse::Stranger,
+    }
+}
+
+fn reveal<'r>(
+    table: &'r AgentTable,
+    index: usize,
+    credential: &'r Credential,
+    outgoing: &'r mut Outgoing,
+) -> Reveal<'r> {
+    let placeholder = table.placeholder(index).unwrap_or_default();
+    Reveal::new(
+        &credential.name,
+        &credential.held,
+        placeholder,
+        table,
+        outgoing,
+    )
+}
