@@ -174,12 +174,12 @@ impl<'a> Pass<'a> {
     /// the scheme: they make the host one where foreign credentials are judged.
     fn guarding(&self) -> impl Iterator<Item = (usize, &'a Credential)> + use<'a> {
         let (injectors, host) = (self.injectors, &self.target.authority.host);
-        let granted = self
-            .applicable
-            .iter()
-            .filter_map(|name| injectors.by_name.get(name));
-        let granted =
-            granted.filter_map(|index| Some((*index, injectors.credentials.get(*index)?)));
+        let names = self.applicable.iter().enumerate();
+        let once = names.filter(|(at, name)| !self.applicable[..*at].contains(name));
+        let granted = once.filter_map(|(_, name)| {
+            let index = *injectors.by_name.get(name)?;
+            Some((index, injectors.credentials.get(index)?))
+        });
         granted.filter(move |(_, credential)| credential.is_for(host))
     }
 

@@ -767,6 +767,9 @@ fn mode_set_puts_the_secret_in_the_first_placement_whatever_stood_there() {
     ] {
         assert_eq!(bearer.send("/", &sent), expected, "{sent:?}");
     }
+    let mut twice = World::new("mode: set\nplacements: [{bearer: {}}]");
+    twice.applicable = ["main", "main", "absent"].map(Arc::from).to_vec();
+    assert_eq!(twice.send("/", &[]), done);
     let stripped = bearer
         .apply(&mut head("/", &[("authorization", FOREIGN)]))
         .unwrap()
