@@ -8,12 +8,13 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
 use super::api::{self, Admin};
+use super::problem::problem;
 use crate::types::host::{Authority, Host};
 
 /// Serves until `stop` ends.
@@ -41,11 +42,6 @@ fn router(admin: Arc<Admin>) -> Router {
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such path on the admin port") })
         .layer(middleware::from_fn(own_host))
         .with_state(admin)
-}
-
-/// A JSON error with one sentence.
-pub fn problem(status: StatusCode, message: &str) -> Response {
-    (status, axum::Json(serde_json::json!({ "error": { "message": message } }))).into_response()
 }
 
 /// `Authorization: Bearer` with the admin token, compared in constant time.

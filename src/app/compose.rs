@@ -17,7 +17,7 @@ use crate::admin::api::{Admin, Order};
 use crate::config::root::AccessLogSpec;
 use crate::credential::open::SourceContext;
 use crate::inject::set::Injectors;
-use crate::listen::forward::Doors;
+use crate::listen::doors::Doors;
 use crate::net::guard::AddressGuard;
 use crate::net::resolve::{FixedAnswers, Resolver};
 use crate::net::socket;

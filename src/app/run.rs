@@ -10,7 +10,7 @@ use super::compose::Tollgate;
 use super::reload::{Reloader, watch};
 use crate::admin::api::Order;
 use crate::admin::server;
-use crate::listen::accept;
+use crate::listen::{accept, forward};
 
 /// Shorter than the 30 s that a kubelet waits by default.
 const GRACE: Duration = Duration::from_secs(25);
@@ -31,7 +31,7 @@ pub async fn run(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Res
         drop(admin_drain);
     }));
     let accepting = drain.clone();
-    tokio::spawn(accept::run(listener, accepting, move |stream, peer| doors.clone().serve(stream, peer)));
+    tokio::spawn(accept::run(listener, accepting, move |stream, peer| forward::serve(doors.clone(), stream, peer)));
 
     let mut signals = Signals::new()?;
     supervise(reloader, orders, &mut signals, until).await;

@@ -15,16 +15,15 @@ pub fn wait_ready(context: &Context, args: &WaitArgs) -> Result<Exit, StartError
     let client = client(context);
     let started = Instant::now();
     block_on(async {
-        let mut last = "no answer yet".to_owned();
         loop {
-            match client.call(Method::GET, "/readyz").await {
+            let last = match client.call(Method::GET, "/readyz").await {
                 Ok((StatusCode::OK, _)) => {
                     context.printer.note(&format!("ready after {:.1}s", started.elapsed().as_secs_f64()));
                     return Exit::Ok;
                 }
-                Ok((_, body)) => last = blocked(&body),
-                Err(error) => last = error.to_string(),
-            }
+                Ok((_, body)) => blocked(&body),
+                Err(error) => error.to_string(),
+            };
             if started.elapsed() >= args.timeout {
                 let help = "see its log; `tollgate creds list` and `tollgate check` tell more";
                 return context.printer.problem(&format!("not ready after {:?}: {last}", args.timeout), help, Exit::Temporary);

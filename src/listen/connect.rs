@@ -10,7 +10,7 @@ use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::forward::Doors;
+use super::doors::Doors;
 use crate::net::gate::{Gate, GateState};
 use crate::net::rewind::Rewind;
 use crate::policy::decision::{Permit, Treatment};

@@ -11,7 +11,7 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::account::{Accounting, Ledgers};
-use super::body::{RequestBody, ResponseBody};
+use super::body::{self, Continuation, RequestBody, ResponseBody};
 use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::refusal::{self, Dialect};
@@ -136,11 +136,21 @@ impl Exchange {
         accounting.injected(&injected.credentials);
 
         let agent_side = (wish == UpgradeWish::WebSocket).then(|| head.extensions.remove::<OnUpgrade>()).flatten();
-        let body = outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
-        let request = outgoing(&asked, head, body)?;
+        let (body, expected) = outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
+        let mut request = outgoing(&asked, head, body)?;
+        if let Some(expected) = expected.clone() {
+            hyper::ext::on_informational(&mut request, move |said| {
+                if said.status() == StatusCode::CONTINUE {
+                    expected.go_on();
+                }
+            });
+        }
         let protocols = if agent_side.is_some() { Protocols::Http1 } else { Protocols::Any };
         let mut response = self.upstream.send(&permit, protocols, request).await?;
         accounting.answered(response.status());
+        if let Some(expected) = expected {
+            expected.answered();
+        }
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(agent) = agent_side else {
@@ -206,14 +216,21 @@ async fn outgoing_body(
     body: Incoming,
     swap: Option<BodySwap>,
     accounting: &mut Accounting,
-) -> Result<RequestBody, ProxyError> {
+) -> Result<(RequestBody, Option<Arc<body::Asked>>), ProxyError> {
     if body.is_end_stream() {
-        return Ok(RequestBody::Empty);
+        return Ok((RequestBody::Empty, None));
     }
     let uploads = accounting.uploads();
     let Some(swap) = swap else {
-        return Ok(RequestBody::Stream(body, uploads));
+        if !head.headers.contains_key(header::EXPECT) {
+            return Ok((RequestBody::Stream(body, uploads), None));
+        }
+        let expected = Arc::new(body::Asked::default());
+        let wait = Continuation::new(expected.clone());
+        return Ok((RequestBody::Expecting(body, uploads, wait), Some(expected)));
     };
+    // A body that is read whole here has been asked for here.
+    head.headers.remove(header::EXPECT);
     let whole = spool(RequestBody::Stream(body, uploads), swap.limit()).await?;
     let whole = match swap.apply(&whole)? {
         Some(swapped) => {
@@ -223,7 +240,7 @@ async fn outgoing_body(
         None => whole,
     };
     head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
-    Ok(RequestBody::Whole(Some(whole)))
+    Ok((RequestBody::Whole(Some(whole)), None))
 }
 
 async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {

@@ -111,7 +111,7 @@ async fn the_admin_port_is_out_of_an_agents_reach() {
     let proxy = echo::in_front_of(&echo).start().await;
     let agent = Agent::at(&proxy.door().await);
     let url = format!("http://{}/readyz", proxy.admin);
-    let args = ["-sS", "-o", "/dev/null", "-w", "%{http_code}", &url];
+    let args = ["-sS", "--noproxy", "", "-o", "/dev/null", "-w", "%{http_code}", &url];
     assert_eq!(
         agent.run(&curl, &args).await.ok(),
         "403",
