@@ -78,7 +78,7 @@ pub struct AgentView {
     pub placeholders: Vec<(Vec<String>, String)>,
 }
 
-/// What `name`, or the process's one agent, is given. Optional credentials that are not there are left out.
+/// What `name`, or the process's one agent, is given.
 pub async fn agent_view(
     settings: &Settings,
     context: &SourceContext,

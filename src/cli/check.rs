@@ -87,7 +87,8 @@ fn finding(part: &'static str, state: State, message: String, help: Option<Strin
 
 fn print(context: &Context, findings: &[Finding], failed: usize) {
     let warnings = findings.iter().filter(|f| f.state == State::Warning).count();
-    let summary = format!("{failed} failed, {warnings} warnings, {} ok", findings.len() - failed - warnings);
+    let plural = if warnings == 1 { "" } else { "s" };
+    let summary = format!("{failed} failed, {warnings} warning{plural}, {} ok", findings.len() - failed - warnings);
     match context.printer.format {
         Format::Json => context.printer.json(&findings),
         Format::Short => context.printer.out(&summary),

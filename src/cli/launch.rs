@@ -119,8 +119,15 @@ fn environment(tollgate: &Tollgate, agent: &str) -> Result<AgentEnvironment, Sta
         bundle: tollgate.trust.bundle.clone(),
         java_trust_store: None,
     };
-    let snapshot = tollgate.admin.snapshots.load_full();
-    Ok(AgentEnvironment::new(&proxy, &snapshot.injectors.placeholder_env(&agent)))
+    let injectors = &tollgate.admin.snapshots.load_full().injectors;
+    let mut placeholders = injectors.placeholder_env(&agent);
+    // A placeholder for a secret that is not there would hide one that is: Claude Code takes an API key
+    // before a token.
+    for credential in (tollgate.admin.credentials)().iter().filter(|c| c.current().is_err()) {
+        let useless = injectors.placeholder(&agent, credential.name());
+        placeholders.retain(|(_, placeholder)| Some(placeholder) != useless.as_ref());
+    }
+    Ok(AgentEnvironment::new(&proxy, &placeholders))
 }
 
 /// Variables that lead to a secret: sources by name, and what their placeholders replace.
