@@ -20,6 +20,7 @@ use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Readiness;
+use crate::telemetry::metrics::{Health, Observed};
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
@@ -104,15 +105,19 @@ pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let metrics = admin.ledgers.metrics();
     for credential in (admin.credentials)() {
-        metrics.credential(credential.name(), credential.current().is_ok());
+        let health = match credential.current() {
+            Ok(_) => Health::Usable,
+            Err(_) => Health::Unusable,
+        };
+        metrics.credential(credential.name(), health);
     }
     let leaves = admin.leaves.stats();
-    metrics.observe(
-        leaves.minted,
-        leaves.hits,
-        admin.ledgers.log().dropped(),
-        admin.blocked().is_empty(),
-    );
+    metrics.observe(&Observed {
+        minted: leaves.minted,
+        hits: leaves.hits,
+        log_dropped: admin.ledgers.log().dropped(),
+        ready: admin.blocked().is_empty(),
+    });
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
         metrics.render(),
