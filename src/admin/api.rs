@@ -1,5 +1,6 @@
 //! Owns what the admin port answers: states and decisions, never a credential's value.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,13 +14,16 @@ use tokio::sync::{mpsc, oneshot};
 use super::problem::problem;
 use super::question::Question;
 use crate::credential::held::{CredentialStatus, HeldCredential};
+use crate::inject::set::Named;
 use crate::policy::explain::explain;
 use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Readiness;
+use crate::telemetry::metrics::{Health, Observed};
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
+use crate::tls::trust::TrustFiles;
 use crate::types::agent::Agent;
 use crate::types::secret::Secret;
 
@@ -54,6 +58,10 @@ pub struct Admin {
     pub drain: Drain,
     /// Orders to the process.
     pub orders: mpsc::Sender<Order>,
+    /// Where agents connect.
+    pub listen: SocketAddr,
+    /// What agents trust.
+    pub trust: TrustFiles,
     /// The agent that `why` means when none is named.
     pub default_agent: Agent,
 }
@@ -63,7 +71,10 @@ impl Admin {
     pub fn blocked(&self) -> std::collections::BTreeMap<String, String> {
         let mut blocked = self.readiness.blocked();
         for credential in (self.credentials)().iter().filter(|c| !c.is_ready()) {
-            let why = credential.current().err().map_or_else(String::new, |error| error.reason);
+            let why = credential
+                .current()
+                .err()
+                .map_or_else(String::new, |error| error.reason);
             blocked.insert(format!("credential {}", credential.name()), why);
         }
         if self.drain.is_draining() {
@@ -79,18 +90,39 @@ impl Admin {
 
 pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     let blocked = admin.blocked();
-    let status = if blocked.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": blocked.is_empty(), "blocked": blocked }))).into_response()
+    let status = if blocked.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "ready": blocked.is_empty(), "blocked": blocked })),
+    )
+        .into_response()
 }
 
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let metrics = admin.ledgers.metrics();
     for credential in (admin.credentials)() {
-        metrics.credential(credential.name(), credential.current().is_ok());
+        let health = match credential.current() {
+            Ok(_) => Health::Usable,
+            Err(_) => Health::Unusable,
+        };
+        metrics.credential(credential.name(), health);
     }
     let leaves = admin.leaves.stats();
-    metrics.observe(leaves.minted, leaves.hits, admin.ledgers.log().dropped(), admin.blocked().is_empty());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
+    metrics.observe(&Observed {
+        minted: leaves.minted,
+        hits: leaves.hits,
+        log_dropped: admin.ledgers.log().dropped(),
+        ready: admin.blocked().is_empty(),
+    });
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics.render(),
+    )
+        .into_response()
 }
 
 pub(super) async fn credentials(State(admin): State<Arc<Admin>>) -> Response {
@@ -116,8 +148,17 @@ pub(super) async fn policy(State(admin): State<Arc<Admin>>) -> Response {
     Json(PolicySummary {
         version: snapshot.version,
         hosts: snapshot.policy.host_count(),
-        intercepted: snapshot.policy.intercepted_hosts().iter().map(ToString::to_string).collect(),
-        routes: snapshot.policy.routes().map(|(n, a)| (n.to_owned(), a.to_string())).collect(),
+        intercepted: snapshot
+            .policy
+            .intercepted_hosts()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        routes: snapshot
+            .policy
+            .routes()
+            .map(|(n, a)| (n.to_owned(), a.to_string()))
+            .collect(),
         open_connections: admin.drain.open(),
     })
     .into_response()
@@ -133,7 +174,10 @@ pub(super) struct WhyQuery {
     agent: Option<String>,
 }
 
-pub(super) async fn why(State(admin): State<Arc<Admin>>, Query(query): Query<WhyQuery>) -> Response {
+pub(super) async fn why(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<WhyQuery>,
+) -> Response {
     let agent = match query.agent.as_deref().map(Agent::parse).transpose() {
         Ok(agent) => agent.unwrap_or_else(|| admin.default_agent.clone()),
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
@@ -145,6 +189,31 @@ pub(super) async fn why(State(admin): State<Arc<Admin>>, Query(query): Query<Why
     let snapshot = admin.snapshots.load();
     let explanation = explain(&snapshot.policy, &question.intent(&agent));
     Json(json!({ "explanation": explanation, "text": explanation.to_string() })).into_response()
+}
+
+/// `?agent=…`.
+#[derive(Deserialize)]
+pub(super) struct EnvironmentQuery {
+    agent: String,
+}
+
+/// What an agent's environment is made of. Placeholders open nothing elsewhere; its token is not told.
+pub(super) async fn environment(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<EnvironmentQuery>,
+) -> Response {
+    let agent = match Agent::parse(&query.agent) {
+        Ok(agent) => agent,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let snapshot = admin.snapshots.load();
+    Json(json!({
+        "listen": admin.listen,
+        "ca": admin.trust.ca,
+        "bundle": admin.trust.bundle,
+        "placeholders": snapshot.injectors.placeholder_env(&agent, Named::Usable),
+    }))
+    .into_response()
 }
 
 pub(super) async fn reload(State(admin): State<Arc<Admin>>) -> Response {

@@ -17,8 +17,14 @@ pub struct Question {
 impl Question {
     /// Parses a URL (`https` when it has no scheme) and a method (`GET` when absent).
     pub fn parse(url: &str, method: Option<&str>) -> Result<Self, String> {
-        let wrong = |what: &dyn std::fmt::Display| format!("`{url}` is not a URL that can be asked about: {what}");
-        let full = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        let wrong = |what: &dyn std::fmt::Display| {
+            format!("`{url}` is not a URL that can be asked about: {what}")
+        };
+        let full = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("https://{url}")
+        };
         let uri: Uri = full.parse().map_err(|error| wrong(&error))?;
         let scheme = match uri.scheme_str() {
             Some("https") => Scheme::Https,
@@ -33,7 +39,8 @@ impl Question {
                 .parse()
                 .map_err(|_| "the method is not one".to_owned())?,
             scheme,
-            authority: Authority::parse(authority, Some(scheme.default_port())).map_err(|error| wrong(&error))?,
+            authority: Authority::parse(authority, Some(scheme.default_port()))
+                .map_err(|error| wrong(&error))?,
             path: uri.path().to_owned(),
         })
     }
@@ -44,7 +51,10 @@ impl Question {
             agent,
             authority: &self.authority,
             scheme: self.scheme,
-            request: Some(RequestLine { method: &self.method, path: &self.path }),
+            request: Some(RequestLine {
+                method: &self.method,
+                path: &self.path,
+            }),
         }
     }
 }

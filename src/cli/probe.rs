@@ -18,7 +18,10 @@ pub fn wait_ready(context: &Context, args: &WaitArgs) -> Result<Exit, StartError
         loop {
             let last = match client.call(Method::GET, "/readyz").await {
                 Ok((StatusCode::OK, _)) => {
-                    context.printer.note(&format!("ready after {:.1}s", started.elapsed().as_secs_f64()));
+                    context.printer.note(&format!(
+                        "ready after {:.1}s",
+                        started.elapsed().as_secs_f64()
+                    ));
                     return Exit::Ok;
                 }
                 Ok((_, body)) => blocked(&body),
@@ -26,7 +29,11 @@ pub fn wait_ready(context: &Context, args: &WaitArgs) -> Result<Exit, StartError
             };
             if started.elapsed() >= args.timeout {
                 let help = "see its log; `tollgate creds list` and `tollgate check` tell more";
-                return context.printer.problem(&format!("not ready after {:?}: {last}", args.timeout), help, Exit::Temporary);
+                return context.printer.problem(
+                    &format!("not ready after {:?}: {last}", args.timeout),
+                    help,
+                    Exit::Temporary,
+                );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -40,8 +47,16 @@ pub fn healthcheck(context: &Context, args: &HealthArgs) -> Result<Exit, StartEr
     block_on(async {
         match client.call(Method::GET, path).await {
             Ok((StatusCode::OK, _)) => Exit::Ok,
-            Ok((_, body)) => context.printer.problem(&format!("not ready: {}", blocked(&body)), "", Exit::No),
-            Err(error) => context.printer.problem(&error.to_string(), "is `tollgate serve` running?", Exit::No),
+            Ok((_, body)) => {
+                context
+                    .printer
+                    .problem(&format!("not ready: {}", blocked(&body)), "", Exit::No)
+            }
+            Err(error) => context.printer.problem(
+                &error.to_string(),
+                "is `tollgate serve` running?",
+                Exit::No,
+            ),
         }
     })
 }
@@ -52,7 +67,10 @@ fn client(context: &Context) -> AdminClient {
         Some(_) => None,
         None => context.settings().ok(),
     };
-    AdminClient { address: context.admin_address(settings.as_ref()), token: None }
+    AdminClient {
+        address: context.admin_address(settings.as_ref()),
+        token: None,
+    }
 }
 
 fn blocked(body: &[u8]) -> String {

@@ -223,7 +223,10 @@ impl Recognizer {
 
     /// Whether all of `text` is a placeholder of ours.
     pub fn is_ours(&self, text: &[u8]) -> bool {
-        let same_length = self.shapes.iter().filter(|shape| shape.length() == text.len());
+        let same_length = self
+            .shapes
+            .iter()
+            .filter(|shape| shape.length() == text.len());
         same_length.into_iter().any(|shape| {
             std::str::from_utf8(text).is_ok_and(|text| self.key.recognizes(shape, text))
         })

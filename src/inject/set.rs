@@ -42,6 +42,15 @@ pub struct Injectors {
     tables: Cache<Agent, Arc<AgentTable>>,
 }
 
+/// Which placeholders an agent is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// All: whether the secrets are there is not known here.
+    All,
+    /// All but those of optional credentials that are not there.
+    Usable,
+}
+
 /// Where a request goes, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
@@ -93,13 +102,17 @@ impl Injectors {
     }
 
     /// The variables `agent` finds placeholders in, each list with its placeholder.
-    pub fn placeholder_env(&self, agent: &Agent) -> Vec<(Vec<String>, String)> {
+    ///
+    /// Clients prefer one variable to another by its being set, so what a proxy cannot inject should
+    /// not be named to its agent.
+    pub fn placeholder_env(&self, agent: &Agent, which: Named) -> Vec<(Vec<String>, String)> {
         let table = self.table(agent);
         let named = self
             .credentials
             .iter()
             .enumerate()
-            .filter(|(_, c)| !c.env.is_empty());
+            .filter(|(_, c)| !c.env.is_empty())
+            .filter(|(_, c)| which == Named::All || c.held.current().is_ok() || !c.held.is_ready());
         named
             .filter_map(|(index, c)| Some((c.env.clone(), table.placeholder(index)?.to_owned())))
             .collect()

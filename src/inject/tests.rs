@@ -815,7 +815,9 @@ fn derived_placeholders_work_for_their_agent_only() {
     assert_eq!(world.injectors.placeholder(&world.agent, "absent"), None);
     let names = vec!["ANTHROPIC_API_KEY".to_owned(), "OTHER_KEY".to_owned()];
     assert_eq!(
-        world.injectors.placeholder_env(&world.agent),
+        world
+            .injectors
+            .placeholder_env(&world.agent, crate::inject::set::Named::All),
         [(names, mine.clone())]
     );
     let send = |world: &World, text: &str| {

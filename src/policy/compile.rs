@@ -133,7 +133,7 @@ impl<'b> Compiler<'b> {
         let rule = Arc::new(Rule {
             place: RuleRef {
                 policy: policy.name.as_str().into(),
-                file: policy.file.name.as_str().into(),
+                file: last_name(&policy.file.name).into(),
                 line: written.line,
             },
             scope: scope.clone(),
@@ -356,6 +356,11 @@ impl<'b> Compiler<'b> {
     fn error(&mut self, error: ConfigError) {
         self.errors.push(error);
     }
+}
+
+/// `scan.yaml` of `/etc/tollgate/scan.yaml`; a preset's name as it is.
+fn last_name(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
 }
 
 fn ports_of(spec: &EgressRuleSpec) -> Vec<u16> {

@@ -24,7 +24,8 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
             credentials,
             sni,
             ("route", spec.route.is_some()),
-            ("tls", spec.tls != TlsMode::Auto),
+            // `Intercept` says that the refusal is told inside TLS.
+            ("tls", spec.tls == TlsMode::Passthrough),
             ("allowAddresses", !spec.allow_addresses.is_empty()),
             ("upstream", spec.upstream.is_some()),
             ("timeouts", spec.timeouts.is_some()),

@@ -71,7 +71,11 @@ impl Engine {
     pub fn intercepted_hosts(&self) -> Vec<HostPattern> {
         let mut patterns = self
             .hosts()
-            .filter(|host| host.rules.iter().any(|rule| rule.allows() || rule.answers_inside()))
+            .filter(|host| {
+                host.rules
+                    .iter()
+                    .any(|rule| rule.allows() || rule.answers_inside())
+            })
             .filter(|host| host.rules.iter().any(|rule| rule.intercepts()))
             .map(|host| host.pattern.clone())
             .collect::<Vec<_>>();

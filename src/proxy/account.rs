@@ -32,7 +32,12 @@ impl Ledgers {
         let boot = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |d| d.as_micros() as u64);
-        Self { log, metrics, boot, next: AtomicU64::new(1) }
+        Self {
+            log,
+            metrics,
+            boot,
+            next: AtomicU64::new(1),
+        }
     }
 
     /// The access log.
@@ -170,7 +175,10 @@ impl Accounting {
 
     /// It is refused, or failed, here.
     pub fn refused(&mut self, error: &ProxyError) {
-        let reached = matches!(error, ProxyError::Silent { .. } | ProxyError::Origin { .. } | ProxyError::Dial(_));
+        let reached = matches!(
+            error,
+            ProxyError::Silent { .. } | ProxyError::Origin { .. } | ProxyError::Dial(_)
+        );
         self.edit(|r| {
             if !reached {
                 r.decision = Verdict::Deny;
@@ -179,7 +187,11 @@ impl Accounting {
             r.reason = Some(error.reason());
             r.status = Some(error.status().as_u16());
         });
-        let agent = self.record.as_ref().and_then(|r| r.agent.as_ref()).map_or("", Agent::name);
+        let agent = self
+            .record
+            .as_ref()
+            .and_then(|r| r.agent.as_ref())
+            .map_or("", Agent::name);
         self.ledgers.metrics.refused(agent, error.reason());
         self.complete = true;
     }
@@ -238,7 +250,9 @@ impl Accounting {
         };
         let agent = record.agent.as_ref().map_or("", Agent::name);
         let status = record.status.unwrap_or(0);
-        self.ledgers.metrics.exchange(agent, decision, status, took, record.upstream);
+        self.ledgers
+            .metrics
+            .exchange(agent, decision, status, took, record.upstream);
         self.ledgers.log.record(record);
     }
 }

@@ -48,7 +48,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         if let Self::Expecting(_, _, wait) = this {
             std::task::ready!(wait.poll(cx))?;
@@ -82,7 +85,9 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
             Self::Stream(inner, _) | Self::Expecting(inner, ..) => inner.size_hint(),
         }
     }
@@ -119,7 +124,9 @@ impl Asked {
     }
 
     fn say(&self, verdict: u8) {
-        self.verdict.compare_exchange(0, verdict, Ordering::AcqRel, Ordering::Acquire).ok();
+        self.verdict
+            .compare_exchange(0, verdict, Ordering::AcqRel, Ordering::Acquire)
+            .ok();
         self.waker.wake();
     }
 }
@@ -127,7 +134,10 @@ impl Asked {
 impl Continuation {
     /// Waits for what `shared` hears.
     pub fn new(shared: Arc<Asked>) -> Self {
-        Self { shared, patience: Box::pin(tokio::time::sleep(PATIENCE)) }
+        Self {
+            shared,
+            patience: Box::pin(tokio::time::sleep(PATIENCE)),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
@@ -166,7 +176,12 @@ impl ResponseBody {
     }
 
     /// The origin's body, cut after `idle` of silence.
-    pub fn stream(inner: Incoming, idle: Duration, accounting: Accounting, in_flight: Option<InFlight>) -> Self {
+    pub fn stream(
+        inner: Incoming,
+        idle: Duration,
+        accounting: Accounting,
+        in_flight: Option<InFlight>,
+    ) -> Self {
         Self::Stream(Box::new(StreamedResponse {
             inner,
             silence: Silence::new(idle),
@@ -180,7 +195,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Own(bytes, accounting) => {
                 let Some(bytes) = bytes.take() else {
@@ -204,7 +222,9 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Own(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Own(bytes, _) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
             Self::Nothing => SizeHint::with_exact(0),
             Self::Stream(stream) => stream.inner.size_hint(),
         }
@@ -253,7 +273,11 @@ struct Silence {
 
 impl Silence {
     fn new(limit: Duration) -> Self {
-        Self { limit, heard: Instant::now(), timer: None }
+        Self {
+            limit,
+            heard: Instant::now(),
+            timer: None,
+        }
     }
 
     fn broken(&mut self) {

@@ -83,8 +83,14 @@ impl Exchange {
         asked: Result<Asked, ProxyError>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        let mut accounting = self.ledgers.open(passage.ingress, Kind::Request, passage.peer);
-        accounting.asked(request.method(), request.uri().path_and_query().cloned(), request.version());
+        let mut accounting = self
+            .ledgers
+            .open(passage.ingress, Kind::Request, passage.peer);
+        accounting.asked(
+            request.method(),
+            request.uri().path_and_query().cloned(),
+            request.version(),
+        );
         let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
         let asked_upgrade = request.headers().contains_key(header::UPGRADE);
         let result = match asked {
@@ -101,7 +107,9 @@ impl Exchange {
             Err(error) => refuse(&error, dialect, accounting),
         };
         // After a refused upgrade the agent's next bytes are not followed any more.
-        if asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS || self.drain.is_draining() {
+        if asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            || self.drain.is_draining()
+        {
             close_after(&mut response);
         }
         response
@@ -131,12 +139,21 @@ impl Exchange {
         accounting.permitted(&permit);
 
         let wish = headers::end_hop(&mut head)?;
-        let target = Target { authority: &asked.authority, scheme: asked.scheme };
-        let mut injected = snapshot.injectors.apply(&asked.agent, &target, permit.credentials(), &mut head)?;
+        let target = Target {
+            authority: &asked.authority,
+            scheme: asked.scheme,
+        };
+        let mut injected =
+            snapshot
+                .injectors
+                .apply(&asked.agent, &target, permit.credentials(), &mut head)?;
         accounting.injected(&injected.credentials);
 
-        let agent_side = (wish == UpgradeWish::WebSocket).then(|| head.extensions.remove::<OnUpgrade>()).flatten();
-        let (body, expected) = outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
+        let agent_side = (wish == UpgradeWish::WebSocket)
+            .then(|| head.extensions.remove::<OnUpgrade>())
+            .flatten();
+        let (body, expected) =
+            outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
         let mut request = outgoing(&asked, head, body)?;
         if let Some(expected) = expected.clone() {
             hyper::ext::on_informational(&mut request, move |said| {
@@ -145,7 +162,11 @@ impl Exchange {
                 }
             });
         }
-        let protocols = if agent_side.is_some() { Protocols::Http1 } else { Protocols::Any };
+        let protocols = if agent_side.is_some() {
+            Protocols::Http1
+        } else {
+            Protocols::Any
+        };
         let mut response = self.upstream.send(&permit, protocols, request).await?;
         accounting.answered(response.status());
         if let Some(expected) = expected {
@@ -154,25 +175,55 @@ impl Exchange {
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(agent) = agent_side else {
-                return Err(ProxyError::Origin { authority: asked.authority });
+                return Err(ProxyError::Origin {
+                    authority: asked.authority,
+                });
             };
             let origin = hyper::upgrade::on(&mut response);
-            return Ok(Answer::Upgraded(response, Box::new(Switch { agent, origin, asked, permit })));
+            return Ok(Answer::Upgraded(
+                response,
+                Box::new(Switch {
+                    agent,
+                    origin,
+                    asked,
+                    permit,
+                }),
+            ));
         }
         headers::end_response_hop(response.headers_mut());
         if response.status() == StatusCode::UNAUTHORIZED && !injected.credentials.is_empty() {
             // The hint is for people who debug; the origin's own answer stays as it is.
-            response.headers_mut().insert("x-tollgate-credential", http::HeaderValue::from_static("rejected"));
+            response.headers_mut().insert(
+                "x-tollgate-credential",
+                http::HeaderValue::from_static("rejected"),
+            );
         }
         Ok(Answer::Relayed(response, permit))
     }
 
     /// Passes the 101 on and relays both ways from then on.
-    fn switch(&self, response: Response<Incoming>, switch: Switch, accounting: Accounting) -> Response<ResponseBody> {
-        let Switch { agent, origin, asked, permit } = switch;
+    fn switch(
+        &self,
+        response: Response<Incoming>,
+        switch: Switch,
+        accounting: Accounting,
+    ) -> Response<ResponseBody> {
+        let Switch {
+            agent,
+            origin,
+            asked,
+            permit,
+        } = switch;
         let snapshots = self.snapshots.clone();
-        let upgrade = Upgrade { agent, origin, idle: permit.dial().timeouts.idle, accounting };
-        upgrade.start(&self.drain, self.snapshots.clone(), move || still_allowed(&snapshots, &asked));
+        let upgrade = Upgrade {
+            agent,
+            origin,
+            idle: permit.dial().timeouts.idle,
+            accounting,
+        };
+        upgrade.start(&self.drain, self.snapshots.clone(), move || {
+            still_allowed(&snapshots, &asked)
+        });
         let (head, _) = response.into_parts();
         // The stream has the account; the empty body of a 101 has none to settle.
         Response::from_parts(head, ResponseBody::Nothing)
@@ -196,7 +247,10 @@ fn intent<'a>(asked: &'a Asked, head: &'a Parts) -> EgressIntent<'a> {
         agent: &asked.agent,
         authority: &asked.authority,
         scheme: asked.scheme,
-        request: Some(RequestLine { method: &head.method, path: head.uri.path() }),
+        request: Some(RequestLine {
+            method: &head.method,
+            path: head.uri.path(),
+        }),
     }
 }
 
@@ -239,7 +293,8 @@ async fn outgoing_body(
         }
         None => whole,
     };
-    head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
+    head.headers
+        .insert(header::CONTENT_LENGTH, whole.len().into());
     Ok((RequestBody::Whole(Some(whole)), None))
 }
 
@@ -248,7 +303,9 @@ async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ProxyError::AgentBody)?;
         let Ok(data) = frame.into_data() else {
-            return Err(ProxyError::Malformed("a body that a credential goes into cannot have trailers"));
+            return Err(ProxyError::Malformed(
+                "a body that a credential goes into cannot have trailers",
+            ));
         };
         if (whole.len() + data.len()) as u64 > limit {
             return Err(ProxyError::BodyTooLarge { limit });
@@ -259,7 +316,11 @@ async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
 }
 
 /// The request as the origin gets it; `Host` or `:authority` follows from the URI.
-fn outgoing(asked: &Asked, mut head: Parts, body: RequestBody) -> Result<Request<RequestBody>, ProxyError> {
+fn outgoing(
+    asked: &Asked,
+    mut head: Parts,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, ProxyError> {
     let path = head
         .uri
         .path_and_query()
@@ -270,10 +331,15 @@ fn outgoing(asked: &Asked, mut head: Parts, body: RequestBody) -> Result<Request
     Ok(Request::from_parts(head, body))
 }
 
-fn refuse(error: &ProxyError, dialect: Dialect, mut accounting: Accounting) -> Response<ResponseBody> {
+fn refuse(
+    error: &ProxyError,
+    dialect: Dialect,
+    mut accounting: Accounting,
+) -> Response<ResponseBody> {
     accounting.refused(error);
     tracing::debug!(id = accounting.id(), reason = error.reason(), %error, "refused");
-    let mut response = refusal::response(error, dialect, accounting.id()).map(|body| ResponseBody::own(body, accounting));
+    let mut response = refusal::response(error, dialect, accounting.id())
+        .map(|body| ResponseBody::own(body, accounting));
     if matches!(error, ProxyError::Ambiguous(_)) {
         close_after(&mut response);
     }

@@ -25,14 +25,25 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// Relays until a side closes, it is silent too long, or `allowed` no longer holds.
-    pub fn start(self, drain: &Drain, snapshots: Arc<SnapshotStore>, allowed: impl Fn() -> bool + Send + Sync + 'static) {
+    pub fn start(
+        self,
+        drain: &Drain,
+        snapshots: Arc<SnapshotStore>,
+        allowed: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
         drain.spawn(async move {
-            let Self { agent, origin, idle, mut accounting } = self;
+            let Self {
+                agent,
+                origin,
+                idle,
+                mut accounting,
+            } = self;
             let (Ok(agent), Ok(origin)) = tokio::join!(agent, origin) else {
                 return accounting.ended("upgrade_failed");
             };
             let revoked = revoked(&snapshots, allowed);
-            let (relayed, end) = relay(TokioIo::new(agent), TokioIo::new(origin), idle, revoked).await;
+            let (relayed, end) =
+                relay(TokioIo::new(agent), TokioIo::new(origin), idle, revoked).await;
             accounting.relayed(relayed.sent, relayed.received);
             if let Some(word) = end_word(end) {
                 accounting.ended(word);
