@@ -252,7 +252,7 @@ async fn broken_documents_are_refused_with_a_place() {
         ),
         (
             &format!("{head}spec: {{egress: [{{hosts: [a.example.com], ports: [http]}}]}}"),
-            "TG0205",
+            "TG0207",
         ),
         (
             &format!("{head}spec: {{egress: [{{preset: anthropik}}]}}"),
