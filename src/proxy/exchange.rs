@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -16,7 +16,7 @@ use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::refusal::{self, Dialect};
 use super::snapshot::SnapshotStore;
-use super::upgrade::Upgrade;
+use super::upgrade::{Standing, Upgrade};
 use super::upstream::{Protocols, Upstream};
 use crate::inject::body::BodySwap;
 use crate::inject::set::Target;
@@ -92,6 +92,7 @@ impl Exchange {
             request.version(),
         );
         let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
+        let http1 = request.version() != Version::HTTP_2;
         let asked_upgrade = request.headers().contains_key(header::UPGRADE);
         let result = match asked {
             Ok(asked) => self.relay(passage, asked, request, &mut accounting).await,
@@ -107,9 +108,8 @@ impl Exchange {
             Err(error) => refuse(&error, dialect, accounting),
         };
         // After a refused upgrade the agent's next bytes are not followed any more.
-        if asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            || self.drain.is_draining()
-        {
+        let stays = asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if http1 && (stays || self.drain.is_draining()) {
             close_after(&mut response);
         }
         response
@@ -137,6 +137,7 @@ impl Exchange {
         }
         let permit = snapshot.policy.authorize(&intent(&asked, &head))?;
         accounting.permitted(&permit);
+        let line = (head.method.clone(), head.uri.path_and_query().cloned());
 
         let wish = headers::end_hop(&mut head)?;
         let target = Target {
@@ -180,15 +181,21 @@ impl Exchange {
                 });
             };
             let origin = hyper::upgrade::on(&mut response);
-            return Ok(Answer::Upgraded(
-                response,
-                Box::new(Switch {
-                    agent,
-                    origin,
-                    asked,
-                    permit,
-                }),
-            ));
+            let standing = Standing {
+                agent: asked.agent,
+                scheme: asked.scheme,
+                authority: asked.authority,
+                method: line.0,
+                target: line.1,
+                credentials: injected.credentials.into_iter().map(|c| c.name).collect(),
+            };
+            let switch = Switch {
+                agent,
+                origin,
+                standing,
+                permit,
+            };
+            return Ok(Answer::Upgraded(response, Box::new(switch)));
         }
         headers::end_response_hop(response.headers_mut());
         if response.status() == StatusCode::UNAUTHORIZED && !injected.credentials.is_empty() {
@@ -211,19 +218,17 @@ impl Exchange {
         let Switch {
             agent,
             origin,
-            asked,
+            standing,
             permit,
         } = switch;
-        let snapshots = self.snapshots.clone();
+        let idle = permit.dial().timeouts.idle;
         let upgrade = Upgrade {
             agent,
             origin,
-            idle: permit.dial().timeouts.idle,
+            idle,
             accounting,
         };
-        upgrade.start(&self.drain, self.snapshots.clone(), move || {
-            still_allowed(&snapshots, &asked)
-        });
+        upgrade.start(&self.drain, self.snapshots.clone(), standing);
         let (head, _) = response.into_parts();
         // The stream has the account; the empty body of a 101 has none to settle.
         Response::from_parts(head, ResponseBody::Nothing)
@@ -238,7 +243,7 @@ enum Answer {
 struct Switch {
     agent: OnUpgrade,
     origin: OnUpgrade,
-    asked: Asked,
+    standing: Standing,
     permit: Permit,
 }
 
@@ -252,16 +257,6 @@ fn intent<'a>(asked: &'a Asked, head: &'a Parts) -> EgressIntent<'a> {
             path: head.uri.path(),
         }),
     }
-}
-
-fn still_allowed(snapshots: &SnapshotStore, asked: &Asked) -> bool {
-    let intent = EgressIntent {
-        agent: &asked.agent,
-        authority: &asked.authority,
-        scheme: asked.scheme,
-        request: None,
-    };
-    snapshots.load().policy.authorize(&intent).is_ok()
 }
 
 /// Streams the body on, or reads it whole when a credential goes into it.

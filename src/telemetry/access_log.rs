@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Record {
     pub time: SystemTime,
     /// The id that a refusal shows as `x-tollgate-request-id`.
     pub id: String,
+    /// The address it came from.
+    pub peer: SocketAddr,
     /// Who asked; absent before identification.
     #[serde(serialize_with = "name", skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
