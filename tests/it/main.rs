@@ -23,6 +23,7 @@ mod grpc;
 mod http;
 mod life;
 mod presets;
+mod readme;
 mod sdks;
 mod secrets;
 mod telegram;
