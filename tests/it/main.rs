@@ -21,6 +21,7 @@ mod git;
 mod grpc;
 mod http;
 mod life;
+mod placements;
 mod presets;
 mod sdks;
 mod secrets;
