@@ -59,10 +59,18 @@ pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
     for (name, value) in &open {
         sealed.insert((*name).clone(), Secret::new(value.as_bytes().to_vec()));
     }
-    Err(start_over(
-        &sealed,
-        open.iter().map(|(name, _)| name.as_str()),
-    ))
+    let remove = std::env::vars_os()
+        .filter(|(name, value)| names.contains(&*name.to_string_lossy()) || holds(value, &sealed))
+        .map(|(name, _)| name);
+    Err(start_over(&sealed, remove))
+}
+
+/// Whether a value has a secret in it: a copy under another name shows in `/proc` as well. Short
+/// ones stand in many texts by chance.
+fn holds(value: &OsStr, sealed: &BTreeMap<String, Secret>) -> bool {
+    sealed.values().any(|secret| {
+        secret.len() >= 8 && memchr::memmem::find(value.as_bytes(), secret.expose()).is_some()
+    })
 }
 
 fn received() -> io::Result<BTreeMap<String, Secret>> {
@@ -98,9 +106,9 @@ fn parse(bytes: &[u8]) -> BTreeMap<String, Secret> {
         .collect()
 }
 
-fn start_over<'a>(
+fn start_over(
     sealed: &BTreeMap<String, Secret>,
-    remove: impl Iterator<Item = &'a str>,
+    remove: impl Iterator<Item = OsString>,
 ) -> io::Error {
     let handed = memfd_create("tollgate-sealed", MemfdFlags::empty())
         .map_err(io::Error::from)

@@ -126,8 +126,9 @@ fn print(context: &Context, findings: &[Finding], failed: usize) {
         .iter()
         .filter(|f| f.state == State::Warning)
         .count();
+    let plural = if warnings == 1 { "" } else { "s" };
     let summary = format!(
-        "{failed} failed, {warnings} warnings, {} ok",
+        "{failed} failed, {warnings} warning{plural}, {} ok",
         findings.len() - failed - warnings
     );
     match context.printer.format {

@@ -14,6 +14,7 @@ mod support;
 mod architecture;
 mod baseline;
 mod claude_code;
+mod cli;
 mod codex;
 mod curl;
 mod gh;
