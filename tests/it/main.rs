@@ -22,6 +22,7 @@ mod git;
 mod grpc;
 mod http;
 mod life;
+mod placements;
 mod presets;
 mod readme;
 mod sdks;
