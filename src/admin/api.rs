@@ -135,6 +135,7 @@ pub(super) async fn ca(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Who may go where, in numbers and names.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct PolicySummary {
     version: u64,
     hosts: usize,

@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::fn_params_excessive_bools,
     clippy::print_stdout,
     missing_docs,
     unreachable_pub

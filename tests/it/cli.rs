@@ -540,6 +540,27 @@ async fn creds_say_how_they_are_and_never_what() {
     let json: Value = serde_json::from_str(desk.run("creds list -o json").await.ok()).unwrap();
     assert_eq!(json[0]["state"], "ok");
     assert_eq!(json[1]["optional"], true);
+    desk.write(
+        "tollgate.yaml",
+        "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: { name: desk }\nspec:\n  stateDir: state\n  \
+         ca: { ephemeralDir: trust }\n---\napiVersion: tollgate.dev/v1alpha1\nkind: EgressCredential\n\
+         metadata: { name: key }\nspec:\n  hosts: [api.example.com]\n  placements: [{ bearer: {} }]\n  \
+         source: { exec: { command: [no-such-helper] } }\n",
+    );
+    let list = desk.run("creds list").await;
+    assert!(
+        list.ok()
+            .contains("the helper `no-such-helper` was not found"),
+        "{}",
+        list.stdout
+    );
+    let check = desk.run("check").await;
+    assert_eq!(check.code, Some(1));
+    assert!(
+        check.stdout.contains("√ made at each start"),
+        "{}",
+        check.stdout
+    );
 }
 
 #[tokio::test]
