@@ -1,27 +1,30 @@
 //! Owns what the admin port answers: states and decisions, never a credential's value.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::server::problem;
+use super::problem::problem;
+use super::question::Question;
 use crate::credential::held::{CredentialStatus, HeldCredential};
+use crate::inject::set::Named;
 use crate::policy::explain::explain;
 use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Readiness;
+use crate::telemetry::metrics::{Health, Observed};
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
+use crate::tls::trust::TrustFiles;
 use crate::types::agent::Agent;
-use crate::types::host::Authority;
-use crate::types::intent::{EgressIntent, RequestLine, Scheme};
 use crate::types::secret::Secret;
 
 /// Lists the open credentials.
@@ -55,6 +58,10 @@ pub struct Admin {
     pub drain: Drain,
     /// Orders to the process.
     pub orders: mpsc::Sender<Order>,
+    /// Where agents connect.
+    pub listen: SocketAddr,
+    /// What agents trust.
+    pub trust: TrustFiles,
     /// The agent that `why` means when none is named.
     pub default_agent: Agent,
 }
@@ -64,7 +71,10 @@ impl Admin {
     pub fn blocked(&self) -> std::collections::BTreeMap<String, String> {
         let mut blocked = self.readiness.blocked();
         for credential in (self.credentials)().iter().filter(|c| !c.is_ready()) {
-            let why = credential.current().err().map_or_else(String::new, |error| error.reason);
+            let why = credential
+                .current()
+                .err()
+                .map_or_else(String::new, |error| error.reason);
             blocked.insert(format!("credential {}", credential.name()), why);
         }
         if self.drain.is_draining() {
@@ -80,18 +90,39 @@ impl Admin {
 
 pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     let blocked = admin.blocked();
-    let status = if blocked.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": blocked.is_empty(), "blocked": blocked }))).into_response()
+    let status = if blocked.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "ready": blocked.is_empty(), "blocked": blocked })),
+    )
+        .into_response()
 }
 
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let metrics = admin.ledgers.metrics();
     for credential in (admin.credentials)() {
-        metrics.credential(credential.name(), credential.current().is_ok());
+        let health = match credential.current() {
+            Ok(_) => Health::Usable,
+            Err(_) => Health::Unusable,
+        };
+        metrics.credential(credential.name(), health);
     }
     let leaves = admin.leaves.stats();
-    metrics.observe(leaves.minted, leaves.hits, admin.ledgers.log().dropped(), admin.blocked().is_empty());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
+    metrics.observe(&Observed {
+        minted: leaves.minted,
+        hits: leaves.hits,
+        log_dropped: admin.ledgers.log().dropped(),
+        ready: admin.blocked().is_empty(),
+    });
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics.render(),
+    )
+        .into_response()
 }
 
 pub(super) async fn credentials(State(admin): State<Arc<Admin>>) -> Response {
@@ -104,6 +135,7 @@ pub(super) async fn ca(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Who may go where, in numbers and names.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct PolicySummary {
     version: u64,
     hosts: usize,
@@ -117,8 +149,17 @@ pub(super) async fn policy(State(admin): State<Arc<Admin>>) -> Response {
     Json(PolicySummary {
         version: snapshot.version,
         hosts: snapshot.policy.host_count(),
-        intercepted: snapshot.policy.intercepted_hosts().iter().map(ToString::to_string).collect(),
-        routes: snapshot.policy.routes().map(|(n, a)| (n.to_owned(), a.to_string())).collect(),
+        intercepted: snapshot
+            .policy
+            .intercepted_hosts()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        routes: snapshot
+            .policy
+            .routes()
+            .map(|(n, a)| (n.to_owned(), a.to_string()))
+            .collect(),
         open_connections: admin.drain.open(),
     })
     .into_response()
@@ -134,7 +175,10 @@ pub(super) struct WhyQuery {
     agent: Option<String>,
 }
 
-pub(super) async fn why(State(admin): State<Arc<Admin>>, Query(query): Query<WhyQuery>) -> Response {
+pub(super) async fn why(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<WhyQuery>,
+) -> Response {
     let agent = match query.agent.as_deref().map(Agent::parse).transpose() {
         Ok(agent) => agent.unwrap_or_else(|| admin.default_agent.clone()),
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
@@ -148,47 +192,29 @@ pub(super) async fn why(State(admin): State<Arc<Admin>>, Query(query): Query<Why
     Json(json!({ "explanation": explanation, "text": explanation.to_string() })).into_response()
 }
 
-/// A request that is only asked about.
-pub struct Question {
-    method: Method,
-    scheme: Scheme,
-    authority: Authority,
-    path: String,
+/// `?agent=…`.
+#[derive(Deserialize)]
+pub(super) struct EnvironmentQuery {
+    agent: String,
 }
 
-impl Question {
-    /// Parses a URL (`https` when it has no scheme) and a method (`GET` when absent).
-    pub fn parse(url: &str, method: Option<&str>) -> Result<Self, String> {
-        let wrong = |what: &dyn std::fmt::Display| format!("`{url}` is not a URL that can be asked about: {what}");
-        let full = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
-        let uri: Uri = full.parse().map_err(|error| wrong(&error))?;
-        let scheme = match uri.scheme_str() {
-            Some("https") => Scheme::Https,
-            Some("http") => Scheme::Http,
-            _ => return Err(wrong(&"only http and https are carried")),
-        };
-        let authority = uri.authority().map_or("", |a| a.as_str());
-        Ok(Self {
-            method: method
-                .unwrap_or("GET")
-                .to_ascii_uppercase()
-                .parse()
-                .map_err(|_| "the method is not one".to_owned())?,
-            scheme,
-            authority: Authority::parse(authority, Some(scheme.default_port())).map_err(|error| wrong(&error))?,
-            path: uri.path().to_owned(),
-        })
-    }
-
-    /// The same as an intent of `agent`.
-    pub fn intent<'a>(&'a self, agent: &'a Agent) -> EgressIntent<'a> {
-        EgressIntent {
-            agent,
-            authority: &self.authority,
-            scheme: self.scheme,
-            request: Some(RequestLine { method: &self.method, path: &self.path }),
-        }
-    }
+/// What an agent's environment is made of. Placeholders open nothing elsewhere; its token is not told.
+pub(super) async fn environment(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<EnvironmentQuery>,
+) -> Response {
+    let agent = match Agent::parse(&query.agent) {
+        Ok(agent) => agent,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let snapshot = admin.snapshots.load();
+    Json(json!({
+        "listen": admin.listen,
+        "ca": admin.trust.ca,
+        "bundle": admin.trust.bundle,
+        "placeholders": snapshot.injectors.placeholder_env(&agent, Named::Usable),
+    }))
+    .into_response()
 }
 
 pub(super) async fn reload(State(admin): State<Arc<Admin>>) -> Response {

@@ -32,8 +32,15 @@ const LARGEST: usize = 4 << 20;
 
 impl AdminClient {
     /// One request; the answer's status and body.
-    pub async fn call(&self, method: Method, target: &str) -> Result<(StatusCode, Bytes), AdminError> {
-        let failed = |cause: &dyn std::fmt::Display| AdminError { address: self.address, cause: cause.to_string() };
+    pub async fn call(
+        &self,
+        method: Method,
+        target: &str,
+    ) -> Result<(StatusCode, Bytes), AdminError> {
+        let failed = |cause: &dyn std::fmt::Display| AdminError {
+            address: self.address,
+            cause: cause.to_string(),
+        };
         match tokio::time::timeout(Duration::from_secs(10), self.exchange(method, target)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(failed(&error)),
@@ -47,20 +54,27 @@ impl AdminClient {
         target: &str,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let stream = socket::connect(self.address).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::builder()
             .method(method)
             .uri(target)
             .header(header::HOST, self.address.to_string());
         if let Some(token) = &self.token {
-            let mut value = header::HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())?;
+            let mut value =
+                header::HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
         let answer = async {
-            let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+            let response = sender
+                .send_request(request.body(Empty::<Bytes>::new())?)
+                .await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), LARGEST).collect().await?.to_bytes();
+            let body = Limited::new(response.into_body(), LARGEST)
+                .collect()
+                .await?
+                .to_bytes();
             Ok((status, body))
         };
         tokio::select! {

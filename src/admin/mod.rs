@@ -2,4 +2,6 @@
 
 pub mod api;
 pub mod client;
+pub mod problem;
+pub mod question;
 pub mod server;

@@ -8,17 +8,25 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
 use super::api::{self, Admin};
-use crate::types::host::{Authority, Host};
+use super::problem::problem;
+use crate::types::host::Authority;
 
 /// Serves until `stop` ends.
-pub async fn run(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<Output = ()> + Send + 'static) {
-    if let Err(error) = axum::serve(listener, router(admin)).with_graceful_shutdown(stop).await {
+pub async fn run(
+    listener: TcpListener,
+    admin: Arc<Admin>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Err(error) = axum::serve(listener, router(admin))
+        .with_graceful_shutdown(stop)
+        .await
+    {
         tracing::error!(%error, "the admin port failed");
     }
 }
@@ -28,6 +36,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/credentials", get(api::credentials))
         .route("/v1/why", get(api::why))
         .route("/v1/policy", get(api::policy))
+        .route("/v1/environment", get(api::environment))
         .route("/v1/ca", get(api::ca))
         .route("/v1/reload", post(api::reload))
         .route("/quitquitquit", post(api::quit))
@@ -43,11 +52,6 @@ fn router(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// A JSON error with one sentence.
-pub fn problem(status: StatusCode, message: &str) -> Response {
-    (status, axum::Json(serde_json::json!({ "error": { "message": message } }))).into_response()
-}
-
 /// `Authorization: Bearer` with the admin token, compared in constant time.
 async fn token(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let shown = request
@@ -61,9 +65,10 @@ async fn token(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
                 StatusCode::UNAUTHORIZED,
                 "the admin API needs `Authorization: Bearer TOKEN`; the token is in stateDir/admin.token",
             );
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer realm=\"tollgate\""));
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static("Bearer realm=\"tollgate\""),
+            );
             response
         }
     }
@@ -71,17 +76,18 @@ async fn token(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
 
 /// DNS rebinding gives a page of the public web this port's address, but not its name (CVE-2025-23217).
 async fn own_host(request: Request, next: Next) -> Response {
-    let named = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    let ours = match named.map(|named| Authority::parse(named, Some(80))) {
-        None => true,
-        Some(Ok(Authority { host: Host::Ip(_), .. })) => true,
-        Some(Ok(Authority { host: Host::Name(name), .. })) => {
-            !psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known())
-        }
-        Some(Err(_)) => false,
-    };
+    let named = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|h| h.to_str().ok());
+    let ours = named.is_none_or(|named| {
+        Authority::parse(named, Some(80)).is_ok_and(|named| !named.host.is_public_name())
+    });
     match ours {
         true => next.run(request).await,
-        false => problem(StatusCode::MISDIRECTED_REQUEST, "the Host field names a public host"),
+        false => problem(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the Host field names a public host",
+        ),
     }
 }

@@ -8,7 +8,9 @@ use super::state::StateDir;
 use crate::config::root::NameConstraintsMode;
 use crate::policy::compile::compile;
 use crate::policy::engine::Engine;
-use crate::tls::authority::{CertificateAuthority, Constraints, EPHEMERAL_LIFETIME, PERSISTENT_LIFETIME};
+use crate::tls::authority::{
+    CertificateAuthority, Constraints, EPHEMERAL_LIFETIME, PERSISTENT_LIFETIME,
+};
 use crate::tls::error::CaError;
 use crate::tls::roots::SystemRoots;
 use crate::tls::trust::{TrustFiles, bundle_pem, write_trust};
@@ -32,19 +34,31 @@ pub fn open_authority(
 ) -> Result<(CertificateAuthority, TrustFiles), StartError> {
     let constraints = constraints(settings, policy);
     let ephemeral = match choice {
-        CaChoice::Ephemeral(dir) => Some(dir),
-        CaChoice::Configured => settings.root.spec.ca.ephemeral_dir.clone(),
+        CaChoice::Ephemeral(dir) => Some((dir, EPHEMERAL_LIFETIME)),
+        // A sidecar lives as long as its pod, and has no other way to a new authority than a start.
+        CaChoice::Configured => {
+            let dir = settings.root.spec.ca.ephemeral_dir.clone();
+            dir.map(|dir| (dir, PERSISTENT_LIFETIME))
+        }
     };
     let (authority, dir) = match ephemeral {
-        Some(dir) => {
+        Some((dir, lifetime)) => {
             let name = "Tollgate ephemeral CA";
-            (CertificateAuthority::generate(&constraints, name, EPHEMERAL_LIFETIME).map_err(failed)?, dir)
+            (
+                CertificateAuthority::generate(&constraints, name, lifetime).map_err(failed)?,
+                dir,
+            )
         }
         None => {
             let (certificate, key) = authority_files(settings);
             state(settings).create()?;
-            let opened =
-                CertificateAuthority::load_or_create(&certificate, &key, &constraints, COMMON_NAME, PERSISTENT_LIFETIME);
+            let opened = CertificateAuthority::load_or_create(
+                &certificate,
+                &key,
+                &constraints,
+                COMMON_NAME,
+                PERSISTENT_LIFETIME,
+            );
             let (authority, created) = opened.map_err(failed)?;
             if created {
                 tracing::info!(certificate = %certificate.display(), "made a certificate authority");
@@ -93,16 +107,29 @@ pub fn replace_authority(settings: &Settings) -> Result<CertificateAuthority, St
     }
     state(settings).create()?;
     let constraints = constraints(settings, &policy);
-    CertificateAuthority::load_or_create(&certificate, &key, &constraints, COMMON_NAME, PERSISTENT_LIFETIME)
-        .map(|(authority, _)| authority)
-        .map_err(failed)
+    CertificateAuthority::load_or_create(
+        &certificate,
+        &key,
+        &constraints,
+        COMMON_NAME,
+        PERSISTENT_LIFETIME,
+    )
+    .map(|(authority, _)| authority)
+    .map_err(failed)
 }
 
 /// Where certificate and key are.
 pub fn authority_files(settings: &Settings) -> (PathBuf, PathBuf) {
     let (spec, state) = (&settings.root.spec.ca, state(settings));
-    let file = |named: &Option<PathBuf>, name: &str| named.as_deref().map_or_else(|| state.file(name), Path::to_path_buf);
-    (file(&spec.certificate_file, "ca.crt"), file(&spec.key_file, "ca.key"))
+    let file = |named: &Option<PathBuf>, name: &str| {
+        named
+            .as_deref()
+            .map_or_else(|| state.file(name), Path::to_path_buf)
+    };
+    (
+        file(&spec.certificate_file, "ca.crt"),
+        file(&spec.key_file, "ca.key"),
+    )
 }
 
 /// Where agents find `ca.crt` and `bundle.crt`.
@@ -124,7 +151,9 @@ fn constraints(settings: &Settings, policy: &Engine) -> Constraints {
 
 fn failed(error: CaError) -> StartError {
     let help = error.help().unwrap_or_default();
-    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let cause = std::error::Error::source(&error)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
     StartError::setting(format!("{error}{cause}"), help)
 }
 
@@ -139,7 +168,10 @@ pub fn covers(authority: &CertificateAuthority, policy: &Engine) -> Result<(), S
     match outside.is_empty() {
         true => Ok(()),
         false => Err(StartError::setting(
-            format!("the certificate authority may not sign {}: its name constraints come from an older policy", outside.join(", ")),
+            format!(
+                "the certificate authority may not sign {}: its name constraints come from an older policy",
+                outside.join(", ")
+            ),
             "make a new one with `tollgate ca init --force` and give agents the new bundle, or set ca.nameConstraints: off",
         )),
     }

@@ -17,7 +17,7 @@ use crate::admin::api::{Admin, Order};
 use crate::config::root::AccessLogSpec;
 use crate::credential::open::SourceContext;
 use crate::inject::set::Injectors;
-use crate::listen::forward::Doors;
+use crate::listen::doors::Doors;
 use crate::net::guard::AddressGuard;
 use crate::net::resolve::{FixedAnswers, Resolver};
 use crate::net::socket;
@@ -62,7 +62,11 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// Opens and binds everything that `settings` name.
-pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -> Result<Tollgate, StartError> {
+pub async fn compose(
+    settings: Settings,
+    context: SourceContext,
+    ca: CaChoice,
+) -> Result<Tollgate, StartError> {
     let spec = &settings.root.spec;
     let bundle = settings.bundle()?;
     let policy = compile(&bundle)?;
@@ -71,7 +75,10 @@ pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -
     let (authority, trust) = open_authority(&settings, &policy, ca)?;
     covers(&authority, &policy)?;
     let authority = Arc::new(authority);
-    let leaves = Arc::new(LeafStore::new(authority.clone(), LEAVES).map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?);
+    let leaves = Arc::new(
+        LeafStore::new(authority.clone(), LEAVES)
+            .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?,
+    );
 
     let identifier = Arc::new(open_identity(&settings, &context).await?);
     let key = placeholder_key(&settings, &context).await?;
@@ -81,15 +88,35 @@ pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -
     report(&held);
 
     let listener = bind(spec.listen.as_ref().map_or(DEFAULT_LISTEN, |l| l.value)).await?;
-    let admin_listener = bind(spec.admin.listen.as_ref().map_or(DEFAULT_ADMIN, |l| l.value)).await?;
-    let own = [&listener, &admin_listener].into_iter().filter_map(|l| l.local_addr().ok()).collect();
-    let resolver = Resolver::new(fixed_answers(&settings)?, AddressGuard::new(own))
-        .map_err(|error| StartError::setting(format!("DNS cannot be set up: {error}"), "check /etc/resolv.conf"))?;
-    let origin_trust = OriginTrust::load(&spec.upstream.roots).map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?;
+    let admin_listener = bind(
+        spec.admin
+            .listen
+            .as_ref()
+            .map_or(DEFAULT_ADMIN, |l| l.value),
+    )
+    .await?;
+    let own = [&listener, &admin_listener]
+        .into_iter()
+        .filter_map(|l| l.local_addr().ok())
+        .collect();
+    let resolver =
+        Resolver::new(fixed_answers(&settings)?, AddressGuard::new(own)).map_err(|error| {
+            StartError::setting(
+                format!("DNS cannot be set up: {error}"),
+                "check /etc/resolv.conf",
+            )
+        })?;
+    let origin_trust = OriginTrust::load(&spec.upstream.roots)
+        .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?;
 
-    let metrics = Metrics::new().map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
+    let metrics = Metrics::new()
+        .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
     let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, metrics));
-    let snapshots = Arc::new(SnapshotStore::new(Snapshot { policy, injectors, version: 1 }));
+    let snapshots = Arc::new(SnapshotStore::new(Snapshot {
+        policy,
+        injectors,
+        version: 1,
+    }));
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
@@ -116,21 +143,50 @@ pub async fn compose(settings: Settings, context: SourceContext, ca: CaChoice) -
         readiness: readiness.clone(),
         drain: drain.clone(),
         orders,
+        listen: listener
+            .local_addr()
+            .map_err(|error| StartError::setting(error, ""))?,
+        trust: trust.clone(),
         default_agent: match default_agent {
             Some(agent) => agent,
             None => default_name()?,
         },
     });
-    let reloader = Reloader { settings, credentials, snapshots, key, authority, readiness, ledgers };
-    let doors = Arc::new(Doors { exchange, leaves, identifier });
-    Ok(Tollgate { doors, admin, listener, admin_listener, reloader, orders: received, trust, drain })
+    let reloader = Reloader {
+        settings,
+        credentials,
+        snapshots,
+        key,
+        authority,
+        readiness,
+        ledgers,
+    };
+    let doors = Arc::new(Doors {
+        exchange,
+        leaves,
+        identifier,
+    });
+    Ok(Tollgate {
+        doors,
+        admin,
+        listener,
+        admin_listener,
+        reloader,
+        orders: received,
+        trust,
+        drain,
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    socket::bind(address).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => StartError::Temporary { what: error.to_string() },
-        _ => StartError::setting(error, "change spec.listen or spec.admin.listen"),
-    })
+    socket::bind(address)
+        .await
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => StartError::Temporary {
+                what: error.to_string(),
+            },
+            _ => StartError::setting(error, "change spec.listen or spec.admin.listen"),
+        })
 }
 
 fn fixed_answers(settings: &Settings) -> Result<FixedAnswers, StartError> {
@@ -160,7 +216,12 @@ fn open_log(settings: &Settings) -> Result<AccessLog, StartError> {
         AccessLogSpec::Stdout => AccessLog::stdout(),
         AccessLogSpec::File(path) => AccessLog::file(path),
     }
-    .map_err(|error| StartError::setting(error, "set accessLog to `stdout` or to a file this user can write"))
+    .map_err(|error| {
+        StartError::setting(
+            error,
+            "set accessLog to `stdout` or to a file this user can write",
+        )
+    })
 }
 
 /// Says at once which credentials are missing, rather than at their first use.
@@ -168,8 +229,12 @@ fn report(held: &Held) {
     for credential in held.values() {
         if let Err(error) = credential.current() {
             match credential.is_ready() {
-                true => tracing::debug!(credential = credential.name(), reason = %error.reason, "optional credential is not there"),
-                false => tracing::error!(credential = credential.name(), reason = %error.reason, "credential cannot be used"),
+                true => {
+                    tracing::debug!(credential = credential.name(), reason = %error.reason, "optional credential is not there")
+                }
+                false => {
+                    tracing::error!(credential = credential.name(), reason = %error.reason, "credential cannot be used")
+                }
             }
         }
     }

@@ -30,7 +30,10 @@ struct Opened {
 impl Credentials {
     /// None yet.
     pub fn new(context: SourceContext) -> Self {
-        Self { context, open: Mutex::default() }
+        Self {
+            context,
+            open: Mutex::default(),
+        }
     }
 
     /// Opens what `bundle` names and is not open yet. Nothing is closed until [`Credentials::keep`].
@@ -38,11 +41,18 @@ impl Credentials {
         let known = self.known();
         let opening = bundle.credentials.iter().filter_map(|document| {
             let source = document.spec.source.as_ref()?.value.clone();
-            let need = if document.spec.optional { Need::Optional } else { Need::Required };
+            let need = if document.spec.optional {
+                Need::Optional
+            } else {
+                Need::Required
+            };
             Some((document.name.clone(), source, need))
         });
         let opened = join_all(opening.map(|(name, source, need)| {
-            let same = known.get(&name).filter(|o| o.source == source && o.need == need).cloned();
+            let same = known
+                .get(&name)
+                .filter(|o| o.source == source && o.need == need)
+                .cloned();
             async move {
                 let opened = match same {
                     Some(opened) => opened,
@@ -56,7 +66,10 @@ impl Credentials {
         }))
         .await;
         let opened: BTreeMap<String, Opened> = opened.into_iter().collect();
-        let held = opened.iter().map(|(name, o)| (name.clone(), o.held.clone())).collect();
+        let held = opened
+            .iter()
+            .map(|(name, o)| (name.clone(), o.held.clone()))
+            .collect();
         let mut all = known;
         all.extend(opened);
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = all;
@@ -71,10 +84,16 @@ impl Credentials {
 
     /// Every open credential.
     pub fn all(&self) -> Vec<Arc<HeldCredential>> {
-        self.known().into_values().map(|opened| opened.held).collect()
+        self.known()
+            .into_values()
+            .map(|opened| opened.held)
+            .collect()
     }
 
     fn known(&self) -> BTreeMap<String, Opened> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

@@ -27,7 +27,10 @@ pub enum StartError {
 impl StartError {
     /// A setting that cannot be used, with the way out.
     pub fn setting(what: impl ToString, help: impl Into<String>) -> Self {
-        Self::Setting { what: what.to_string(), help: Some(help.into()) }
+        Self::Setting {
+            what: what.to_string(),
+            help: Some(help.into()),
+        }
     }
 }
 

@@ -23,7 +23,10 @@ pub enum Privileges {
 
 /// Gives up what serving does not need. Failing is reported, not fatal: old kernels lack some of it.
 pub fn harden(privileges: Privileges) -> Hardening {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     let cores = match privileges {
         Privileges::GiveUp => setrlimit(Resource::Core, none).is_ok(),
         Privileges::Keep => true,

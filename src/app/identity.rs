@@ -9,19 +9,28 @@ use crate::credential::held::Need;
 use crate::credential::open::{SourceContext, open};
 use crate::identity::identifier::{AgentToken, Identifier};
 use crate::inject::placeholder::PlaceholderKey;
-use crate::inject::set::Injectors;
+use crate::inject::set::{Injectors, Named};
 use crate::types::agent::Agent;
 use crate::types::secret::Secret;
 
 /// Who may call.
 ///
 /// Errors: a name that names no agent, a token that is missing or too short.
-pub async fn open_identity(settings: &Settings, context: &SourceContext) -> Result<Identifier, StartError> {
+pub async fn open_identity(
+    settings: &Settings,
+    context: &SourceContext,
+) -> Result<Identifier, StartError> {
     let spec = &settings.root.spec.identity;
-    let parse = |name: &str| Agent::parse(name).map_err(|error| StartError::setting(error, "change the name under spec.identity"));
+    let parse = |name: &str| {
+        Agent::parse(name)
+            .map_err(|error| StartError::setting(error, "change the name under spec.identity"))
+    };
     if let (Some(fixed), false) = (&spec.fixed, spec.agents.is_empty()) {
         return Err(StartError::setting(
-            format!("spec.identity has both `fixed: {}` and `agents`", fixed.value),
+            format!(
+                "spec.identity has both `fixed: {}` and `agents`",
+                fixed.value
+            ),
             "keep `fixed` where one agent uses this proxy, `agents` where several do",
         ));
     }
@@ -33,14 +42,21 @@ pub async fn open_identity(settings: &Settings, context: &SourceContext) -> Resu
     }
     let mut tokens = Vec::new();
     for agent in &spec.agents {
-        let token = fetch(&agent.name, &agent.token, context).await?;
+        let what = format!("token of agent {}", agent.name.value);
+        let token = fetch(&what, &agent.token, context).await?;
         if token.len() < 16 {
             return Err(StartError::setting(
-                format!("the token of agent `{}` is shorter than 16 characters", agent.name.value),
+                format!(
+                    "the token of agent `{}` is shorter than 16 characters",
+                    agent.name.value
+                ),
                 "make one with `openssl rand -hex 32`",
             ));
         }
-        tokens.push(AgentToken { agent: parse(&agent.name)?, token });
+        tokens.push(AgentToken {
+            agent: parse(&agent.name)?,
+            token,
+        });
     }
     Ok(Identifier::Tokens(tokens))
 }
@@ -51,20 +67,33 @@ pub fn default_name() -> Result<Agent, StartError> {
 }
 
 /// What derived placeholders are keyed with.
-pub async fn placeholder_key(settings: &Settings, context: &SourceContext) -> Result<PlaceholderKey, StartError> {
+pub async fn placeholder_key(
+    settings: &Settings,
+    context: &SourceContext,
+) -> Result<PlaceholderKey, StartError> {
     let key = match &settings.root.spec.placeholders.key {
         Some(source) => fetch("placeholder-key", source, context).await?,
-        None => StateDir::locate(settings.root.spec.state_dir.as_deref()).secret("placeholder.key")?,
+        None => {
+            StateDir::locate(settings.root.spec.state_dir.as_deref()).secret("placeholder.key")?
+        }
     };
-    PlaceholderKey::new(key.expose()).map_err(|error| StartError::setting(error, "make one with `openssl rand -hex 32`"))
+    PlaceholderKey::new(key.expose())
+        .map_err(|error| StartError::setting(error, "make one with `openssl rand -hex 32`"))
 }
 
 /// A secret of the process's own, read once.
-pub async fn fetch(name: &str, source: &SourceSpec, context: &SourceContext) -> Result<Secret, StartError> {
+pub async fn fetch(
+    name: &str,
+    source: &SourceSpec,
+    context: &SourceContext,
+) -> Result<Secret, StartError> {
     let held = open(name, source, Need::Required, context).await;
     match held.current() {
         Ok(secret) => Ok(Secret::new(secret.expose().to_vec())),
-        Err(error) => Err(StartError::setting(error, "mend its source and start again")),
+        Err(error) => Err(StartError::setting(
+            error,
+            "mend its source and start again",
+        )),
     }
 }
 
@@ -78,7 +107,7 @@ pub struct AgentView {
     pub placeholders: Vec<(Vec<String>, String)>,
 }
 
-/// What `name`, or the process's one agent, is given. Optional credentials that are not there are left out.
+/// What `name`, or the process's one agent, is given, told from the documents alone.
 pub async fn agent_view(
     settings: &Settings,
     context: &SourceContext,
@@ -86,11 +115,24 @@ pub async fn agent_view(
 ) -> Result<AgentView, StartError> {
     let identifier = open_identity(settings, context).await?;
     let agents = identifier.agents();
-    let known = || agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let known = || {
+        agents
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let agent = match name {
-        Some(name) => agents.iter().find(|agent| agent.name() == name).cloned().ok_or_else(|| {
-            StartError::setting(format!("there is no agent `{name}`"), format!("the agents are: {}", known()))
-        })?,
+        Some(name) => agents
+            .iter()
+            .find(|agent| agent.name() == name)
+            .cloned()
+            .ok_or_else(|| {
+                StartError::setting(
+                    format!("there is no agent `{name}`"),
+                    format!("the agents are: {}", known()),
+                )
+            })?,
         None if agents.len() > 1 => {
             return Err(StartError::setting(
                 "this proxy serves several agents",
@@ -102,7 +144,13 @@ pub async fn agent_view(
     let bundle = settings.bundle()?;
     let held = Credentials::new(context.clone()).open(&bundle).await;
     let injectors = Injectors::compile(&bundle, &held, placeholder_key(settings, context).await?)?;
-    let token = identifier.token_of(&agent).map(|token| Secret::new(token.expose().to_vec()));
-    let placeholders = injectors.placeholder_env(&agent);
-    Ok(AgentView { agent, token, placeholders })
+    let token = identifier
+        .token_of(&agent)
+        .map(|token| Secret::new(token.expose().to_vec()));
+    let placeholders = injectors.placeholder_env(&agent, Named::All);
+    Ok(AgentView {
+        agent,
+        token,
+        placeholders,
+    })
 }

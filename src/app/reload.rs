@@ -41,7 +41,10 @@ impl Reloader {
         match self.attempt().await {
             Ok(summary) => {
                 self.ledgers.metrics().reloaded("ok");
-                let summary = format!("policy reloaded: {summary} ({:.1} ms)", started.elapsed().as_secs_f64() * 1e3);
+                let summary = format!(
+                    "policy reloaded: {summary} ({:.1} ms)",
+                    started.elapsed().as_secs_f64() * 1e3
+                );
                 tracing::info!("{summary}");
                 Ok(summary)
             }
@@ -67,8 +70,16 @@ impl Reloader {
         let held = self.credentials.open(&bundle).await;
         let injectors = Injectors::compile(&bundle, &held, self.key.clone())?;
         let version = self.snapshots.load().version + 1;
-        let summary = format!("version {version}, {} hosts, {} credentials", policy.host_count(), held.len());
-        self.snapshots.publish(Snapshot { policy, injectors, version });
+        let summary = format!(
+            "version {version}, {} hosts, {} credentials",
+            policy.host_count(),
+            held.len()
+        );
+        self.snapshots.publish(Snapshot {
+            policy,
+            injectors,
+            version,
+        });
         self.credentials.keep(&held);
         self.readiness.unblock("policy");
         Ok(summary)
@@ -115,8 +126,15 @@ impl Reloader {
 
 fn describe(error: &StartError) -> String {
     let text = match error {
-        StartError::Config(errors) => errors.iter().map(ConfigError::to_string).collect::<Vec<_>>().join("; "),
-        StartError::Setting { what, help: Some(help) } => format!("{what}; {help}"),
+        StartError::Config(errors) => errors
+            .iter()
+            .map(ConfigError::to_string)
+            .collect::<Vec<_>>()
+            .join("; "),
+        StartError::Setting {
+            what,
+            help: Some(help),
+        } => format!("{what}; {help}"),
         other => other.to_string(),
     };
     text.chars().take(LONGEST_MESSAGE).collect()

@@ -10,7 +10,7 @@ use super::compose::Tollgate;
 use super::reload::{Reloader, watch};
 use crate::admin::api::Order;
 use crate::admin::server;
-use crate::listen::accept;
+use crate::listen::{accept, forward};
 
 /// Shorter than the 30 s that a kubelet waits by default.
 const GRACE: Duration = Duration::from_secs(25);
@@ -19,8 +19,23 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// Serves until a signal, an order or `until` ends it, then drains.
 pub async fn run(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Result<()> {
-    let Tollgate { doors, admin, listener, admin_listener, reloader, orders, drain, .. } = tollgate;
-    let grace = reloader.settings.root.spec.shutdown.grace.map_or(GRACE, |g| g.0);
+    let Tollgate {
+        doors,
+        admin,
+        listener,
+        admin_listener,
+        reloader,
+        orders,
+        drain,
+        ..
+    } = tollgate;
+    let grace = reloader
+        .settings
+        .root
+        .spec
+        .shutdown
+        .grace
+        .map_or(GRACE, |g| g.0);
     let ledgers = doors.exchange.ledgers.clone();
 
     let admin_drain = drain.clone();
@@ -31,7 +46,9 @@ pub async fn run(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Res
         drop(admin_drain);
     }));
     let accepting = drain.clone();
-    tokio::spawn(accept::run(listener, accepting, move |stream, peer| doors.clone().serve(stream, peer)));
+    tokio::spawn(accept::run(listener, accepting, move |stream, peer| {
+        forward::serve(doors.clone(), stream, peer)
+    }));
 
     let mut signals = Signals::new()?;
     supervise(reloader, orders, &mut signals, until).await;
@@ -46,7 +63,9 @@ pub async fn run(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Res
     }
     ledgers.log().flush();
     admin_stop.send(()).ok();
-    tokio::time::timeout(Duration::from_secs(1), admin_task).await.ok();
+    tokio::time::timeout(Duration::from_secs(1), admin_task)
+        .await
+        .ok();
     Ok(())
 }
 

@@ -27,8 +27,13 @@ const HANDOVER: &str = "TOLLGATE_SEALED_FD";
 
 /// Every variable that a document names as a source.
 pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
-    let credentials = bundle.credentials.iter().filter_map(|c| c.spec.source.as_ref().map(|s| &s.value));
-    let own = [root.admin.token.as_ref(), root.placeholders.key.as_ref()].into_iter().flatten();
+    let credentials = bundle
+        .credentials
+        .iter()
+        .filter_map(|c| c.spec.source.as_ref().map(|s| &s.value));
+    let own = [root.admin.token.as_ref(), root.placeholders.key.as_ref()]
+        .into_iter()
+        .flatten();
     let agents = root.identity.agents.iter().map(|agent| &agent.token);
     credentials
         .chain(own)
@@ -54,7 +59,18 @@ pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
     for (name, value) in &open {
         sealed.insert((*name).clone(), Secret::new(value.as_bytes().to_vec()));
     }
-    Err(start_over(&sealed, open.iter().map(|(name, _)| name.as_str())))
+    let remove = std::env::vars_os()
+        .filter(|(name, value)| names.contains(&*name.to_string_lossy()) || holds(value, &sealed))
+        .map(|(name, _)| name);
+    Err(start_over(&sealed, remove))
+}
+
+/// Whether a value has a secret in it: a copy under another name shows in `/proc` as well. Short
+/// ones stand in many texts by chance.
+fn holds(value: &OsStr, sealed: &BTreeMap<String, Secret>) -> bool {
+    sealed.values().any(|secret| {
+        secret.len() >= 8 && memchr::memmem::find(value.as_bytes(), secret.expose()).is_some()
+    })
 }
 
 fn received() -> io::Result<BTreeMap<String, Secret>> {
@@ -62,7 +78,9 @@ fn received() -> io::Result<BTreeMap<String, Secret>> {
         return Ok(BTreeMap::new());
     };
     let Some(number) = descriptor.to_str().and_then(|d| d.parse::<u32>().ok()) else {
-        return Err(io::Error::other(format!("{HANDOVER} is set from outside; unset it")));
+        return Err(io::Error::other(format!(
+            "{HANDOVER} is set from outside; unset it"
+        )));
     };
     let mut file = File::options()
         .read(true)
@@ -88,7 +106,10 @@ fn parse(bytes: &[u8]) -> BTreeMap<String, Secret> {
         .collect()
 }
 
-fn start_over<'a>(sealed: &BTreeMap<String, Secret>, remove: impl Iterator<Item = &'a str>) -> io::Error {
+fn start_over(
+    sealed: &BTreeMap<String, Secret>,
+    remove: impl Iterator<Item = OsString>,
+) -> io::Error {
     let handed = memfd_create("tollgate-sealed", MemfdFlags::empty())
         .map_err(io::Error::from)
         .and_then(|descriptor| {
@@ -108,8 +129,14 @@ fn start_over<'a>(sealed: &BTreeMap<String, Secret>, remove: impl Iterator<Item 
     };
     let mut arguments = std::env::args_os();
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(arguments.next().unwrap_or_else(|| OsStr::new("tollgate").to_owned()));
-    command.args(arguments).env(HANDOVER, file.as_raw_fd().to_string());
+    command.arg0(
+        arguments
+            .next()
+            .unwrap_or_else(|| OsStr::new("tollgate").to_owned()),
+    );
+    command
+        .args(arguments)
+        .env(HANDOVER, file.as_raw_fd().to_string());
     for name in remove {
         command.env_remove(name);
     }
@@ -128,7 +155,13 @@ mod tests {
     #[test]
     fn values_may_hold_anything_but_nul() {
         let parsed = parse(b"A=1\0B=x=y z\n\0C=\0");
-        let values: Vec<_> = parsed.iter().map(|(n, v)| (n.as_str(), v.expose())).collect();
-        assert_eq!(values, [("A", &b"1"[..]), ("B", &b"x=y z\n"[..]), ("C", &b""[..])]);
+        let values: Vec<_> = parsed
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.expose()))
+            .collect();
+        assert_eq!(
+            values,
+            [("A", &b"1"[..]), ("B", &b"x=y z\n"[..]), ("C", &b""[..])]
+        );
     }
 }

@@ -32,19 +32,32 @@ impl Settings {
         let mut documents = vec![config.to_path_buf()];
         documents.extend(root.spec.documents.iter().map(|path| path.value.clone()));
         let presets = root.spec.presets.clone();
-        Ok(Self { root, config_file: Some(config.to_path_buf()), documents, presets })
+        Ok(Self {
+            root,
+            config_file: Some(config.to_path_buf()),
+            documents,
+            presets,
+        })
     }
 
     /// Settings that nobody wrote: presets only, as `tollgate run` starts with.
     pub fn unwritten() -> Self {
-        let file = SourceFile { name: "<command line>".to_owned(), text: String::new() };
+        let file = SourceFile {
+            name: "<command line>".to_owned(),
+            text: String::new(),
+        };
         let root = RootDocument {
             name: "command-line".to_owned(),
             file: Arc::new(file),
             dir: PathBuf::from("."),
             spec: TollgateConfigSpec::default(),
         };
-        Self { root, config_file: None, documents: Vec::new(), presets: Vec::new() }
+        Self {
+            root,
+            config_file: None,
+            documents: Vec::new(),
+            presets: Vec::new(),
+        }
     }
 
     /// The configuration file that is used when none is named.

@@ -15,7 +15,11 @@ pub struct StateDir(PathBuf);
 impl StateDir {
     /// The directory as configured, or where the XDG base directory specification puts it.
     pub fn locate(configured: Option<&Path>) -> Self {
-        let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let from = |name: &str| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
         let path = configured
             .map(Path::to_path_buf)
             .or_else(|| from("XDG_STATE_HOME").map(|dir| dir.join("tollgate")))
@@ -31,12 +35,19 @@ impl StateDir {
 
     /// Makes the directory with mode 0700 if it is not there.
     pub fn create(&self) -> Result<(), StartError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| {
-            StartError::setting(
-                format!("the state directory {} cannot be made: {error}", self.0.display()),
-                "set stateDir to a directory this user can write, or mount a volume there",
-            )
-        })
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .map_err(|error| {
+                StartError::setting(
+                    format!(
+                        "the state directory {} cannot be made: {error}",
+                        self.0.display()
+                    ),
+                    "set stateDir to a directory this user can write, or mount a volume there",
+                )
+            })
     }
 
     /// Reads a generated secret, or makes it: 32 random bytes in hexadecimal.
@@ -48,7 +59,10 @@ impl StateDir {
             Err(error) => {
                 return Err(StartError::setting(
                     format!("{} cannot be used: {error}", path.display()),
-                    format!("chmod 600 {0}, or remove it to have a new one made", path.display()),
+                    format!(
+                        "chmod 600 {0}, or remove it to have a new one made",
+                        path.display()
+                    ),
                 ));
             }
         }
@@ -67,9 +81,12 @@ impl StateDir {
 /// 32 random bytes in hexadecimal.
 pub fn random_hex() -> Result<Secret, StartError> {
     let mut bytes = [0; 32];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| StartError::setting("the system has no random numbers", "check /dev/urandom"))?;
-    Ok(Secret::from(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()))
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
+        StartError::setting("the system has no random numbers", "check /dev/urandom")
+    })?;
+    Ok(Secret::from(
+        bytes.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+    ))
 }
 
 fn read(path: &Path) -> io::Result<Secret> {
@@ -88,7 +105,11 @@ fn read(path: &Path) -> io::Result<Secret> {
 /// Complete or not there at all: a crash in between leaves a temporary file behind, never a short key.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension(format!("tmp.{}", std::process::id()));
-    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.write_all(b"\n")?;
     file.sync_all()?;
@@ -110,7 +131,10 @@ mod tests {
         let first = state.secret("admin.token").unwrap();
         assert_eq!(first.len(), 64);
         assert_eq!(state.secret("admin.token").unwrap(), first);
-        let mode = fs::metadata(state.file("admin.token")).unwrap().permissions().mode();
+        let mode = fs::metadata(state.file("admin.token"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -120,7 +144,9 @@ mod tests {
         let state = StateDir(dir.path().to_path_buf());
         state.secret("k").unwrap();
         fs::set_permissions(state.file("k"), fs::Permissions::from_mode(0o644)).unwrap();
-        let Err(StartError::Setting { what, help }) = state.secret("k") else { panic!() };
+        let Err(StartError::Setting { what, help }) = state.secret("k") else {
+            panic!()
+        };
         assert!(what.contains("others may read it") && help.unwrap().contains("chmod 600"));
     }
 }

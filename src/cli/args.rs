@@ -10,7 +10,12 @@ use crate::config::units::Span;
 
 /// A credential-injecting egress proxy for AI agents: the agent holds placeholders, Tollgate holds the keys.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "tollgate",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// What every command understands.
     #[command(flatten)]
@@ -24,7 +29,13 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// Configuration file; ./tollgate.yaml, then ~/.config/tollgate/tollgate.yaml, then /etc/tollgate/tollgate.yaml when absent.
-    #[arg(short, long, global = true, env = "TOLLGATE_CONFIG", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "TOLLGATE_CONFIG",
+        value_name = "FILE"
+    )]
     pub config: Option<PathBuf>,
     /// How results are printed.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
@@ -112,7 +123,11 @@ pub struct RunArgs {
     #[arg(long)]
     pub print_env: bool,
     /// The program and its arguments.
-    #[arg(trailing_var_arg = true, required_unless_present = "print_env", value_name = "CMD")]
+    #[arg(
+        trailing_var_arg = true,
+        required_unless_present = "print_env",
+        value_name = "CMD"
+    )]
     pub command: Vec<String>,
 }
 

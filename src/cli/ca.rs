@@ -23,20 +23,27 @@ pub fn ca(context: &Context, command: &CaCommand) -> Result<Exit, StartError> {
                 ));
             }
             let authority = replace_authority(&settings)?;
-            context.printer.note(&format!("made {}", certificate.display()));
+            context
+                .printer
+                .note(&format!("made {}", certificate.display()));
             show(context, &authority);
         }
         CaCommand::Show => show(context, &open_configured_authority(&settings)?),
         CaCommand::Bundle => {
             let authority = open_configured_authority(&settings)?;
-            context.printer.out(&bundle_pem(authority.certificate_pem(), SystemRoots::load()));
+            context.printer.out(&bundle_pem(
+                authority.certificate_pem(),
+                SystemRoots::load(),
+            ));
         }
         CaCommand::Export { with_private_key } => {
             let authority = open_configured_authority(&settings)?;
             context.printer.out(authority.certificate_pem());
             if *with_private_key {
                 context.printer.note("this key can impersonate every name the authority may sign; keep it as you keep passwords");
-                context.printer.out(&String::from_utf8_lossy(authority.export_key().expose()));
+                context
+                    .printer
+                    .out(&String::from_utf8_lossy(authority.export_key().expose()));
             }
         }
     }

@@ -8,7 +8,9 @@ use super::output::Exit;
 use crate::app::authority::open_configured_authority;
 use crate::app::credentials::Credentials;
 use crate::app::error::StartError;
+use crate::app::settings::Settings;
 use crate::policy::compile::compile;
+use crate::policy::engine::Engine;
 
 /// One line of the report.
 #[derive(serde::Serialize)]
@@ -47,14 +49,66 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
     let mut findings = vec![finding(
         "policy",
         State::Ok,
-        format!("{} documents, {} hosts, {} intercepted", bundle.policies.len() + bundle.credentials.len(), engine.host_count(), engine.intercepted_hosts().len()),
+        format!(
+            "{} documents, {} hosts, {} intercepted",
+            bundle.policies.len() + bundle.credentials.len(),
+            engine.host_count(),
+            engine.intercepted_hosts().len()
+        ),
         None,
     )];
-    findings.push(match open_configured_authority(&settings) {
+    findings.push(authority(&settings, &engine)?);
+    let held = block_on(Credentials::new(sources).open(&bundle))?;
+    for credential in held.values() {
+        findings.push(match credential.current() {
+            Ok(_) => finding(
+                "credentials",
+                State::Ok,
+                format!("{}: can be used", credential.name()),
+                None,
+            ),
+            Err(error) if credential.is_ready() => finding(
+                "credentials",
+                State::Warning,
+                format!("{}: {}", credential.name(), error.reason),
+                Some("optional; using its placeholder is refused".to_owned()),
+            ),
+            Err(error) => finding(
+                "credentials",
+                State::Failed,
+                format!("{}: {}", credential.name(), error.reason),
+                None,
+            ),
+        });
+    }
+    let failed = findings.iter().filter(|f| f.state == State::Failed).count();
+    print(context, &findings, failed);
+    Ok(if failed == 0 { Exit::Ok } else { Exit::No })
+}
+
+fn authority(settings: &Settings, engine: &Engine) -> Result<Finding, StartError> {
+    if settings.root.spec.ca.ephemeral_dir.is_some() {
+        let message = "made at each start, its key kept in memory".to_owned();
+        return Ok(finding("ca", State::Ok, message, None));
+    }
+    Ok(match open_configured_authority(settings) {
         Ok(authority) => {
-            let outside: Vec<String> = engine.intercepted_hosts().iter().filter(|p| !authority.covers(p)).map(ToString::to_string).collect();
+            let outside: Vec<String> = engine
+                .intercepted_hosts()
+                .iter()
+                .filter(|p| !authority.covers(p))
+                .map(ToString::to_string)
+                .collect();
             match outside.is_empty() {
-                true => finding("ca", State::Ok, format!("may sign every intercepted host, until {}", authority.describe().not_after), None),
+                true => finding(
+                    "ca",
+                    State::Ok,
+                    format!(
+                        "may sign every intercepted host, until {}",
+                        authority.describe().not_after
+                    ),
+                    None,
+                ),
                 false => finding(
                     "ca",
                     State::Failed,
@@ -65,29 +119,28 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         }
         Err(StartError::Setting { what, help }) => finding("ca", State::Warning, what, help),
         Err(error) => return Err(error),
-    });
-    let held = block_on(Credentials::new(sources).open(&bundle))?;
-    for credential in held.values() {
-        findings.push(match credential.current() {
-            Ok(_) => finding("credentials", State::Ok, format!("{}: can be used", credential.name()), None),
-            Err(error) if credential.is_ready() => {
-                finding("credentials", State::Warning, format!("{}: {}", credential.name(), error.reason), Some("optional; using its placeholder is refused".to_owned()))
-            }
-            Err(error) => finding("credentials", State::Failed, format!("{}: {}", credential.name(), error.reason), None),
-        });
-    }
-    let failed = findings.iter().filter(|f| f.state == State::Failed).count();
-    print(context, &findings, failed);
-    Ok(if failed == 0 { Exit::Ok } else { Exit::No })
+    })
 }
 
 fn finding(part: &'static str, state: State, message: String, help: Option<String>) -> Finding {
-    Finding { part, state, message, help }
+    Finding {
+        part,
+        state,
+        message,
+        help,
+    }
 }
 
 fn print(context: &Context, findings: &[Finding], failed: usize) {
-    let warnings = findings.iter().filter(|f| f.state == State::Warning).count();
-    let summary = format!("{failed} failed, {warnings} warnings, {} ok", findings.len() - failed - warnings);
+    let warnings = findings
+        .iter()
+        .filter(|f| f.state == State::Warning)
+        .count();
+    let plural = if warnings == 1 { "" } else { "s" };
+    let summary = format!(
+        "{failed} failed, {warnings} warning{plural}, {} ok",
+        findings.len() - failed - warnings
+    );
     match context.printer.format {
         Format::Json => context.printer.json(&findings),
         Format::Short => context.printer.out(&summary),

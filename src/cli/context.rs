@@ -10,8 +10,8 @@ use crate::app::sealed;
 use crate::app::settings::Settings;
 use crate::app::state::StateDir;
 use crate::config::located::Located;
-use crate::credential::open::{SourceContext, open};
 use crate::credential::held::Need;
+use crate::credential::open::{SourceContext, open};
 use crate::types::secret::Secret;
 
 /// What a command works with.
@@ -25,7 +25,10 @@ pub struct Context {
 impl Context {
     /// From the global flags.
     pub fn new(global: Global) -> Self {
-        Self { printer: Printer::new(&global), global }
+        Self {
+            printer: Printer::new(&global),
+            global,
+        }
     }
 
     /// The settings of the configuration file, which must be there.
@@ -41,12 +44,20 @@ impl Context {
 
     /// The settings of a configuration file if one is named or found, with these presets besides.
     pub fn settings_with(&self, presets: &[String]) -> Result<Settings, StartError> {
-        let named = self.global.config.clone().or_else(|| if presets.is_empty() { Settings::find() } else { None });
+        let named = self.global.config.clone().or_else(|| {
+            if presets.is_empty() {
+                Settings::find()
+            } else {
+                None
+            }
+        });
         let mut settings = match named {
             Some(file) => Settings::load(&file)?,
             None => Settings::unwritten(),
         };
-        settings.presets.extend(presets.iter().cloned().map(Located::unwritten));
+        settings
+            .presets
+            .extend(presets.iter().cloned().map(Located::unwritten));
         Ok(settings)
     }
 
@@ -54,14 +65,21 @@ impl Context {
     pub fn sources(&self, settings: &Settings) -> Result<SourceContext, StartError> {
         let bundle = settings.bundle()?;
         let names = sealed::names(&settings.root.spec, &bundle);
-        let env = sealed::seal(&names)
-            .map_err(|error| StartError::setting(format!("the environment cannot be sealed: {error}"), ""))?;
-        Ok(SourceContext { env: Arc::new(env), path: std::env::var_os("PATH"), home: std::env::var_os("HOME") })
+        let env = sealed::seal(&names).map_err(|error| {
+            StartError::setting(format!("the environment cannot be sealed: {error}"), "")
+        })?;
+        Ok(SourceContext {
+            env: Arc::new(env),
+            path: std::env::var_os("PATH"),
+            home: std::env::var_os("HOME"),
+        })
     }
 
     /// Where the running proxy's admin port is.
     pub fn admin_address(&self, settings: Option<&Settings>) -> SocketAddr {
-        let configured = settings.and_then(|s| s.root.spec.admin.listen.as_ref()).map(|l| l.value);
+        let configured = settings
+            .and_then(|s| s.root.spec.admin.listen.as_ref())
+            .map(|l| l.value);
         let mut address = self
             .global
             .admin
@@ -92,7 +110,9 @@ impl Context {
 
 /// A runtime for a command that serves nothing.
 pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => Ok(runtime.block_on(future)),
         Err(error) => Err(StartError::setting(format!("no event loop: {error}"), "")),

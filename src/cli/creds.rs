@@ -18,7 +18,10 @@ pub fn creds(context: &Context, command: &CredsCommand) -> Result<Exit, StartErr
             None => {
                 let bundle = settings.bundle()?;
                 let held = Credentials::new(sources).open(&bundle).await;
-                let statuses: Vec<_> = held.values().map(|h| serde_json::to_value(h.status()).unwrap_or_default()).collect();
+                let statuses: Vec<_> = held
+                    .values()
+                    .map(|h| serde_json::to_value(h.status()).unwrap_or_default())
+                    .collect();
                 Ok::<_, StartError>(statuses)
             }
         }
@@ -34,8 +37,14 @@ pub fn creds(context: &Context, command: &CredsCommand) -> Result<Exit, StartErr
 
 async fn running(context: &Context, settings: &Settings) -> Option<Vec<serde_json::Value>> {
     let token = Some(context.admin_token(settings).await.ok()?);
-    let client = AdminClient { address: context.admin_address(Some(settings)), token };
-    let (status, body) = client.call(http::Method::GET, "/v1/credentials").await.ok()?;
+    let client = AdminClient {
+        address: context.admin_address(Some(settings)),
+        token,
+    };
+    let (status, body) = client
+        .call(http::Method::GET, "/v1/credentials")
+        .await
+        .ok()?;
     if !status.is_success() {
         return None;
     }
@@ -56,13 +65,22 @@ fn list(context: &Context, statuses: &[serde_json::Value]) {
         return context.printer.json(&statuses);
     }
     let row = |s: &serde_json::Value| {
-        ["name", "state", "source", "expiresAt", "since", "lastError"].map(|f| field(s, f)).to_vec()
+        ["name", "state", "source", "expiresAt", "since", "lastError"]
+            .map(|f| field(s, f))
+            .to_vec()
     };
     let rows: Vec<Vec<String>> = statuses.iter().map(row).collect();
-    context.printer.out(&table(&["NAME", "STATE", "SOURCE", "EXPIRES", "SINCE", "LAST ERROR"], &rows));
+    context.printer.out(&table(
+        &["NAME", "STATE", "SOURCE", "EXPIRES", "SINCE", "LAST ERROR"],
+        &rows,
+    ));
 }
 
-fn check(context: &Context, statuses: &[serde_json::Value], names: &[String]) -> Result<Exit, StartError> {
+fn check(
+    context: &Context,
+    statuses: &[serde_json::Value],
+    names: &[String],
+) -> Result<Exit, StartError> {
     for name in names {
         if !statuses.iter().any(|s| s["name"] == name.as_str()) {
             let known: Vec<String> = statuses.iter().map(|s| field(s, "name")).collect();

@@ -44,7 +44,8 @@ fn manual() -> std::io::Result<String> {
     let command = Cli::command();
     clap_mangen::Man::new(command.clone()).render(&mut text)?;
     for sub in command.get_subcommands() {
-        clap_mangen::Man::new(sub.clone().bin_name(format!("tollgate {}", sub.get_name()))).render(&mut text)?;
+        clap_mangen::Man::new(sub.clone().bin_name(format!("tollgate {}", sub.get_name())))
+            .render(&mut text)?;
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -26,6 +26,7 @@ use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress};
 use crate::config::credential::SourceSpec;
 use crate::config::located::Located;
 use crate::config::root::AccessLogSpec;
+use crate::inject::set::Named;
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host};
 
@@ -55,7 +56,10 @@ fn prepare_and_run(context: &Context, args: RunArgs) -> Result<Exit, StartError>
     spec.state_dir = Some(scratch.0.join("state"));
     spec.identity.agents.clear();
     spec.identity.fixed = Some(Located::unwritten(args.agent.clone()));
-    spec.access_log = args.access_log.clone().map_or(AccessLogSpec::Off, AccessLogSpec::File);
+    spec.access_log = args
+        .access_log
+        .clone()
+        .map_or(AccessLogSpec::Off, AccessLogSpec::File);
     let removed = removed_variables(&settings)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,7 +68,12 @@ fn prepare_and_run(context: &Context, args: RunArgs) -> Result<Exit, StartError>
         .build()
         .map_err(|error| StartError::setting(format!("no event loop: {error}"), ""))?;
     runtime.block_on(async {
-        let tollgate = compose(settings, sources, CaChoice::Ephemeral(scratch.0.join("trust"))).await?;
+        let tollgate = compose(
+            settings,
+            sources,
+            CaChoice::Ephemeral(scratch.0.join("trust")),
+        )
+        .await?;
         required(&tollgate)?;
         let environment = environment(&tollgate, &args.agent)?;
         if args.print_env {
@@ -88,7 +97,12 @@ fn settings(context: &Context, args: &RunArgs) -> Result<Settings, StartError> {
     let mut settings = match (named, args.policy.is_empty()) {
         (false, false) => {
             let mut settings = Settings::unwritten();
-            settings.presets = args.preset.iter().cloned().map(Located::unwritten).collect();
+            settings.presets = args
+                .preset
+                .iter()
+                .cloned()
+                .map(Located::unwritten)
+                .collect();
             settings
         }
         _ => context.settings_with(&args.preset)?,
@@ -99,15 +113,24 @@ fn settings(context: &Context, args: &RunArgs) -> Result<Settings, StartError> {
 
 /// A credential that is needed and missing would fail the program's first request instead.
 fn required(tollgate: &Tollgate) -> Result<(), StartError> {
-    let missing: Vec<String> = tollgate.admin.blocked().into_iter().map(|(part, why)| format!("{part}: {why}")).collect();
+    let missing: Vec<String> = tollgate
+        .admin
+        .blocked()
+        .into_iter()
+        .map(|(part, why)| format!("{part}: {why}"))
+        .collect();
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(StartError::setting(missing.join("; "), "mend it, or mark the credential `optional: true`")),
+        false => Err(StartError::setting(
+            missing.join("; "),
+            "mend it, or mark the credential `optional: true`",
+        )),
     }
 }
 
 fn environment(tollgate: &Tollgate, agent: &str) -> Result<AgentEnvironment, StartError> {
-    let agent = Agent::parse(agent).map_err(|error| StartError::setting(error, "choose another --agent"))?;
+    let agent = Agent::parse(agent)
+        .map_err(|error| StartError::setting(error, "choose another --agent"))?;
     let address = tollgate
         .listener
         .local_addr()
@@ -120,16 +143,29 @@ fn environment(tollgate: &Tollgate, agent: &str) -> Result<AgentEnvironment, Sta
         java_trust_store: None,
     };
     let snapshot = tollgate.admin.snapshots.load_full();
-    Ok(AgentEnvironment::new(&proxy, &snapshot.injectors.placeholder_env(&agent)))
+    Ok(AgentEnvironment::new(
+        &proxy,
+        &snapshot.injectors.placeholder_env(&agent, Named::Usable),
+    ))
 }
 
 /// Variables that lead to a secret: sources by name, and what their placeholders replace.
 fn removed_variables(settings: &Settings) -> Result<Vec<String>, StartError> {
     let bundle = settings.bundle()?;
-    let mut names: Vec<String> = sealed::names(&settings.root.spec, &bundle).into_iter().collect();
+    let mut names: Vec<String> = sealed::names(&settings.root.spec, &bundle)
+        .into_iter()
+        .collect();
     for credential in &bundle.credentials {
-        names.extend(credential.spec.placeholder.iter().flat_map(|p| p.env.iter().cloned()));
-        if let Some(SourceSpec::Exec { env, .. }) = credential.spec.source.as_ref().map(|s| &s.value) {
+        names.extend(
+            credential
+                .spec
+                .placeholder
+                .iter()
+                .flat_map(|p| p.env.iter().cloned()),
+        );
+        if let Some(SourceSpec::Exec { env, .. }) =
+            credential.spec.source.as_ref().map(|s| &s.value)
+        {
             names.extend(env.keys().cloned());
         }
     }
@@ -143,7 +179,10 @@ fn child_variables(
     environment: AgentEnvironment,
     removed: &[String],
 ) -> BTreeMap<OsString, OsString> {
-    let secrets: Vec<_> = (tollgate.admin.credentials)().iter().filter_map(|c| c.current().ok()).collect();
+    let secrets: Vec<_> = (tollgate.admin.credentials)()
+        .iter()
+        .filter_map(|c| c.current().ok())
+        .collect();
     let holds = |value: &OsString| {
         let value = value.as_bytes();
         secrets.iter().any(|secret| {
@@ -154,16 +193,29 @@ fn child_variables(
     let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os()
         .filter(|(name, value)| !removed.iter().any(|r| name == r.as_str()) && !holds(value))
         .collect();
-    variables.extend(environment.variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+    variables.extend(
+        environment
+            .variables
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into())),
+    );
     variables
 }
 
 fn announce(context: &Context, tollgate: &Tollgate) {
     let snapshot = tollgate.admin.snapshots.load_full();
-    let usable = (tollgate.admin.credentials)().iter().filter(|c| c.current().is_ok()).count();
+    let usable = (tollgate.admin.credentials)()
+        .iter()
+        .filter(|c| c.current().is_ok())
+        .count();
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
     context.printer.note(&format!(
-        "tollgate: {} hosts allowed, {usable} credentials held back · the CA may sign only intercepted hosts and ends with this run",
-        snapshot.policy.host_count(),
+        "tollgate: {} allowed, {} held back · the CA may sign only intercepted hosts and ends with this run",
+        counted(snapshot.policy.host_count(), "host"),
+        counted(usable, "credential"),
     ));
 }
 
@@ -173,7 +225,10 @@ async fn supervise(
     variables: BTreeMap<OsString, OsString>,
 ) -> Result<Exit, StartError> {
     let Some((program, arguments)) = command.split_first() else {
-        return Err(StartError::setting("there is no program to run", "tollgate run -- CMD ARGS"));
+        return Err(StartError::setting(
+            "there is no program to run",
+            "tollgate run -- CMD ARGS",
+        ));
     };
     let spawned = Command::new(program)
         .args(arguments)
@@ -184,7 +239,11 @@ async fn supervise(
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+            let code = if error.kind() == std::io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
             tracing::error!(program, %error, "the program cannot be started");
             return Ok(Exit::Child(code));
         }
@@ -196,10 +255,15 @@ async fn supervise(
     let status = wait(&mut child).await;
     done.send(()).ok();
     // What is still open belongs to a program that is gone.
-    tokio::time::timeout(std::time::Duration::from_secs(2), serving).await.ok();
+    tokio::time::timeout(std::time::Duration::from_secs(2), serving)
+        .await
+        .ok();
     match status {
         Ok(status) => Ok(Exit::Child(code(status))),
-        Err(error) => Err(StartError::setting(format!("waiting for the program failed: {error}"), "")),
+        Err(error) => Err(StartError::setting(
+            format!("waiting for the program failed: {error}"),
+            "",
+        )),
     }
 }
 
@@ -215,7 +279,10 @@ async fn wait(child: &mut Child) -> std::io::Result<ExitStatus> {
             _ = hangup.recv() => rustix::process::Signal::HUP,
             _ = interrupt.recv() => continue,
         };
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             // It may have ended a moment ago; then the next turn returns its status.
             rustix::process::kill_process(pid, forward).ok();
@@ -224,7 +291,9 @@ async fn wait(child: &mut Child) -> std::io::Result<ExitStatus> {
 }
 
 fn code(status: ExitStatus) -> u8 {
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
@@ -240,12 +309,15 @@ impl Scratch {
         let random = state::random_hex()?;
         let name = String::from_utf8_lossy(&random.expose()[..16]).into_owned();
         let path = base.join(format!("tollgate-{name}"));
-        DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            StartError::setting(
-                format!("no directory for this run at {}: {error}", path.display()),
-                "set XDG_RUNTIME_DIR or TMPDIR to a directory this user can write",
-            )
-        })?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| {
+                StartError::setting(
+                    format!("no directory for this run at {}: {error}", path.display()),
+                    "set XDG_RUNTIME_DIR or TMPDIR to a directory this user can write",
+                )
+            })?;
         Ok(Self(path))
     }
 }
@@ -255,4 +327,3 @@ impl Drop for Scratch {
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
-

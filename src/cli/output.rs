@@ -50,12 +50,21 @@ impl Printer {
             Color::Always => true,
             Color::Never => false,
             Color::Auto => {
-                let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty() && v != "0");
+                let set =
+                    |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty() && v != "0");
                 !set("NO_COLOR") && (set("CLICOLOR_FORCE") || io::stderr().is_terminal())
             }
         };
-        let coloring = if color { Coloring::Colored } else { Coloring::Plain };
-        Self { format: global.output, coloring, quiet: global.quiet }
+        let coloring = if color {
+            Coloring::Colored
+        } else {
+            Coloring::Plain
+        };
+        Self {
+            format: global.output,
+            coloring,
+            quiet: global.quiet,
+        }
     }
 
     /// Prints a result.
@@ -83,9 +92,14 @@ impl Printer {
         if self.format == Format::Json {
             let errors: Vec<_> = match error {
                 StartError::Config(errors) => errors.iter().map(described).collect(),
-                other => vec![serde_json::json!({ "message": other.to_string(), "help": help(other) })],
+                other => {
+                    vec![serde_json::json!({ "message": other.to_string(), "help": help(other) })]
+                }
             };
-            write(&mut io::stderr().lock(), &serde_json::json!({ "errors": errors }).to_string());
+            write(
+                &mut io::stderr().lock(),
+                &serde_json::json!({ "errors": errors }).to_string(),
+            );
         } else {
             let text = match error {
                 StartError::Config(errors) => render(errors, self.coloring),
@@ -147,7 +161,11 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let line = |cells: &[String]| {
-        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         padded.join("  ").trim_end().to_owned()
     };
     let head: Vec<String> = header.iter().map(|h| (*h).to_owned()).collect();

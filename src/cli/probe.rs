@@ -15,19 +15,25 @@ pub fn wait_ready(context: &Context, args: &WaitArgs) -> Result<Exit, StartError
     let client = client(context);
     let started = Instant::now();
     block_on(async {
-        let mut last = "no answer yet".to_owned();
         loop {
-            match client.call(Method::GET, "/readyz").await {
+            let last = match client.call(Method::GET, "/readyz").await {
                 Ok((StatusCode::OK, _)) => {
-                    context.printer.note(&format!("ready after {:.1}s", started.elapsed().as_secs_f64()));
+                    context.printer.note(&format!(
+                        "ready after {:.1}s",
+                        started.elapsed().as_secs_f64()
+                    ));
                     return Exit::Ok;
                 }
-                Ok((_, body)) => last = blocked(&body),
-                Err(error) => last = error.to_string(),
-            }
+                Ok((_, body)) => blocked(&body),
+                Err(error) => error.to_string(),
+            };
             if started.elapsed() >= args.timeout {
                 let help = "see its log; `tollgate creds list` and `tollgate check` tell more";
-                return context.printer.problem(&format!("not ready after {:?}: {last}", args.timeout), help, Exit::Temporary);
+                return context.printer.problem(
+                    &format!("not ready after {:?}: {last}", args.timeout),
+                    help,
+                    Exit::Temporary,
+                );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -41,8 +47,16 @@ pub fn healthcheck(context: &Context, args: &HealthArgs) -> Result<Exit, StartEr
     block_on(async {
         match client.call(Method::GET, path).await {
             Ok((StatusCode::OK, _)) => Exit::Ok,
-            Ok((_, body)) => context.printer.problem(&format!("not ready: {}", blocked(&body)), "", Exit::No),
-            Err(error) => context.printer.problem(&error.to_string(), "is `tollgate serve` running?", Exit::No),
+            Ok((_, body)) => {
+                context
+                    .printer
+                    .problem(&format!("not ready: {}", blocked(&body)), "", Exit::No)
+            }
+            Err(error) => context.printer.problem(
+                &error.to_string(),
+                "is `tollgate serve` running?",
+                Exit::No,
+            ),
         }
     })
 }
@@ -53,7 +67,10 @@ fn client(context: &Context) -> AdminClient {
         Some(_) => None,
         None => context.settings().ok(),
     };
-    AdminClient { address: context.admin_address(settings.as_ref()), token: None }
+    AdminClient {
+        address: context.admin_address(settings.as_ref()),
+        token: None,
+    }
 }
 
 fn blocked(body: &[u8]) -> String {

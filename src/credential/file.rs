@@ -53,7 +53,8 @@ impl SecretFile {
         let mut watch = Watch::default();
         loop {
             // Watch first, read second: a change in between is then seen, not lost.
-            let poll = watch.renew(&self.path, &changes);
+            let poll;
+            (watch, poll) = watch.renewed(self.path.clone(), changes.clone()).await;
             let outcome = self
                 .settled(&changes)
                 .await
@@ -206,6 +207,15 @@ struct Directory {
 }
 
 impl Watch {
+    /// [`Watch::renew`] where a mount that hangs blocks nobody else.
+    async fn renewed(mut self, file: PathBuf, changes: Arc<Changes>) -> (Self, Duration) {
+        let renewing = tokio::task::spawn_blocking(move || {
+            let poll = self.renew(&file, &changes);
+            (self, poll)
+        });
+        renewing.await.unwrap_or((Self::default(), POLL_UNWATCHED))
+    }
+
     /// Watches what needs watching now, and says after which pause to look without being told.
     fn renew(&mut self, file: &Path, changes: &Arc<Changes>) -> Duration {
         let directories = directories(file);

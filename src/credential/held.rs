@@ -56,6 +56,7 @@ pub enum Need {
 
 /// How a credential is doing, for people and machines; holds no part of the secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
     /// The credential's name.
     pub name: String,

@@ -38,7 +38,10 @@ pub enum Unidentified {
 
 impl Identifier {
     /// The agent behind a `Proxy-Authorization` field: `Basic base64(name:token)` or `Bearer token`.
-    pub fn identify(&self, proxy_authorization: Option<&HeaderValue>) -> Result<Agent, Unidentified> {
+    pub fn identify(
+        &self,
+        proxy_authorization: Option<&HeaderValue>,
+    ) -> Result<Agent, Unidentified> {
         let tokens = match self {
             Self::Fixed(agent) => return Ok(agent.clone()),
             Self::Tokens(tokens) => tokens,
@@ -49,7 +52,11 @@ impl Identifier {
         // Every token is compared, so that time tells nothing about which one fits.
         for known in tokens {
             let fits: bool = known.token.expose().ct_eq(token.expose()).into();
-            if fits && name.as_deref().is_none_or(|name| name == known.agent.name()) {
+            if fits
+                && name
+                    .as_deref()
+                    .is_none_or(|name| name == known.agent.name())
+            {
                 found = Some(&known.agent);
             }
         }
@@ -102,7 +109,9 @@ mod tests {
 
     fn identify(field: Option<&str>) -> Result<String, Unidentified> {
         let field = field.map(|f| HeaderValue::from_str(f).unwrap());
-        two().identify(field.as_ref()).map(|agent| agent.to_string())
+        two()
+            .identify(field.as_ref())
+            .map(|agent| agent.to_string())
     }
 
     #[test]
@@ -116,8 +125,19 @@ mod tests {
     fn anything_else_names_none() {
         let stolen = format!("Basic {}", STANDARD.encode("a:token-of-b"));
         assert_eq!(identify(None), Err(Unidentified::Missing));
-        for field in [stolen.as_str(), "Bearer x", "Basic !!", "Basic", "Digest a", ""] {
-            assert_eq!(identify(Some(field)), Err(Unidentified::Unknown), "{field:?}");
+        for field in [
+            stolen.as_str(),
+            "Bearer x",
+            "Basic !!",
+            "Basic",
+            "Digest a",
+            "",
+        ] {
+            assert_eq!(
+                identify(Some(field)),
+                Err(Unidentified::Unknown),
+                "{field:?}"
+            );
         }
     }
 }

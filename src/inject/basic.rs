@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::error::{InjectError, Position};
 use super::header::{sealed, single};
 use super::injector::{Injector, Reveal};
+use super::table::AgentTable;
 use crate::config::credential::BasicPosition;
 use crate::types::secret::Secret;
 
@@ -121,6 +122,20 @@ pub fn halves(decoded: &[u8]) -> (&[u8], Option<&[u8]>) {
         Some(colon) => (&decoded[..colon], Some(&decoded[colon + 1..])),
         None => (decoded, None),
     }
+}
+
+/// Passwords that clients send beside a token that is the user name; they say nothing.
+const FILLERS: [&[u8]; 5] = [b"", b"x", b"X", b"x-oauth-basic", b"api_token"];
+
+/// Whether a password of the agent's own stands beside a placeholder that is the user name: it
+/// might be the one that counts. The other way round, user names are arbitrary (git sends any).
+pub fn smuggles(value: &[u8], table: &AgentTable) -> bool {
+    let Some((_, decoded)) = decode(value) else {
+        return false;
+    };
+    let (user, password) = halves(&decoded);
+    let password = password.unwrap_or_default();
+    table.is_placeholder(user) && !FILLERS.contains(&password) && !table.is_placeholder(password)
 }
 
 fn encode(user: &[u8], password: Option<&[u8]>) -> Zeroizing<String> {

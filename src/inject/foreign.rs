@@ -2,7 +2,7 @@
 //! placeholder is always refused, anything else by the rule of the host's credentials.
 
 use http::HeaderName;
-use http::header::{AUTHORIZATION, HeaderMap};
+use http::header::AUTHORIZATION;
 
 use super::basic::{decode, halves};
 use super::placeholder::Recognizer;
@@ -53,15 +53,6 @@ pub fn examine(value: &[u8], recognizer: &Recognizer) -> Standing {
         true => Standing::Ours,
         false => Standing::Foreign,
     }
-}
-
-/// The well-known header, if any, that holds a placeholder of ours.
-pub fn stranger(headers: &HeaderMap, recognizer: &Recognizer) -> Option<HeaderName> {
-    let holds = |name: &&HeaderName| {
-        let mut values = headers.get_all(*name).iter();
-        values.any(|value| examine(value.as_bytes(), recognizer) == Standing::Ours)
-    };
-    WELL_KNOWN.iter().find(holds).cloned()
 }
 
 /// The strictest of these rules.

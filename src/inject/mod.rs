@@ -16,3 +16,6 @@ pub mod placeholder;
 pub mod query;
 pub mod set;
 pub mod table;
+
+#[cfg(test)]
+mod tests;

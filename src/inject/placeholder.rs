@@ -78,7 +78,7 @@ impl PlaceholderKey {
     }
 
     /// Writes a keyed stream that begins at `seed` into `places`.
-    fn fill(&self, text: &mut [u8], places: &[(usize, &[u8])], seed: &[u8]) {
+    fn fill(&self, text: &mut [u8], places: &[Letter<'_>], seed: &[u8]) {
         for (block, places) in (0_u32..).zip(places.chunks(16)) {
             let mut mac = hmac::Context::with_key(&self.0);
             mac.update(b"tollgate placeholder v1\0");
@@ -101,7 +101,7 @@ impl fmt::Debug for PlaceholderKey {
 }
 
 /// What of `text` the check vouches for: all of it, with the check's own places blanked.
-fn vouched(text: &[u8], check: &[(usize, &[u8])]) -> Vec<u8> {
+fn vouched(text: &[u8], check: &[Letter<'_>]) -> Vec<u8> {
     let mut rest = text.to_vec();
     for (at, _) in check {
         rest[*at] = 0;
@@ -109,8 +109,11 @@ fn vouched(text: &[u8], check: &[(usize, &[u8])]) -> Vec<u8> {
     [b"check\0", rest.as_slice()].concat()
 }
 
-/// The places of a shape's random characters, each with its alphabet.
-struct Letters<'a>(Vec<(usize, &'a [u8])>);
+/// A random character: its place, and its alphabet.
+type Letter<'a> = (usize, &'a [u8]);
+
+/// The random characters of a shape, left to right.
+struct Letters<'a>(Vec<Letter<'a>>);
 
 impl<'a> Letters<'a> {
     fn of(shape: &'a Shape) -> Self {
@@ -129,7 +132,7 @@ impl<'a> Letters<'a> {
     }
 
     /// The seeded letters, and those that vouch for them.
-    fn split(&self) -> (&[(usize, &'a [u8])], &[(usize, &'a [u8])]) {
+    fn split(&self) -> (&[Letter<'a>], &[Letter<'a>]) {
         self.0.split_at(self.0.len().saturating_sub(CHECK))
     }
 
@@ -220,7 +223,10 @@ impl Recognizer {
 
     /// Whether all of `text` is a placeholder of ours.
     pub fn is_ours(&self, text: &[u8]) -> bool {
-        let same_length = self.shapes.iter().filter(|shape| shape.length() == text.len());
+        let same_length = self
+            .shapes
+            .iter()
+            .filter(|shape| shape.length() == text.len());
         same_length.into_iter().any(|shape| {
             std::str::from_utf8(text).is_ok_and(|text| self.key.recognizes(shape, text))
         })

@@ -1,21 +1,22 @@
 //! Owns the order in which a request is examined and changed: set, swap, look for what is left
 //! over, and judge what is foreign. Pure, without I/O: secrets are already in memory.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use quick_cache::sync::Cache;
 
-use super::basic::decode;
+use super::basic::{decode, smuggles};
 use super::body::{BodySwap, BodyTarget};
 use super::compile::{Credential, Form, compile};
 use super::error::{InjectError, Misuse, Position};
-use super::foreign::{Standing, WELL_KNOWN, examine, stranger, strictest};
+use super::foreign::{Standing, WELL_KNOWN, examine, strictest};
 use super::header::single;
-use super::injector::{InjectedCredential, Injector, Outgoing, Reveal};
+use super::injector::{InjectedCredential, Outgoing, Reveal};
 use super::leftover;
 use super::placeholder::{PlaceholderKey, Recognizer};
 use super::table::AgentTable;
@@ -39,6 +40,15 @@ pub struct Injectors {
     key: PlaceholderKey,
     recognizer: Arc<Recognizer>,
     tables: Cache<Agent, Arc<AgentTable>>,
+}
+
+/// Which placeholders an agent is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// All: whether the secrets are there is not known here.
+    All,
+    /// All but those of optional credentials that are not there.
+    Usable,
 }
 
 /// Where a request goes, and how.
@@ -92,13 +102,17 @@ impl Injectors {
     }
 
     /// The variables `agent` finds placeholders in, each list with its placeholder.
-    pub fn placeholder_env(&self, agent: &Agent) -> Vec<(Vec<String>, String)> {
+    ///
+    /// Clients prefer one variable to another by its being set, so what a proxy cannot inject should
+    /// not be named to its agent.
+    pub fn placeholder_env(&self, agent: &Agent, which: Named) -> Vec<(Vec<String>, String)> {
         let table = self.table(agent);
         let named = self
             .credentials
             .iter()
             .enumerate()
-            .filter(|(_, c)| !c.env.is_empty());
+            .filter(|(_, c)| !c.env.is_empty())
+            .filter(|(_, c)| which == Named::All || c.held.current().is_ok() || !c.held.is_ready());
         named
             .filter_map(|(index, c)| Some((c.env.clone(), table.placeholder(index)?.to_owned())))
             .collect()
@@ -126,6 +140,7 @@ impl Injectors {
             stripped: Vec::new(),
         };
         pass.refuse_doubles(head)?;
+        pass.refuse_smuggling(head)?;
         pass.refuse_cleartext_set()?;
         pass.set(head)?;
         pass.swap(head)?;
@@ -172,12 +187,12 @@ impl<'a> Pass<'a> {
     /// the scheme: they make the host one where foreign credentials are judged.
     fn guarding(&self) -> impl Iterator<Item = (usize, &'a Credential)> + use<'a> {
         let (injectors, host) = (self.injectors, &self.target.authority.host);
-        let granted = self
-            .applicable
-            .iter()
-            .filter_map(|name| injectors.by_name.get(name));
-        let granted =
-            granted.filter_map(|index| Some((*index, injectors.credentials.get(*index)?)));
+        let names = self.applicable.iter().enumerate();
+        let once = names.filter(|(at, name)| !self.applicable[..*at].contains(name));
+        let granted = once.filter_map(|(_, name)| {
+            let index = *injectors.by_name.get(name)?;
+            Some((index, injectors.credentials.get(index)?))
+        });
         granted.filter(move |(_, credential)| credential.is_for(host))
     }
 
@@ -197,6 +212,18 @@ impl<'a> Pass<'a> {
             single(&head.headers, name)?;
         }
         Ok(())
+    }
+
+    fn refuse_smuggling(&self, head: &Parts) -> Result<(), InjectError> {
+        let rule = strictest(self.guarding().map(|(_, c)| c.on_foreign));
+        let value = head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        match (rule, value) {
+            (None | Some(OnForeign::Pass), _) | (_, None) => Ok(()),
+            (Some(_), Some(value)) if smuggles(value, self.table) => Err(InjectError::Foreign {
+                position: Position::Header(AUTHORIZATION),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn refuse_cleartext_set(&self) -> Result<(), InjectError> {
@@ -253,14 +280,19 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
+    /// No placeholder of this agent may be left anywhere, none of another agent where credentials
+    /// stand; hosts without any credential are no exception.
     fn refuse_leftovers(&self, head: &Parts) -> Result<(), InjectError> {
         if let Some(left) = leftover::find(head, self.table) {
             return Err(self.canary(left.credential, left.position));
         }
-        match stranger(&head.headers, &self.injectors.recognizer) {
-            Some(name) => Err(strangers(Position::Header(name))),
-            None => Ok(()),
+        for name in &WELL_KNOWN {
+            let position = Position::Header(name.clone());
+            for value in head.headers.get_all(name) {
+                self.is_foreign(&position, Some(value.as_bytes()))?;
+            }
         }
+        Ok(())
     }
 
     /// Examines every credential position of a host with a credential.
@@ -350,7 +382,7 @@ impl<'a> Pass<'a> {
         BodySwap::prepare(targets, table.clone(), recognizer, rule, head).map(Some)
     }
 
-    fn find_in(&self, standing: &Cow<'_, [u8]>) -> Option<usize> {
+    fn find_in(&self, standing: &[u8]) -> Option<usize> {
         let found = self.table.find_decoded(standing);
         found.or_else(|| self.table.find_decoded(&decode(standing)?.1))
     }
@@ -396,6 +428,3 @@ fn reveal<'r>(
         outgoing,
     )
 }
-
-#[cfg(test)]
-mod tests;

@@ -54,7 +54,13 @@ impl AgentTable {
         }
     }
 
-    /// The same, looking through percent-encoding as well. Allocates only where there is some.
+    /// Whether `text` is a placeholder, whole.
+    pub fn is_placeholder(&self, text: &[u8]) -> bool {
+        let found = self.find(text).and_then(|index| self.placeholder(index));
+        found.is_some_and(|placeholder| placeholder.as_bytes() == text)
+    }
+
+    /// The same as [`AgentTable::find`], looking through percent-encoding as well. Allocates only where there is some.
     pub fn find_decoded(&self, text: &[u8]) -> Option<usize> {
         if let Some(index) = self.find(text) {
             return Some(index);

@@ -10,7 +10,7 @@ use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::forward::Doors;
+use super::doors::Doors;
 use crate::net::gate::{Gate, GateState};
 use crate::net::rewind::Rewind;
 use crate::policy::decision::{Permit, Treatment};
@@ -40,7 +40,10 @@ pub async fn answer(
     let exchange = doors.exchange.clone();
     match opened {
         Err(error) => refuse(&error, accounting),
-        Ok(Opened { asked, way: Way::Intercept }) => {
+        Ok(Opened {
+            asked,
+            way: Way::Intercept,
+        }) => {
             // Each exchange inside has an account of its own.
             accounting.discard();
             let leaves = doors.leaves.clone();
@@ -48,22 +51,39 @@ pub async fn answer(
                 let Ok(upgraded) = upgrade.await else { return };
                 let Some(stream) = raw(upgraded) else { return };
                 let Connect { agent, authority } = asked;
-                let interception = Interception { stream, agent, authority, peer };
+                let interception = Interception {
+                    stream,
+                    agent,
+                    authority,
+                    peer,
+                };
                 Box::pin(interception.serve(exchange, leaves)).await;
             });
             Response::new(ResponseBody::Nothing)
         }
-        Ok(Opened { asked, way: Way::Tunnel(origin, permit) }) => {
+        Ok(Opened {
+            asked,
+            way: Way::Tunnel(origin, permit),
+        }) => {
             ledgers.metrics().tunnel();
             accounting.tunnelled();
             exchange.clone().drain.spawn(async move {
                 let Ok(upgraded) = upgrade.await else { return };
                 let Some(agent) = raw(upgraded) else { return };
                 let _open = exchange.ledgers.metrics().connection("tunnel");
-                let Treatment::Tunnel(sni) = permit.treatment() else { return };
+                let Treatment::Tunnel(sni) = permit.treatment() else {
+                    return;
+                };
                 let authority = asked.authority.clone();
                 let idle = permit.dial().timeouts.idle;
-                let tunnel = Tunnel { agent, origin, authority, sni, idle, accounting };
+                let tunnel = Tunnel {
+                    agent,
+                    origin,
+                    authority,
+                    sni,
+                    idle,
+                    accounting,
+                };
                 let snapshots = exchange.snapshots.clone();
                 let allowed = move || {
                     let permit = snapshots.load().policy.authorize(&asked.intent());
@@ -83,7 +103,12 @@ struct Connect {
 
 impl Connect {
     fn intent(&self) -> EgressIntent<'_> {
-        EgressIntent { agent: &self.agent, authority: &self.authority, scheme: Scheme::Https, request: None }
+        EgressIntent {
+            agent: &self.agent,
+            authority: &self.authority,
+            scheme: Scheme::Https,
+            request: None,
+        }
     }
 }
 
@@ -109,17 +134,30 @@ async fn open(
     if let Some(violation) = gate.violation() {
         return Err(ProxyError::Ambiguous(violation));
     }
-    let target = request.uri().authority().map_or("", |authority| authority.as_str());
+    let target = request
+        .uri()
+        .authority()
+        .map_or("", |authority| authority.as_str());
     let authority = Authority::parse(target, None)?;
     accounting.aimed(Scheme::Https, &authority);
     host_agrees(request, &authority)?;
     let asked = Connect { agent, authority };
-    let permit = doors.exchange.snapshots.load().policy.authorize(&asked.intent())?;
+    let permit = doors
+        .exchange
+        .snapshots
+        .load()
+        .policy
+        .authorize(&asked.intent())?;
     accounting.permitted(&permit);
     let way = match permit.treatment() {
         Treatment::Intercept => Way::Intercept,
         Treatment::Tunnel(_) => {
-            let origin = doors.exchange.upstream.dialer().tcp(&asked.authority, permit.dial()).await?;
+            let origin = doors
+                .exchange
+                .upstream
+                .dialer()
+                .tcp(&asked.authority, permit.dial())
+                .await?;
             Way::Tunnel(origin, permit)
         }
     };
@@ -129,9 +167,14 @@ async fn open(
 /// `Host` of a CONNECT is its target (RFC 9112, section 3.2.3); some clients leave out the port.
 fn host_agrees(request: &Request<Incoming>, authority: &Authority) -> Result<(), ProxyError> {
     for host in request.headers().get_all(header::HOST) {
-        let named = host.to_str().ok().and_then(|host| Authority::parse(host, Some(authority.port)).ok());
+        let named = host
+            .to_str()
+            .ok()
+            .and_then(|host| Authority::parse(host, Some(authority.port)).ok());
         if named.as_ref() != Some(authority) {
-            return Err(ProxyError::Misdirected { target: authority.clone() });
+            return Err(ProxyError::Misdirected {
+                target: authority.clone(),
+            });
         }
     }
     Ok(())
@@ -140,7 +183,10 @@ fn host_agrees(request: &Request<Incoming>, authority: &Authority) -> Result<(),
 /// The TCP stream under a finished HTTP exchange, with what was read too early put back.
 fn raw(upgraded: hyper::upgrade::Upgraded) -> Option<Rewind<TcpStream>> {
     let parts = upgraded.downcast::<TokioIo<Gate<TcpStream>>>().ok()?;
-    Some(Rewind::new(parts.read_buf, parts.io.into_inner().into_inner()))
+    Some(Rewind::new(
+        parts.read_buf,
+        parts.io.into_inner().into_inner(),
+    ))
 }
 
 /// Clients show the reason phrase of a refused CONNECT and never its body.
@@ -152,7 +198,9 @@ fn refuse(error: &ProxyError, mut accounting: Accounting) -> Response<ResponseBo
     if response.status() == StatusCode::OK {
         *response.status_mut() = StatusCode::FORBIDDEN;
     }
-    response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, http::HeaderValue::from_static("close"));
     if let Ok(phrase) = ReasonPhrase::try_from(refusal::reason_phrase(error).into_bytes()) {
         response.extensions_mut().insert(phrase);
     }

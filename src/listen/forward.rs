@@ -11,95 +11,124 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
 use super::connect;
-use crate::identity::identifier::Identifier;
+use super::doors::Doors;
 use crate::net::gate::{AgentLimits, Gate, GateState};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::error::ProxyError;
-use crate::proxy::exchange::{Agreement, Asked, Exchange, Passage};
+use crate::proxy::exchange::{Agreement, Asked, Passage};
 use crate::proxy::serve;
-use crate::tls::leaf::LeafStore;
 use crate::types::agent::Agent;
-use crate::types::host::{Authority, Host};
+use crate::types::host::Authority;
 use crate::types::intent::{Ingress, Scheme};
 
-/// What the doors hand requests to.
-pub struct Doors {
-    /// The data path.
-    pub exchange: Arc<Exchange>,
-    /// Certificates for intercepted hosts.
-    pub leaves: Arc<LeafStore>,
-    /// Who is calling.
-    pub identifier: Arc<Identifier>,
+/// Serves one connection of an agent.
+pub async fn serve(doors: Arc<Doors>, stream: TcpStream, peer: SocketAddr) {
+    let _open = doors.exchange.ledgers.metrics().connection("agent");
+    let state = Arc::new(GateState::default());
+    let drain = doors.exchange.drain.clone();
+    let gate = Gate::new(stream, AgentLimits::default(), state.clone());
+    let service = move |received: Request<Incoming>| {
+        let (doors, state) = (doors.clone(), state.clone());
+        async move { request(doors, received, peer, state).await }
+    };
+    serve::http1(gate, &drain, service).await;
 }
 
-impl Doors {
-    /// Serves one connection of an agent.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let _open = self.exchange.ledgers.metrics().connection("agent");
-        let state = Arc::new(GateState::default());
-        let drain = self.exchange.drain.clone();
-        let gate = Gate::new(stream, AgentLimits::default(), state.clone());
-        let service = move |request: Request<Incoming>| {
-            let (doors, state) = (self.clone(), state.clone());
-            async move { doors.request(request, peer, state).await }
-        };
-        serve::http1(gate, &drain, service).await;
+async fn request(
+    doors: Arc<Doors>,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    gate: Arc<GateState>,
+) -> Response<ResponseBody> {
+    let agent = doors
+        .identifier
+        .identify(request.headers().get(header::PROXY_AUTHORIZATION))
+        .map_err(ProxyError::from);
+    if request.method() == Method::CONNECT {
+        return connect::answer(doors, agent, request, peer, &gate).await;
     }
+    let absolute = request.uri().scheme().is_some();
+    let ingress = if absolute {
+        Ingress::AbsoluteForm
+    } else {
+        Ingress::BaseUrl
+    };
+    let asked = agent.and_then(|agent| match ingress {
+        Ingress::AbsoluteForm => absolute_form(agent, request.uri()),
+        _ => base_url(&doors, agent, &mut request),
+    });
+    let passage = Passage {
+        ingress,
+        peer,
+        gate: Some(gate),
+    };
+    doors.exchange.serve(&passage, asked, request).await
+}
 
-    async fn request(
-        self: Arc<Self>,
-        mut request: Request<Incoming>,
-        peer: SocketAddr,
-        gate: Arc<GateState>,
-    ) -> Response<ResponseBody> {
-        let agent = self
-            .identifier
-            .identify(request.headers().get(header::PROXY_AUTHORIZATION))
-            .map_err(ProxyError::from);
-        if request.method() == Method::CONNECT {
-            return connect::answer(self, agent, request, peer, &gate).await;
-        }
-        let absolute = request.uri().scheme().is_some();
-        let ingress = if absolute { Ingress::AbsoluteForm } else { Ingress::BaseUrl };
-        let asked = agent.and_then(|agent| match ingress {
-            Ingress::AbsoluteForm => absolute_form(agent, request.uri()),
-            _ => self.base_url(agent, &mut request),
+/// `/anthropic/v1/messages` becomes `/v1/messages` of the host that the route names.
+fn base_url(
+    doors: &Doors,
+    agent: Agent,
+    request: &mut Request<Incoming>,
+) -> Result<Asked, ProxyError> {
+    own_host(request)?;
+    let snapshot = doors.exchange.snapshots.load();
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", PathAndQuery::as_str);
+    let (name, rest) = split_route(target);
+    let Some(authority) = snapshot.policy.route(&agent, name).cloned() else {
+        let known: Vec<String> = snapshot
+            .policy
+            .routes()
+            .map(|(name, _)| format!("/{name}"))
+            .collect();
+        let known = if known.is_empty() {
+            "none; no rule has a `route`".to_owned()
+        } else {
+            known.join(", ")
+        };
+        return Err(ProxyError::Route {
+            name: name.chars().take(40).collect(),
+            known,
         });
-        let passage = Passage { ingress, peer, gate: Some(gate) };
-        self.exchange.serve(&passage, asked, request).await
-    }
-
-    /// `/anthropic/v1/messages` becomes `/v1/messages` of the host that the route names.
-    fn base_url(&self, agent: Agent, request: &mut Request<Incoming>) -> Result<Asked, ProxyError> {
-        own_host(request)?;
-        let snapshot = self.exchange.snapshots.load();
-        let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-        let (name, rest) = split_route(target);
-        let Some(authority) = snapshot.policy.route(&agent, name).cloned() else {
-            let known: Vec<String> = snapshot.policy.routes().map(|(name, _)| format!("/{name}")).collect();
-            let known = if known.is_empty() { "none; no rule has a `route`".to_owned() } else { known.join(", ") };
-            return Err(ProxyError::Route { name: name.chars().take(40).collect(), known });
-        };
-        let rest: PathAndQuery = rest
-            .parse()
-            .map_err(|_| ProxyError::Malformed("the path behind the route is not valid"))?;
-        *request.uri_mut() = Uri::from(rest);
-        Ok(Asked { agent, scheme: Scheme::Https, authority, agreement: Agreement::ByRoute })
-    }
+    };
+    let rest: PathAndQuery = rest
+        .parse()
+        .map_err(|_| ProxyError::Malformed("the path behind the route is not valid"))?;
+    *request.uri_mut() = Uri::from(rest);
+    Ok(Asked {
+        agent,
+        scheme: Scheme::Https,
+        authority,
+        agreement: Agreement::ByRoute,
+    })
 }
 
 fn absolute_form(agent: Agent, uri: &Uri) -> Result<Asked, ProxyError> {
     let scheme = match uri.scheme_str() {
         Some("http") => Scheme::Http,
         Some("https") => Scheme::Https,
-        _ => return Err(ProxyError::Malformed("only http and https targets are carried")),
+        _ => {
+            return Err(ProxyError::Malformed(
+                "only http and https targets are carried",
+            ));
+        }
     };
     let text = uri.authority().map_or("", |authority| authority.as_str());
     if text.contains('@') {
-        return Err(ProxyError::Malformed("the target has user information before its host"));
+        return Err(ProxyError::Malformed(
+            "the target has user information before its host",
+        ));
     }
     let authority = Authority::parse(text, Some(scheme.default_port()))?;
-    Ok(Asked { agent, scheme, authority, agreement: Agreement::Required })
+    Ok(Asked {
+        agent,
+        scheme,
+        authority,
+        agreement: Agreement::Required,
+    })
 }
 
 /// The first path segment, and what follows it as a target of its own.
@@ -116,14 +145,14 @@ fn split_route(target: &str) -> (&str, String) {
 /// A web page can point a name of its own at this port (DNS rebinding); the browser then sends that
 /// name. Agents send an address, `localhost`, or a name of the cluster.
 fn own_host(request: &Request<Incoming>) -> Result<(), ProxyError> {
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let Some(named) = named else { return Ok(()) };
-    match Authority::parse(named, Some(80))?.host {
-        Host::Ip(_) => Ok(()),
-        Host::Name(name) => match psl::suffix(name.as_bytes()) {
-            Some(suffix) if suffix.is_known() => Err(ProxyError::ForeignHost),
-            _ => Ok(()),
-        },
+    match Authority::parse(named, Some(80))?.host.is_public_name() {
+        true => Err(ProxyError::ForeignHost),
+        false => Ok(()),
     }
 }
 
@@ -134,7 +163,11 @@ mod tests {
     #[test]
     fn a_route_is_the_first_segment_and_the_rest_stays_byte_exact() {
         for (target, name, rest) in [
-            ("/anthropic/v1/messages?beta=true", "anthropic", "/v1/messages?beta=true"),
+            (
+                "/anthropic/v1/messages?beta=true",
+                "anthropic",
+                "/v1/messages?beta=true",
+            ),
             ("/anthropic", "anthropic", "/"),
             ("/anthropic?x=1", "anthropic", "/?x=1"),
             ("/npm/@a%2fb", "npm", "/@a%2fb"),
@@ -153,7 +186,12 @@ mod tests {
         };
         assert_eq!(parse("http://a.com/x").unwrap(), "a.com:80");
         assert_eq!(parse("https://A.com:8443/x").unwrap(), "a.com:8443");
-        for bad in ["ftp://a.com/", "http://user@a.com/", "http://0x7f.1/", "http://a.com:0/"] {
+        for bad in [
+            "ftp://a.com/",
+            "http://user@a.com/",
+            "http://0x7f.1/",
+            "http://a.com:0/",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -2,4 +2,5 @@
 
 pub mod accept;
 pub mod connect;
+pub mod doors;
 pub mod forward;

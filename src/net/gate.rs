@@ -161,6 +161,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // After an upgrade whoever relays the bytes keeps the time.
+            Poll::Pending if this.framing.is_opaque() => Poll::Pending,
             Poll::Pending => this.poll_deadline(cx).map(Err),
         }
     }
@@ -239,5 +241,19 @@ mod tests {
         drop(exchange);
         let error = gate.read(&mut buffer).await.unwrap_err();
         assert_eq!(error.to_string(), "idle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgraded_connection_may_be_silent() {
+        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let mut gate = Gate::new(proxy, AgentLimits::default(), Arc::default());
+        agent
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n")
+            .await
+            .unwrap();
+        let mut buffer = [0; 128];
+        assert!(gate.read(&mut buffer).await.unwrap() > 0);
+        let waited = tokio::time::timeout(Duration::from_secs(3600), gate.read(&mut buffer)).await;
+        assert!(waited.is_err(), "the gate ended an upgraded connection");
     }
 }

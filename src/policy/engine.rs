@@ -71,7 +71,11 @@ impl Engine {
     pub fn intercepted_hosts(&self) -> Vec<HostPattern> {
         let mut patterns = self
             .hosts()
-            .filter(|host| host.rules.iter().any(|rule| rule.allows()))
+            .filter(|host| {
+                host.rules
+                    .iter()
+                    .any(|rule| rule.allows() || rule.answers_inside())
+            })
             .filter(|host| host.rules.iter().any(|rule| rule.intercepts()))
             .map(|host| host.pattern.clone())
             .collect::<Vec<_>>();
@@ -238,9 +242,11 @@ impl<'e, 'i> Panel<'e, 'i> {
         self.rules().filter(|rule| rule.allows())
     }
 
-    /// A connection may stand if some request on it may be allowed.
+    /// A connection may stand if some request on it may be allowed, or if a rule wants its refusals
+    /// told inside TLS: clients that retry a refused tunnel for long take a quick 403 at once.
     fn connection(&self, intent: &EgressIntent<'_>) -> Result<Permit, Refusal<'e>> {
-        match self.allowing().next() {
+        let inside = || self.rules().find(|rule| rule.answers_inside());
+        match self.allowing().next().or_else(inside) {
             Some(rule) => Ok(Permit {
                 credentials: Arc::default(),
                 ..self.permit(intent, rule)

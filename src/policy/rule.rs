@@ -48,6 +48,11 @@ impl Rule {
         self.reads_requests || !self.credentials.is_empty() || self.tls == TlsMode::Intercept
     }
 
+    /// Whether it refuses requests one by one, inside TLS, rather than the connection.
+    pub(super) fn answers_inside(&self) -> bool {
+        !self.allows() && self.tls == TlsMode::Intercept
+    }
+
     /// Whether every request to its hosts is matched.
     pub(super) fn matches_everything(&self) -> bool {
         let everything =

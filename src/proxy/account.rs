@@ -32,7 +32,12 @@ impl Ledgers {
         let boot = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |d| d.as_micros() as u64);
-        Self { log, metrics, boot, next: AtomicU64::new(1) }
+        Self {
+            log,
+            metrics,
+            boot,
+            next: AtomicU64::new(1),
+        }
     }
 
     /// The access log.
@@ -46,11 +51,12 @@ impl Ledgers {
     }
 
     /// Opens an account.
-    pub fn open(self: &Arc<Self>, ingress: Ingress, kind: Kind, _peer: SocketAddr) -> Accounting {
+    pub fn open(self: &Arc<Self>, ingress: Ingress, kind: Kind, peer: SocketAddr) -> Accounting {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let record = Record {
             time: SystemTime::now(),
             id: format!("{:x}-{number:x}", self.boot & 0xff_ffff_ffff),
+            peer,
             agent: None,
             ingress: ingress.as_str(),
             kind,
@@ -170,7 +176,10 @@ impl Accounting {
 
     /// It is refused, or failed, here.
     pub fn refused(&mut self, error: &ProxyError) {
-        let reached = matches!(error, ProxyError::Silent { .. } | ProxyError::Origin { .. } | ProxyError::Dial(_));
+        let reached = matches!(
+            error,
+            ProxyError::Silent { .. } | ProxyError::Origin { .. } | ProxyError::Dial(_)
+        );
         self.edit(|r| {
             if !reached {
                 r.decision = Verdict::Deny;
@@ -179,7 +188,11 @@ impl Accounting {
             r.reason = Some(error.reason());
             r.status = Some(error.status().as_u16());
         });
-        let agent = self.record.as_ref().and_then(|r| r.agent.as_ref()).map_or("", Agent::name);
+        let agent = self
+            .record
+            .as_ref()
+            .and_then(|r| r.agent.as_ref())
+            .map_or("", Agent::name);
         self.ledgers.metrics.refused(agent, error.reason());
         self.complete = true;
     }
@@ -238,7 +251,9 @@ impl Accounting {
         };
         let agent = record.agent.as_ref().map_or("", Agent::name);
         let status = record.status.unwrap_or(0);
-        self.ledgers.metrics.exchange(agent, decision, status, took, record.upstream);
+        self.ledgers
+            .metrics
+            .exchange(agent, decision, status, took, record.upstream);
         self.ledgers.log.record(record);
     }
 }

@@ -90,7 +90,10 @@ impl DialError {
         match self {
             Self::Resolve(ResolveError::Dns { .. }) => "dns_error",
             Self::Resolve(ResolveError::Guarded { .. }) => "destination_ip_prohibited",
-            Self::Connect { cause: io::ErrorKind::ConnectionRefused, .. } => "connection_refused",
+            Self::Connect {
+                cause: io::ErrorKind::ConnectionRefused,
+                ..
+            } => "connection_refused",
             Self::Connect { .. } => "destination_ip_unroutable",
             Self::ConnectTimeout { .. } => "connection_timeout",
             Self::Tls { .. } => "tls_certificate_error",
@@ -99,7 +102,10 @@ impl DialError {
     }
 
     pub(super) fn is_temporary(&self) -> bool {
-        !matches!(self, Self::Resolve(ResolveError::Guarded { .. }) | Self::Tls { .. } | Self::Settings { .. })
+        !matches!(
+            self,
+            Self::Resolve(ResolveError::Guarded { .. }) | Self::Tls { .. } | Self::Settings { .. }
+        )
     }
 
     pub(super) fn remedy(&self) -> String {
@@ -131,13 +137,26 @@ impl Dialer {
     }
 
     /// A TCP connection to one of the checked addresses.
-    pub async fn tcp(&self, authority: &Authority, profile: &DialProfile) -> Result<TcpStream, DialError> {
-        let addresses = self.resolver.resolve(authority, &profile.allow_addresses).await?;
+    pub async fn tcp(
+        &self,
+        authority: &Authority,
+        profile: &DialProfile,
+    ) -> Result<TcpStream, DialError> {
+        let addresses = self
+            .resolver
+            .resolve(authority, &profile.allow_addresses)
+            .await?;
         let limit = profile.timeouts.connect;
         match timeout(limit, first(&addresses, limit)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(DialError::Connect { authority: authority.clone(), cause: error.kind() }),
-            Err(_) => Err(DialError::ConnectTimeout { authority: authority.clone(), limit }),
+            Ok(Err(error)) => Err(DialError::Connect {
+                authority: authority.clone(),
+                cause: error.kind(),
+            }),
+            Err(_) => Err(DialError::ConnectTimeout {
+                authority: authority.clone(),
+                limit,
+            }),
         }
     }
 
@@ -149,13 +168,19 @@ impl Dialer {
         config: Arc<ClientConfig>,
     ) -> Result<TlsStream<TcpStream>, DialError> {
         let stream = self.tcp(authority, profile).await?;
-        let failed = |cause: String| DialError::Tls { authority: authority.clone(), cause };
+        let failed = |cause: String| DialError::Tls {
+            authority: authority.clone(),
+            cause,
+        };
         let name = server_name(&authority.host).map_err(failed)?;
         let limit = profile.timeouts.tls;
         match timeout(limit, TlsConnector::from(config).connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(DialError::TlsTimeout { authority: authority.clone(), limit }),
+            Err(_) => Err(DialError::TlsTimeout {
+                authority: authority.clone(),
+                limit,
+            }),
         }
     }
 }
@@ -163,7 +188,9 @@ impl Dialer {
 fn server_name(host: &Host) -> Result<ServerName<'static>, String> {
     match host {
         Host::Ip(ip) => Ok(ServerName::IpAddress((*ip).into())),
-        Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|error| error.to_string()),
+        Host::Name(name) => {
+            ServerName::try_from(name.to_string()).map_err(|error| error.to_string())
+        }
     }
 }
 
@@ -175,7 +202,11 @@ async fn first(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStrea
     };
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for (index, address) in addresses.iter().enumerate() {
-        let patience = if index + 1 == addresses.len() { limit } else { share };
+        let patience = if index + 1 == addresses.len() {
+            limit
+        } else {
+            share
+        };
         match timeout(patience, socket::connect(*address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = error,

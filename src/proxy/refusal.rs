@@ -30,7 +30,9 @@ impl Dialect {
     /// Told from the host and the request's own head.
     pub fn of(target: Option<&Authority>, headers: &HeaderMap) -> Self {
         let starts = |name: header::HeaderName, prefix: &str| {
-            headers.get(name).is_some_and(|v| v.as_bytes().starts_with(prefix.as_bytes()))
+            headers
+                .get(name)
+                .is_some_and(|v| v.as_bytes().starts_with(prefix.as_bytes()))
         };
         if starts(header::CONTENT_TYPE, "application/grpc") {
             return Self::Grpc;
@@ -57,7 +59,10 @@ pub fn response(error: &ProxyError, dialect: Dialect, id: &str) -> Response<Byte
     let (content_type, body) = match dialect {
         Dialect::Grpc => return grpc(error, &text, id),
         Dialect::Text => ("text/plain; charset=utf-8", format!("{text}\n")),
-        _ => ("application/json", body(error, dialect, &text, id).to_string()),
+        _ => (
+            "application/json",
+            body(error, dialect, &text, id).to_string(),
+        ),
     };
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
@@ -70,17 +75,26 @@ pub fn response(error: &ProxyError, dialect: Dialect, id: &str) -> Response<Byte
 /// Reason first, then the rule, then what to do.
 pub fn message(error: &ProxyError) -> String {
     let mut text = match error {
-        ProxyError::Denied(_) | ProxyError::Injection(_) => format!("Blocked by egress policy: {error}."),
-        ProxyError::Dial(_) | ProxyError::Silent { .. } | ProxyError::Origin { .. } => format!("Egress proxy: {error}."),
+        ProxyError::Denied(_) | ProxyError::Injection(_) => {
+            format!("Blocked by egress policy: {error}.")
+        }
+        ProxyError::Dial(_) | ProxyError::Silent { .. } | ProxyError::Origin { .. } => {
+            format!("Egress proxy: {error}.")
+        }
         _ => format!("Refused by the egress proxy: {error}."),
     };
     while text.ends_with("..") {
         text.pop();
     }
     let remedy = error.remedy();
-    if !remedy.is_empty() {
+    let mut letters = remedy.chars();
+    if let Some(first) = letters.next() {
         text.push(' ');
-        text.push_str(&remedy);
+        text.extend(first.to_uppercase());
+        text.push_str(letters.as_str());
+        if !text.ends_with('.') {
+            text.push('.');
+        }
     }
     text
 }
@@ -95,8 +109,12 @@ fn body(error: &ProxyError, dialect: Dialect, text: &str, id: &str) -> serde_jso
         _ => "permission_error",
     };
     match dialect {
-        Dialect::OpenAi => json!({"error": {"message": text, "type": kind, "param": null, "code": error.reason()}}),
-        Dialect::Google => json!({"error": {"code": status.as_u16(), "message": text, "status": google_status(status)}}),
+        Dialect::OpenAi => {
+            json!({"error": {"message": text, "type": kind, "param": null, "code": error.reason()}})
+        }
+        Dialect::Google => {
+            json!({"error": {"code": status.as_u16(), "message": text, "status": google_status(status)}})
+        }
         Dialect::GitHub => json!({"message": text, "status": status.as_str()}),
         _ => json!({
             "type": "error",
@@ -125,7 +143,10 @@ fn grpc(error: &ProxyError, text: &str, id: &str) -> Response<Bytes> {
     };
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
     headers.insert("grpc-status", HeaderValue::from_static(code));
     if let Ok(message) = HeaderValue::from_str(&ascii(text)) {
         headers.insert("grpc-message", message);
@@ -162,8 +183,14 @@ fn mark(headers: &mut HeaderMap, error: &ProxyError, id: &str) {
 
 /// `tollgate; error=http_request_denied; details="…"` (RFC 9209, section 2.1).
 fn proxy_status(error: &ProxyError) -> String {
-    let details = ascii(&error.to_string()).replace('\\', "\\\\").replace('"', "\\\"");
-    format!("tollgate; error={}; details=\"{}: {details}\"", error.proxy_status(), error.reason())
+    let details = ascii(&error.to_string())
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"");
+    format!(
+        "tollgate; error={}; details=\"{}: {details}\"",
+        error.proxy_status(),
+        error.reason()
+    )
 }
 
 /// The cause of a refused CONNECT, for its reason phrase: the only part that clients show.
@@ -174,5 +201,13 @@ pub fn reason_phrase(error: &ProxyError) -> String {
 
 /// Header values and reason phrases carry visible ASCII only.
 fn ascii(text: &str) -> String {
-    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
+    text.chars()
+        .map(|c| {
+            if c == ' ' || c.is_ascii_graphic() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect()
 }

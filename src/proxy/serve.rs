@@ -34,7 +34,8 @@ where
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEAD_FIELDS)
-        .half_close(true)
+        // An agent that hangs up ends its exchange: a model that nobody listens to still costs.
+        .half_close(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);

@@ -29,7 +29,10 @@ impl SnapshotStore {
     /// Starts with `first`.
     pub fn new(first: Snapshot) -> Self {
         let (changed, _) = watch::channel(first.version);
-        Self { current: ArcSwap::from_pointee(first), changed }
+        Self {
+            current: ArcSwap::from_pointee(first),
+            changed,
+        }
     }
 
     /// The view in force now, for a short look.

@@ -70,7 +70,8 @@ impl Tunnel {
             }
         };
         let agent = Rewind::new(first, self.agent);
-        let (relayed, end) = relay(agent, self.origin, self.idle, revoked(&snapshots, allowed)).await;
+        let (relayed, end) =
+            relay(agent, self.origin, self.idle, revoked(&snapshots, allowed)).await;
         self.accounting.relayed(relayed.sent, relayed.received);
         if let Some(word) = end_word(end) {
             self.accounting.ended(word);
@@ -104,10 +105,16 @@ impl Tunnel {
     fn judge(&self, hello: Option<&ClientHello>) -> Result<(), Refused> {
         let optional = self.sni == SniMode::Optional;
         let Some(hello) = hello else {
-            return if optional { Ok(()) } else { Err(Refused::NotTls) };
+            return if optional {
+                Ok(())
+            } else {
+                Err(Refused::NotTls)
+            };
         };
         match &hello.server_name {
-            Some(name) if Host::parse(name).as_ref() != Ok(&self.authority.host) => Err(Refused::OtherServerName),
+            Some(name) if Host::parse(name).as_ref() != Ok(&self.authority.host) => {
+                Err(Refused::OtherServerName)
+            }
             // Addresses have no server name (RFC 6066, section 3).
             None if !optional && self.authority.host.ip().is_none() => Err(Refused::NoServerName),
             _ if hello.encrypted && !optional => Err(Refused::HiddenServerName),

@@ -58,7 +58,12 @@ const MOST_POOLS: usize = 64;
 impl Upstream {
     /// Dials with `dialer`, believes `trust`.
     pub fn new(dialer: Dialer, trust: OriginTrust) -> Self {
-        Self { dialer, trust, pools: ArcSwap::default(), opening: Mutex::new(()) }
+        Self {
+            dialer,
+            trust,
+            pools: ArcSwap::default(),
+            opening: Mutex::new(()),
+        }
     }
 
     /// The dialer, for tunnels.
@@ -87,13 +92,20 @@ impl Upstream {
         match tokio::time::timeout(limit, client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(explain(&error, authority)),
-            Err(_) => Err(ProxyError::Silent { authority: authority.clone() }),
+            Err(_) => Err(ProxyError::Silent {
+                authority: authority.clone(),
+            }),
         }
     }
 
     fn pool(&self, permit: &Permit) -> Result<Pool, ProxyError> {
         let profile = permit.dial();
-        let find = |pools: &[Pool]| pools.iter().find(|p| Arc::ptr_eq(&p.profile, profile)).cloned();
+        let find = |pools: &[Pool]| {
+            pools
+                .iter()
+                .find(|p| Arc::ptr_eq(&p.profile, profile))
+                .cloned()
+        };
         if let Some(pool) = find(&self.pools.load()) {
             return Ok(pool);
         }
@@ -104,10 +116,17 @@ impl Upstream {
         }
         // A reload makes new profiles that often say the same: their connections stay of use.
         let pool = match pools.iter().find(|p| *p.profile == **profile) {
-            Some(same) => Pool { profile: profile.clone(), ..same.clone() },
+            Some(same) => Pool {
+                profile: profile.clone(),
+                ..same.clone()
+            },
             None => self.open(permit)?,
         };
-        let mut next: Vec<Pool> = pools.iter().skip(pools.len().saturating_sub(MOST_POOLS - 1)).cloned().collect();
+        let mut next: Vec<Pool> = pools
+            .iter()
+            .skip(pools.len().saturating_sub(MOST_POOLS - 1))
+            .cloned()
+            .collect();
         next.push(pool.clone());
         self.pools.store(Arc::new(next));
         Ok(pool)
@@ -118,9 +137,16 @@ impl Upstream {
         let config = |alpn| {
             self.trust
                 .client_config(&profile.upstream, alpn)
-                .map_err(|error| DialError::Settings { authority: permit.authority().clone(), cause: error.to_string() })
+                .map_err(|error| DialError::Settings {
+                    authority: permit.authority().clone(),
+                    cause: error.to_string(),
+                })
         };
-        let connector = |tls| Connector { dialer: self.dialer.clone(), profile: profile.clone(), tls };
+        let connector = |tls| Connector {
+            dialer: self.dialer.clone(),
+            profile: profile.clone(),
+            tls,
+        };
         Ok(Pool {
             profile: profile.clone(),
             any: client(connector(config(Alpn::H2AndHttp1)?)),
@@ -154,7 +180,9 @@ fn explain(error: &hyper_util::client::legacy::Error, authority: &Authority) -> 
         return ProxyError::AgentBody;
     }
     tracing::debug!(%authority, error = %chain(error), "the origin failed");
-    ProxyError::Origin { authority: authority.clone() }
+    ProxyError::Origin {
+        authority: authority.clone(),
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -215,16 +243,26 @@ impl Service<Uri> for Connector {
 
 impl Connector {
     async fn connect(&self, uri: &Uri) -> Result<OriginStream, DialError> {
-        let scheme = if uri.scheme() == Some(&http::uri::Scheme::HTTPS) { Scheme::Https } else { Scheme::Http };
-        let host = Host::parse(uri.host().unwrap_or_default()).map_err(|error| DialError::Settings {
-            authority: Authority::new(Host::Name("invalid".into()), 0),
-            cause: error.to_string(),
-        })?;
+        let scheme = if uri.scheme() == Some(&http::uri::Scheme::HTTPS) {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
+        let host =
+            Host::parse(uri.host().unwrap_or_default()).map_err(|error| DialError::Settings {
+                authority: Authority::new(Host::Name("invalid".into()), 0),
+                cause: error.to_string(),
+            })?;
         let authority = Authority::new(host, uri.port_u16().unwrap_or(scheme.default_port()));
         Ok(match scheme {
-            Scheme::Http => OriginStream::Plain(TokioIo::new(self.dialer.tcp(&authority, &self.profile).await?)),
+            Scheme::Http => OriginStream::Plain(TokioIo::new(
+                self.dialer.tcp(&authority, &self.profile).await?,
+            )),
             Scheme::Https => {
-                let stream = self.dialer.tls(&authority, &self.profile, self.tls.clone()).await?;
+                let stream = self
+                    .dialer
+                    .tls(&authority, &self.profile, self.tls.clone())
+                    .await?;
                 OriginStream::Tls(Box::new(TokioIo::new(stream)))
             }
         })
@@ -251,7 +289,11 @@ impl Connection for OriginStream {
 }
 
 impl hyper::rt::Read for OriginStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: hyper::rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
@@ -260,7 +302,11 @@ impl hyper::rt::Read for OriginStream {
 }
 
 impl hyper::rt::Write for OriginStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),

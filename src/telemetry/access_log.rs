@@ -3,11 +3,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use http::Method;
@@ -26,6 +27,8 @@ pub struct Record {
     pub time: SystemTime,
     /// The id that a refusal shows as `x-tollgate-request-id`.
     pub id: String,
+    /// The address it came from.
+    pub peer: SocketAddr,
     /// Who asked; absent before identification.
     #[serde(serialize_with = "name", skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
@@ -66,7 +69,11 @@ pub struct Record {
     /// Body bytes to the agent.
     pub response_bytes: u64,
     /// Until the origin's response head arrived.
-    #[serde(serialize_with = "millis", rename = "upstream_ms", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "millis",
+        rename = "upstream_ms",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub upstream: Option<Duration>,
     /// From first to last byte.
     #[serde(serialize_with = "millis", rename = "duration_ms")]
@@ -115,7 +122,10 @@ fn names<S: Serializer>(names: &[Arc<str>], serializer: S) -> Result<S::Ok, S::E
     serializer.collect_seq(names.iter().map(AsRef::<str>::as_ref))
 }
 
-fn display<S: Serializer>(value: &Option<impl std::fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
+fn display<S: Serializer>(
+    value: &Option<impl std::fmt::Display>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
@@ -147,7 +157,10 @@ const QUEUE: usize = 8192;
 impl AccessLog {
     /// Writes nothing.
     pub fn off() -> Self {
-        Self { queue: None, dropped: Arc::default() }
+        Self {
+            queue: None,
+            dropped: Arc::default(),
+        }
     }
 
     /// Writes to standard output.
@@ -162,7 +175,12 @@ impl AccessLog {
             .append(true)
             .mode(0o600)
             .open(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot write the access log {}: {error}", path.display())))?;
+            .map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot write the access log {}: {error}", path.display()),
+                )
+            })?;
         Self::to(Box::new(file))
     }
 
@@ -171,7 +189,10 @@ impl AccessLog {
         std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || write(out, &records))?;
-        Ok(Self { queue: Some(queue), dropped: Arc::default() })
+        Ok(Self {
+            queue: Some(queue),
+            dropped: Arc::default(),
+        })
     }
 
     /// Hands a record over.
@@ -219,10 +240,7 @@ fn write(out: Box<dyn Write + Send>, records: &Receiver<Message>) {
                     }
                 }
             }
-            next = match records.try_recv() {
-                Ok(message) => Some(message),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            next = records.try_recv().ok();
         }
         if out.flush().is_err() {
             return;

@@ -27,17 +27,34 @@ pub fn install(loudness: Loudness) {
         Loudness::Verbose => "warn,tollgate=debug",
     };
     let filter = EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new(ours));
-    let capped = ["hyper", "hyper_util", "h2", "rustls", "tokio_rustls", "hickory_resolver", "hickory_net"]
-        .into_iter()
-        .filter_map(|name| format!("{name}=warn").parse().ok())
-        .fold(filter, EnvFilter::add_directive);
+    let capped = [
+        "hyper",
+        "hyper_util",
+        "h2",
+        "rustls",
+        "tokio_rustls",
+        "hickory_resolver",
+        "hickory_net",
+    ]
+    .into_iter()
+    .filter_map(|name| format!("{name}=warn").parse().ok())
+    .fold(filter, EnvFilter::add_directive);
     let registry = tracing_subscriber::registry().with(capped);
     let installed = match std::io::stderr().is_terminal() {
         true => registry
-            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .with_target(false),
+            )
             .try_init(),
         false => registry
-            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
     };
     // A second call, as tests make, keeps the first subscriber.

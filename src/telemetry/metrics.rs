@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// The process's metrics.
@@ -36,18 +36,21 @@ impl Metrics {
     /// Registers everything once.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        };
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+                let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
+        let gauges =
+            |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+                let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
         let histogram = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
-            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?;
+            let metric =
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
@@ -56,31 +59,62 @@ impl Metrics {
             "Exchanges by agent, decision and status class",
             &["agent", "decision", "code"],
         )?;
-        let seconds = histogram("tollgate_request_seconds", "Time from a request's head to its answer's last byte")?;
-        let upstream_seconds = histogram("tollgate_upstream_seconds", "Time until an origin's response head")?;
-        let open = gauges("tollgate_open_connections", "Connections of agents that are open", &["kind"])?;
-        let injected = counters("tollgate_injections_total", "Requests a credential was put into", &["credential"])?;
+        let seconds = histogram(
+            "tollgate_request_seconds",
+            "Time from a request's head to its answer's last byte",
+        )?;
+        let upstream_seconds = histogram(
+            "tollgate_upstream_seconds",
+            "Time until an origin's response head",
+        )?;
+        let open = gauges(
+            "tollgate_open_connections",
+            "Connections of agents that are open",
+            &["kind"],
+        )?;
+        let injected = counters(
+            "tollgate_injections_total",
+            "Requests a credential was put into",
+            &["credential"],
+        )?;
         let canaries = counters(
             "tollgate_refusals_total",
             "Requests refused here, by reason; canary means a placeholder where it does not belong",
             &["agent", "reason"],
         )?;
-        let credential_ok = gauges("tollgate_credential_ok", "1 while a credential has a usable value", &["credential"])?;
+        let credential_ok = gauges(
+            "tollgate_credential_ok",
+            "1 while a credential has a usable value",
+            &["credential"],
+        )?;
         let handshake_failures = counters(
             "tollgate_tls_handshake_failures_total",
             "TLS handshakes that failed, by side",
             &["side"],
         )?;
-        let reloads = counters("tollgate_policy_reloads_total", "Policy reloads by result", &["result"])?;
-        let leaves = gauges("tollgate_leaf_certificates", "Leaf certificates minted and served from the cache", &["result"])?;
+        let reloads = counters(
+            "tollgate_policy_reloads_total",
+            "Policy reloads by result",
+            &["result"],
+        )?;
+        let leaves = gauges(
+            "tollgate_leaf_certificates",
+            "Leaf certificates minted and served from the cache",
+            &["result"],
+        )?;
         let tunnels = IntCounter::new("tollgate_tunnels_total", "Connections passed on unread")?;
-        let log_dropped = IntGauge::new("tollgate_access_log_dropped", "Access log records lost since the start")?;
+        let log_dropped = IntGauge::new(
+            "tollgate_access_log_dropped",
+            "Access log records lost since the start",
+        )?;
         let ready = Gauge::new("tollgate_ready", "1 while the process is ready")?;
         registry.register(Box::new(tunnels.clone()))?;
         registry.register(Box::new(log_dropped.clone()))?;
         registry.register(Box::new(ready.clone()))?;
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
         Ok(Self {
             registry,
             requests,
@@ -100,7 +134,14 @@ impl Metrics {
     }
 
     /// An exchange ended.
-    pub fn exchange(&self, agent: &str, decision: &str, status: u16, took: Duration, upstream: Option<Duration>) {
+    pub fn exchange(
+        &self,
+        agent: &str,
+        decision: &str,
+        status: u16,
+        took: Duration,
+        upstream: Option<Duration>,
+    ) {
         let code = match status / 100 {
             1 => "1xx",
             2 => "2xx",
@@ -109,7 +150,9 @@ impl Metrics {
             5 => "5xx",
             _ => "none",
         };
-        self.requests.with_label_values(&[agent, decision, code]).inc();
+        self.requests
+            .with_label_values(&[agent, decision, code])
+            .inc();
         self.seconds.observe(took.as_secs_f64());
         if let Some(upstream) = upstream {
             self.upstream_seconds.observe(upstream.as_secs_f64());
@@ -139,8 +182,13 @@ impl Metrics {
     }
 
     /// A credential has, or has not, a usable value.
-    pub fn credential(&self, credential: &str, usable: bool) {
-        self.credential_ok.with_label_values(&[credential]).set(i64::from(usable));
+    pub fn credential(&self, credential: &str, health: Health) {
+        self.credential_ok
+            .with_label_values(&[credential])
+            .set(match health {
+                Health::Usable => 1,
+                Health::Unusable => 0,
+            });
     }
 
     /// A TLS handshake with an agent or an origin failed.
@@ -154,12 +202,16 @@ impl Metrics {
     }
 
     /// Values that are read off rather than counted, taken before each scrape.
-    pub fn observe(&self, minted: u64, hits: u64, log_dropped: u64, ready: bool) {
+    pub fn observe(&self, observed: &Observed) {
         let saturating = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.leaves.with_label_values(&["minted"]).set(saturating(minted));
-        self.leaves.with_label_values(&["hit"]).set(saturating(hits));
-        self.log_dropped.set(saturating(log_dropped));
-        self.ready.set(if ready { 1.0 } else { 0.0 });
+        self.leaves
+            .with_label_values(&["minted"])
+            .set(saturating(observed.minted));
+        self.leaves
+            .with_label_values(&["hit"])
+            .set(saturating(observed.hits));
+        self.log_dropped.set(saturating(observed.log_dropped));
+        self.ready.set(if observed.ready { 1.0 } else { 0.0 });
     }
 
     /// Everything, in the Prometheus text format.
@@ -170,6 +222,28 @@ impl Metrics {
             Err(error) => format!("# {error}\n").into_bytes(),
         }
     }
+}
+
+/// Whether a credential can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It has a value.
+    Usable,
+    /// It has none, or an expired one.
+    Unusable,
+}
+
+/// Values that are read off elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed {
+    /// Leaves minted since the start.
+    pub minted: u64,
+    /// Leaves taken from the cache.
+    pub hits: u64,
+    /// Access log records lost.
+    pub log_dropped: u64,
+    /// Whether the process is ready.
+    pub ready: bool,
 }
 
 /// Counts a connection out when it is dropped.

@@ -30,7 +30,11 @@ impl fmt::Display for SafeTarget {
             if index > 0 {
                 f.write_str("/")?;
             }
-            f.write_str(if looks_secret(segment) { REDACTED } else { segment })?;
+            f.write_str(if looks_secret(segment) {
+                REDACTED
+            } else {
+                segment
+            })?;
         }
         let Some(query) = self.0.query() else {
             return Ok(());
@@ -61,8 +65,31 @@ impl Serialize for SafeTarget {
 
 /// Prefixes that providers put in front of their tokens, so that scanners find them.
 const TOKEN_PREFIXES: &[&str] = &[
-    "sk-", "sk_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "xapp-", "npm_",
-    "pypi-", "aiza", "ya29.", "akia", "asia", "eyj", "hf_", "dop_v1_", "shpat_", "rk_live_", "pk_live_", "tollgate_",
+    "sk-",
+    "sk_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xapp-",
+    "npm_",
+    "pypi-",
+    "aiza",
+    "ya29.",
+    "akia",
+    "asia",
+    "eyj",
+    "hf_",
+    "dop_v1_",
+    "shpat_",
+    "rk_live_",
+    "pk_live_",
+    "tollgate_",
 ];
 
 /// Whether a path segment could be a credential. Rather too often yes than once no.
@@ -115,14 +142,23 @@ mod tests {
     #[test]
     fn credentials_in_paths_and_queries_are_taken_out() {
         for (target, expected) in [
-            ("/bot123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/sendMessage", "/[redacted]/sendMessage"),
-            ("/bot123456789%3AAAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/x", "/[redacted]/x"),
+            (
+                "/bot123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/sendMessage",
+                "/[redacted]/sendMessage",
+            ),
+            (
+                "/bot123456789%3AAAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/x",
+                "/[redacted]/x",
+            ),
             ("/x/sk-ant-api03-abc", "/x/[redacted]"),
             ("/x/ghp_0123456789abcdef", "/x/[redacted]"),
             ("/x?key=AIzaSyA&alt=sse", "/x?key=[redacted]&alt=[redacted]"),
             ("/x?sk-ant-api03-abcdef", "/x?[redacted]"),
             ("/x?flag", "/x?flag"),
-            ("/hooks/T0000/B0000/XXXXXXXXXXXXXXXX1XXXXXXX", "/hooks/T0000/B0000/[redacted]"),
+            (
+                "/hooks/T0000/B0000/XXXXXXXXXXXXXXXX1XXXXXXX",
+                "/hooks/T0000/B0000/[redacted]",
+            ),
         ] {
             assert_eq!(shown(target), expected);
         }

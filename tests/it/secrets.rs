@@ -111,7 +111,16 @@ async fn the_admin_port_is_out_of_an_agents_reach() {
     let proxy = echo::in_front_of(&echo).start().await;
     let agent = Agent::at(&proxy.door().await);
     let url = format!("http://{}/readyz", proxy.admin);
-    let args = ["-sS", "-o", "/dev/null", "-w", "%{http_code}", &url];
+    let args = [
+        "-sS",
+        "--noproxy",
+        "",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        &url,
+    ];
     assert_eq!(
         agent.run(&curl, &args).await.ok(),
         "403",
@@ -122,7 +131,7 @@ async fn the_admin_port_is_out_of_an_agents_reach() {
         "200",
         "directly"
     );
-    let url = format!("http://{}/metrics", proxy.admin);
+    let url = format!("http://{}/v1/credentials", proxy.admin);
     let args = ["-sS", "-o", "/dev/null", "-w", "%{http_code}", &url];
     assert_eq!(
         Agent::alone().run(&curl, &args).await.ok(),

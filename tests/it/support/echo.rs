@@ -65,6 +65,7 @@ pub fn in_front_of(echo: &Echo) -> ProxyBuilder {
         .policy(
             "
             - hosts: [echo.example.com]
+              ambiguousPaths: Pass
               credentials: [echo]
               route: echo
             ",

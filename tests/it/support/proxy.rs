@@ -210,6 +210,8 @@ impl Proxy {
         let output = tollgate(self.dir.path(), &BTreeMap::new())
             .args(["env", "--format", "dotenv", "--config"])
             .arg(&self.config)
+            .arg("--admin")
+            .arg(self.admin.to_string())
             .output()
             .await
             .unwrap();
@@ -219,8 +221,6 @@ impl Proxy {
             "tollgate env: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        // The configuration names port 0; the port that came of it is known here only.
-        let text = text.replace("127.0.0.1:0", &self.addr.to_string());
         parse_dotenv(&text)
     }
 
