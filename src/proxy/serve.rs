@@ -15,10 +15,9 @@ use super::body::ResponseBody;
 use crate::net::gate::Gate;
 use crate::rt::drain::Drain;
 
-/// Largest request head, all fields together.
+/// Largest request head, all fields together. The library takes at most 100 of them; a limit of our own,
+/// even the same one, would make it clear room for them on the heap at each parse.
 const HEAD_BYTES: usize = 64 * 1024;
-/// Most header fields.
-const HEAD_FIELDS: usize = 100;
 
 /// Serves HTTP/1.1 until the agent leaves or the process ends; upgrades included.
 pub async fn http1<S, F, Fut>(stream: Gate<S>, drain: &Drain, service: F)
@@ -33,7 +32,6 @@ where
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES)
-        .max_headers(HEAD_FIELDS)
         // An agent that hangs up ends its exchange: a model that nobody listens to still costs.
         .half_close(false)
         .serve_connection(TokioIo::new(stream), service)
