@@ -12,6 +12,8 @@
 mod support;
 
 mod architecture;
+mod bad_credentials;
+mod bad_input;
 mod baseline;
 mod claude_code;
 mod codex;

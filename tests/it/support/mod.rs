@@ -13,5 +13,7 @@ pub mod origin;
 pub mod proxy;
 pub mod recorded;
 pub mod reply;
+pub mod scene;
 pub mod telegram;
 pub mod tunnel;
+pub mod wire;

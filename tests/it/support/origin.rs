@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -80,6 +81,7 @@ pub struct Origin {
     /// The authority its certificate comes from; empty without TLS.
     pub ca_pem: String,
     log: Arc<RequestLog>,
+    connections: Arc<AtomicUsize>,
     accept: JoinHandle<()>,
 }
 
@@ -135,14 +137,22 @@ impl Origin {
                 (Some(acceptor(&ca, &all, protocols)), ca.pem().to_owned())
             }
         };
-        let accept = tokio::spawn(accept(listener, tls, handler, log.clone()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let accept = tokio::spawn(accept(listener, tls, handler, log.clone(), counted));
         Self {
             addr,
             names: names.iter().map(|n| (*n).to_owned()).collect(),
             ca_pem,
             log,
+            connections,
             accept,
         }
+    }
+
+    /// How often it was dialled.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Every request so far.
@@ -204,9 +214,11 @@ async fn accept(
     tls: Option<TlsAcceptor>,
     handler: Arc<Handler>,
     log: Arc<RequestLog>,
+    count: Arc<AtomicUsize>,
 ) {
     let mut connections = JoinSet::new(); // ends them all with the origin
     while let Ok((stream, _)) = listener.accept().await {
+        count.fetch_add(1, Ordering::SeqCst);
         let (tls, handler, log) = (tls.clone(), handler.clone(), log.clone());
         connections.spawn(async move {
             stream.set_nodelay(true).unwrap();
