@@ -252,7 +252,7 @@ async fn placeholders_out_of_place_are_canaries() {
             vec![],
         ),
         ("another path", &format!("/v1/{PLACEHOLDER}"), vec![]),
-        ("encoded twice", &format!("/v1/{twice}"), vec![]),
+        ("encoded twice", &format!("/v1/x?o={twice}"), vec![]),
         (
             "another cookie",
             "/v1/x",
@@ -426,16 +426,20 @@ async fn another_agents_placeholder_is_worth_nothing() {
         )
         .start()
         .await;
+    let tokens = [
+        ("ALICE".to_owned(), "alice-token-of-alice".to_owned()),
+        ("BOB".to_owned(), "bob-token-of-bob".to_owned()),
+    ]
+    .into();
     let of = async |agent: &str| {
-        let said =
-            super::support::proxy::tollgate(proxy.config.parent().unwrap(), &Default::default())
-                .args(["env", "--format", "dotenv", "--agent", agent, "--config"])
-                .arg(&proxy.config)
-                .arg("--admin")
-                .arg(proxy.admin.to_string())
-                .output()
-                .await
-                .unwrap();
+        let said = super::support::proxy::tollgate(proxy.config.parent().unwrap(), &tokens)
+            .args(["env", "--format", "dotenv", "--agent", agent, "--config"])
+            .arg(&proxy.config)
+            .arg("--admin")
+            .arg(proxy.admin.to_string())
+            .output()
+            .await
+            .unwrap();
         let text = String::from_utf8(said.stdout).unwrap();
         let env = super::support::proxy::parse_dotenv(&text);
         env.get("SCENE_KEY")
