@@ -11,9 +11,11 @@
 #[macro_use]
 mod support;
 
+mod agreement;
 mod architecture;
 mod bad_credentials;
 mod bad_input;
+mod bad_origin;
 mod baseline;
 mod claude_code;
 mod codex;

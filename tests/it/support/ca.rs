@@ -12,6 +12,9 @@ pub struct TestCa {
     pem: String,
 }
 
+/// A certificate and its key.
+pub type Leaf = (CertificateDer<'static>, PrivateKeyDer<'static>);
+
 impl TestCa {
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
@@ -33,7 +36,20 @@ impl TestCa {
         &self.pem
     }
 
-    pub fn leaf(&self, names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    pub fn leaf(&self, names: &[&str]) -> Leaf {
+        self.signed(names, validity)
+    }
+
+    /// A leaf whose time was over yesterday.
+    pub fn expired_leaf(&self, names: &[&str]) -> Leaf {
+        self.signed(names, |params| {
+            let now = OffsetDateTime::now_utc();
+            params.not_before = now - Duration::days(3);
+            params.not_after = now - Duration::days(1);
+        })
+    }
+
+    fn signed(&self, names: &[&str], validity: impl Fn(&mut CertificateParams)) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();

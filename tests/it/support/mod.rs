@@ -8,6 +8,7 @@ pub mod ca;
 pub mod door;
 pub mod echo;
 pub mod github;
+pub mod hello;
 pub mod openai;
 pub mod origin;
 pub mod proxy;
