@@ -6,7 +6,7 @@ use super::settings::Settings;
 use super::state::StateDir;
 use crate::config::credential::SourceSpec;
 use crate::credential::held::Need;
-use crate::credential::open::{SourceContext, open};
+use crate::credential::open::{Patience, SourceContext, open};
 use crate::identity::identifier::{AgentToken, Identifier};
 use crate::inject::placeholder::PlaceholderKey;
 use crate::inject::set::{Injectors, Named};
@@ -86,7 +86,7 @@ pub async fn fetch(
     source: &SourceSpec,
     context: &SourceContext,
 ) -> Result<Secret, StartError> {
-    let held = open(name, source, Need::Required, context).await;
+    let held = open(name, source, Need::Required, Patience::Answer, context).await;
     match held.current() {
         Ok(secret) => Ok(Secret::new(secret.expose().to_vec())),
         Err(error) => Err(StartError::setting(
@@ -141,7 +141,9 @@ pub async fn agent_view(
         None => agents.first().cloned().map_or_else(default_name, Ok)?,
     };
     let bundle = settings.bundle()?;
-    let held = Credentials::new(context.clone()).open(&bundle).await;
+    let held = Credentials::new(context.clone())
+        .open(&bundle, Patience::Answer)
+        .await;
     let injectors = Injectors::compile(&bundle, &held, placeholder_key(settings, context).await?)?;
     let token = identifier
         .token_of(&agent)

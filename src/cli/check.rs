@@ -8,6 +8,7 @@ use super::output::Exit;
 use crate::app::authority::open_configured_authority;
 use crate::app::credentials::Credentials;
 use crate::app::error::StartError;
+use crate::credential::open::Patience;
 use crate::policy::compile::compile;
 
 /// One line of the report.
@@ -84,7 +85,7 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         Err(StartError::Setting { what, help }) => finding("ca", State::Warning, what, help),
         Err(error) => return Err(error),
     });
-    let held = block_on(Credentials::new(sources).open(&bundle))?;
+    let held = block_on(Credentials::new(sources).open(&bundle, Patience::Answer))?;
     for credential in held.values() {
         findings.push(match credential.current() {
             Ok(_) => finding(

@@ -20,6 +20,7 @@ pub struct Metrics {
     injected: IntCounterVec,
     canaries: IntCounterVec,
     credential_ok: IntGaugeVec,
+    credential_failing: IntGaugeVec,
     handshake_failures: IntCounterVec,
     reloads: IntCounterVec,
     leaves: IntGaugeVec,
@@ -87,6 +88,11 @@ impl Metrics {
             "1 while a credential has a usable value",
             &["credential"],
         )?;
+        let credential_failing = gauges(
+            "tollgate_credential_source_failing",
+            "1 while a credential's source fails; its last good value may still be in use",
+            &["credential"],
+        )?;
         let handshake_failures = counters(
             "tollgate_tls_handshake_failures_total",
             "TLS handshakes that failed, by side",
@@ -125,6 +131,7 @@ impl Metrics {
             injected,
             canaries,
             credential_ok,
+            credential_failing,
             handshake_failures,
             reloads,
             leaves,
@@ -181,11 +188,20 @@ impl Metrics {
         self.injected.with_label_values(&[credential]).inc();
     }
 
-    /// A credential has, or has not, a usable value.
-    pub fn credential(&self, credential: &str, usable: bool) {
-        self.credential_ok
-            .with_label_values(&[credential])
-            .set(i64::from(usable));
+    /// A credential has, or has not, a usable value, and its source fails, or does not.
+    pub fn credential(&self, credential: &str, usable: bool, failing: bool) {
+        for (gauge, value) in [
+            (&self.credential_ok, usable),
+            (&self.credential_failing, failing),
+        ] {
+            gauge.with_label_values(&[credential]).set(i64::from(value));
+        }
+    }
+
+    /// Takes out what was said of credentials, before it is said anew: some may be gone.
+    pub fn forget_credentials(&self) {
+        self.credential_ok.reset();
+        self.credential_failing.reset();
     }
 
     /// A TLS handshake with an agent or an origin failed.
