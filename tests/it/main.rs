@@ -12,6 +12,8 @@
 mod support;
 
 mod architecture;
+mod bad_files;
+
 mod baseline;
 mod claude_code;
 mod codex;
@@ -21,7 +23,9 @@ mod git;
 mod grpc;
 mod http;
 mod life;
+
 mod presets;
+
 mod sdks;
 mod secrets;
 mod telegram;
