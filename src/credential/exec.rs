@@ -78,7 +78,7 @@ impl Helper {
                 "the helper `{program}` was not found; write its full path, or install it"
             )),
             ErrorKind::PermissionDenied => broken("may not be executed; check its mode"),
-            kind => broken(&format!("cannot be started: {kind}")),
+            _ => broken(&format!("cannot be started: {error}")),
         })?;
         let group = Group::of(&child);
         let run = timeout(self.timeout, converse(&mut child, &group, &self.request())).await;

@@ -13,6 +13,7 @@ mod support;
 
 mod architecture;
 mod bad_files;
+mod bad_helpers;
 
 mod baseline;
 mod claude_code;

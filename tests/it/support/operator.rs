@@ -35,6 +35,11 @@ impl ProxyBuilder {
         self.dir.path().join(name)
     }
 
+    /// The policies and credentials so far, as they are written.
+    pub fn documents(&self) -> &str {
+        &self.documents
+    }
+
     /// Tries to serve, which must end by itself.
     pub async fn serve_ends(&self) -> Finished {
         finish(self.serve(&self.write())).await

@@ -35,7 +35,7 @@ pub fn proxy() -> ProxyBuilder {
 
 pub struct ProxyBuilder {
     pub(super) dir: TempDir,
-    documents: String,
+    pub(super) documents: String,
     settings: String,
     roots: String,
     resolve: BTreeMap<String, String>,
