@@ -40,7 +40,7 @@ pub async fn open_identity(
             None => default_name()?,
         }));
     }
-    let mut tokens = Vec::new();
+    let mut tokens: Vec<AgentToken> = Vec::new();
     for agent in &spec.agents {
         let token = fetch(&agent.name, &agent.token, context).await?;
         if token.len() < 16 {
@@ -52,10 +52,19 @@ pub async fn open_identity(
                 "make one with `openssl rand -hex 32`",
             ));
         }
-        tokens.push(AgentToken {
-            agent: parse(&agent.name)?,
-            token,
-        });
+        let agent = parse(&agent.name)?;
+        // A token alone may be shown, without a name.
+        if let Some(other) = tokens.iter().find(|t| t.token == token && t.agent != agent) {
+            return Err(StartError::setting(
+                format!(
+                    "the agents `{}` and `{}` have the same token",
+                    other.agent.name(),
+                    agent.name()
+                ),
+                "give each agent a token of its own: `openssl rand -hex 32`",
+            ));
+        }
+        tokens.push(AgentToken { agent, token });
     }
     Ok(Identifier::Tokens(tokens))
 }

@@ -14,6 +14,7 @@ mod support;
 mod architecture;
 mod bad_files;
 mod bad_helpers;
+mod bad_settings;
 
 mod baseline;
 mod claude_code;

@@ -202,7 +202,8 @@ impl ProxyBuilder {
         }
     }
 
-    pub(super) fn serve(&self, config: &Path) -> Command {
+    /// The command that serves this configuration.
+    pub fn serve(&self, config: &Path) -> Command {
         let mut command = tollgate(self.dir.path(), &self.env);
         if self.bound_by_modes {
             command = without_root_rights(&command);
