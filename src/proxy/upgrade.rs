@@ -55,12 +55,12 @@ impl Upgrade {
 /// Ends once a newer snapshot no longer allows what an older one did.
 pub async fn revoked(snapshots: &SnapshotStore, allowed: impl Fn() -> bool) {
     let mut changes = snapshots.subscribe();
-    // Asked at once as well: a snapshot may have come since the connection was allowed.
-    while allowed() {
-        if changes.changed().await.is_err() {
-            return std::future::pending().await;
+    while changes.changed().await.is_ok() {
+        if !allowed() {
+            return;
         }
     }
+    std::future::pending().await
 }
 
 /// How a relay's end is logged; an orderly one is not.
