@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+use memchr::memmem;
+use percent_encoding::percent_decode;
 use quick_cache::sync::Cache;
 
 use super::basic::{decode, smuggles};
@@ -118,6 +120,20 @@ impl Injectors {
             .collect()
     }
 
+    /// Whether a text holds one of the secrets, as it stands or percent-encoded.
+    pub fn holds_secret(&self, text: &[u8]) -> bool {
+        let decoded: Vec<u8> = percent_decode(text).collect();
+        let secrets = self
+            .credentials
+            .iter()
+            .filter_map(|c| c.held.current().ok());
+        let mut known = secrets.filter(|secret| !secret.expose().is_empty());
+        known.any(|secret| {
+            let stands = |text| memmem::find(text, secret.expose()).is_some();
+            stands(text) || stands(&decoded)
+        })
+    }
+
     /// Changes a request head so that it may go to `target`: secrets stand where the agent's
     /// placeholders stood. `applicable` names the credentials that the policy's permit grants.
     ///
@@ -216,6 +232,15 @@ impl<'a> Pass<'a> {
 
     fn refuse_smuggling(&self, head: &Parts) -> Result<(), InjectError> {
         let rule = strictest(self.guarding().map(|(_, c)| c.on_foreign));
+        let judged = rule.is_some_and(|rule| rule != OnForeign::Pass);
+        if let Some(name) = head
+            .headers
+            .keys()
+            .find(|name| judged && self.is_disguised(name))
+        {
+            let position = Position::Header(name.clone());
+            return Err(InjectError::Foreign { position });
+        }
         let value = head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         match (rule, value) {
             (None | Some(OnForeign::Pass), _) | (_, None) => Ok(()),
@@ -224,6 +249,21 @@ impl<'a> Pass<'a> {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a field is called like one that carries credentials, with `_` for `-`: gateways of
+    /// the CGI kind (RFC 3875, section 4.1.18) take both for the same.
+    fn is_disguised(&self, name: &HeaderName) -> bool {
+        if !name.as_str().contains('_') {
+            return false;
+        }
+        let plain = name.as_str().replace('_', "-");
+        let mut places = self.guarding().flat_map(|(_, c)| &c.placements);
+        WELL_KNOWN.iter().any(|known| known.as_str() == plain)
+            || places.any(|place| match place.position() {
+                Position::Header(own) => own != *name && own.as_str().replace('_', "-") == plain,
+                _ => false,
+            })
     }
 
     fn refuse_cleartext_set(&self) -> Result<(), InjectError> {

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
+use super::headers::clean_trailers;
 use crate::net::gate::InFlight;
 
 /// What ends a body early.
@@ -63,11 +64,14 @@ impl Body for RequestBody {
             Self::Empty | Self::Expecting(..) => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(inner, count) => {
-                let frame = std::task::ready!(Pin::new(inner).poll_frame(cx));
-                if let Some(Ok(frame)) = &frame
-                    && let Some(data) = frame.data_ref()
-                {
-                    count.fetch_add(data.len() as u64, Ordering::Relaxed);
+                let mut frame = std::task::ready!(Pin::new(inner).poll_frame(cx));
+                if let Some(Ok(frame)) = &mut frame {
+                    if let Some(data) = frame.data_ref() {
+                        count.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    }
+                    if let Some(trailers) = frame.trailers_mut() {
+                        clean_trailers(trailers);
+                    }
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }

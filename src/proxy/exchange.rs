@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -14,6 +15,7 @@ use super::account::{Accounting, Ledgers};
 use super::body::{self, Continuation, RequestBody, ResponseBody};
 use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
+use super::lease::Lease;
 use super::refusal::{self, Dialect};
 use super::snapshot::SnapshotStore;
 use super::upgrade::Upgrade;
@@ -24,6 +26,7 @@ use crate::net::gate::GateState;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
 use crate::telemetry::access_log::Kind;
+use crate::telemetry::redact::SafeTarget;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{EgressIntent, Ingress, RequestLine, Scheme};
@@ -86,13 +89,18 @@ impl Exchange {
         let mut accounting = self
             .ledgers
             .open(passage.ingress, Kind::Request, passage.peer);
-        accounting.asked(
-            request.method(),
-            request.uri().path_and_query().cloned(),
-            request.version(),
-        );
+        let injectors = &self.snapshots.load_full().injectors;
+        let target = SafeTarget::of(request.uri().path_and_query(), |text| {
+            injectors.holds_secret(text.as_bytes())
+        });
+        accounting.asked(request.method(), target, request.version());
+        let told = match *request.method() {
+            Method::HEAD => Told::InHead,
+            _ => Told::InBody,
+        };
         let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
-        let asked_upgrade = request.headers().contains_key(header::UPGRADE);
+        let asks_to_leave =
+            request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let result = match asked {
             Ok(asked) => self.relay(passage, asked, request, &mut accounting).await,
             Err(error) => Err(error),
@@ -104,10 +112,10 @@ impl Exchange {
                 response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight))
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
-            Err(error) => refuse(&error, dialect, accounting),
+            Err(error) => refuse(&error, dialect, told, accounting),
         };
         // After a refused upgrade the agent's next bytes are not followed any more.
-        if asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        if asks_to_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS
             || self.drain.is_draining()
         {
             close_after(&mut response);
@@ -132,13 +140,28 @@ impl Exchange {
 
         let (mut head, body) = request.into_parts();
         headers::method(&head.method)?;
+        headers::expectation(&head.headers)?;
         if asked.agreement == Agreement::Required {
             headers::agree(&head, asked.scheme, &asked.authority)?;
         }
-        let permit = snapshot.policy.authorize(&intent(&asked, &head))?;
+        let permit = snapshot
+            .policy
+            .authorize(&asked.intent(&head.method, &head.uri))?;
         accounting.permitted(&permit);
+        if let Some(method) = headers::overriding_method(&head)? {
+            let other = snapshot
+                .policy
+                .authorize(&asked.intent(&method, &head.uri))?;
+            if other.rule() != permit.rule() {
+                return Err(ProxyError::Malformed(
+                    "a header names another method, which another rule is for",
+                ));
+            }
+        }
 
         let wish = headers::end_hop(&mut head)?;
+        let asked_for =
+            (wish == UpgradeWish::WebSocket).then(|| (head.method.clone(), head.uri.clone()));
         let target = Target {
             authority: &asked.authority,
             scheme: asked.scheme,
@@ -174,19 +197,28 @@ impl Exchange {
         }
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(agent) = agent_side else {
+            let (Some(agent), Some((method, uri))) = (agent_side, asked_for) else {
                 return Err(ProxyError::Origin {
                     authority: asked.authority,
                 });
             };
             let origin = hyper::upgrade::on(&mut response);
+            headers::end_upgrade_hop(response.headers_mut());
+            let lease = Lease {
+                agent: asked.agent,
+                authority: asked.authority,
+                scheme: asked.scheme,
+                method,
+                uri,
+                credentials: injected.credentials.into_iter().map(|c| c.name).collect(),
+            };
             return Ok(Answer::Upgraded(
                 response,
                 Box::new(Switch {
                     agent,
                     origin,
-                    asked,
-                    permit,
+                    lease,
+                    idle: permit.dial().timeouts.idle,
                 }),
             ));
         }
@@ -211,23 +243,31 @@ impl Exchange {
         let Switch {
             agent,
             origin,
-            asked,
-            permit,
+            lease,
+            idle,
         } = switch;
         let snapshots = self.snapshots.clone();
         let upgrade = Upgrade {
             agent,
             origin,
-            idle: permit.dial().timeouts.idle,
+            idle,
             accounting,
         };
         upgrade.start(&self.drain, self.snapshots.clone(), move || {
-            still_allowed(&snapshots, &asked)
+            lease.holds(&snapshots.load())
         });
         let (head, _) = response.into_parts();
         // The stream has the account; the empty body of a 101 has none to settle.
         Response::from_parts(head, ResponseBody::Nothing)
     }
+}
+
+/// Where a refusal can be told: the answer to HEAD has no body, whatever its head says
+/// (RFC 9110, section 9.3.2). The library keeps to that on HTTP/1.1 only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    InBody,
+    InHead,
 }
 
 enum Answer {
@@ -238,30 +278,22 @@ enum Answer {
 struct Switch {
     agent: OnUpgrade,
     origin: OnUpgrade,
-    asked: Asked,
-    permit: Permit,
+    lease: Lease,
+    idle: Duration,
 }
 
-fn intent<'a>(asked: &'a Asked, head: &'a Parts) -> EgressIntent<'a> {
-    EgressIntent {
-        agent: &asked.agent,
-        authority: &asked.authority,
-        scheme: asked.scheme,
-        request: Some(RequestLine {
-            method: &head.method,
-            path: head.uri.path(),
-        }),
+impl Asked {
+    fn intent<'a>(&'a self, method: &'a Method, uri: &'a Uri) -> EgressIntent<'a> {
+        EgressIntent {
+            agent: &self.agent,
+            authority: &self.authority,
+            scheme: self.scheme,
+            request: Some(RequestLine {
+                method,
+                path: uri.path(),
+            }),
+        }
     }
-}
-
-fn still_allowed(snapshots: &SnapshotStore, asked: &Asked) -> bool {
-    let intent = EgressIntent {
-        agent: &asked.agent,
-        authority: &asked.authority,
-        scheme: asked.scheme,
-        request: None,
-    };
-    snapshots.load().policy.authorize(&intent).is_ok()
 }
 
 /// Streams the body on, or reads it whole when a credential goes into it.
@@ -276,6 +308,7 @@ async fn outgoing_body(
     }
     let uploads = accounting.uploads();
     let Some(swap) = swap else {
+        headers::announce(head, body.size_hint().exact());
         if !head.headers.contains_key(header::EXPECT) {
             return Ok((RequestBody::Stream(body, uploads), None));
         }
@@ -334,12 +367,21 @@ fn outgoing(
 fn refuse(
     error: &ProxyError,
     dialect: Dialect,
+    told: Told,
     mut accounting: Accounting,
 ) -> Response<ResponseBody> {
     accounting.refused(error);
-    tracing::debug!(id = accounting.id(), reason = error.reason(), %error, "refused");
-    let mut response = refusal::response(error, dialect, accounting.id())
-        .map(|body| ResponseBody::own(body, accounting));
+    // The error's text repeats the path, which may hold what no log should.
+    tracing::debug!(id = accounting.id(), reason = error.reason(), "refused");
+    let mut response = refusal::response(error, dialect, accounting.id());
+    if told == Told::InHead {
+        let length = response.body().len();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length.into());
+        response.body_mut().clear();
+    }
+    let mut response = response.map(|body| ResponseBody::own(body, accounting));
     if matches!(error, ProxyError::Ambiguous(_)) {
         close_after(&mut response);
     }

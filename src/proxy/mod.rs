@@ -7,6 +7,8 @@ pub mod error;
 pub mod exchange;
 pub mod headers;
 pub mod intercept;
+pub mod last_word;
+pub mod lease;
 pub mod refusal;
 pub mod serve;
 pub mod snapshot;

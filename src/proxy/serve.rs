@@ -12,13 +12,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::ResponseBody;
+use crate::net::framing::{MOST_FIELDS, MOST_HEAD_BYTES};
 use crate::net::gate::Gate;
 use crate::rt::drain::Drain;
 
-/// Largest request head, all fields together.
-const HEAD_BYTES: usize = 64 * 1024;
-/// Most header fields.
-const HEAD_FIELDS: usize = 100;
+/// The gate says no at its own bounds; the library's come into play only past those.
+const SLACK: usize = 4096;
 
 /// Serves HTTP/1.1 until the agent leaves or the process ends; upgrades included.
 pub async fn http1<S, F, Fut>(stream: Gate<S>, drain: &Drain, service: F)
@@ -27,13 +26,15 @@ where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<ResponseBody>>,
 {
+    let state = stream.state();
     let service = service_fn(|request| {
+        state.serving();
         let response = service(request);
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEAD_FIELDS)
+        .max_buf_size(MOST_HEAD_BYTES + SLACK)
+        .max_headers(MOST_FIELDS)
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -66,7 +67,7 @@ where
         .max_concurrent_streams(100)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1 << 20)
-        .max_header_list_size(HEAD_BYTES as u32)
+        .max_header_list_size(MOST_HEAD_BYTES as u32)
         .max_pending_accept_reset_streams(20)
         .keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))

@@ -52,15 +52,15 @@ impl Upgrade {
     }
 }
 
-/// Ends once a newer snapshot no longer allows what an older one did.
+/// Ends once a newer snapshot no longer allows what an older one did. It may be there already: dialling
+/// takes time.
 pub async fn revoked(snapshots: &SnapshotStore, allowed: impl Fn() -> bool) {
     let mut changes = snapshots.subscribe();
-    while changes.changed().await.is_ok() {
-        if !allowed() {
-            return;
+    while allowed() {
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
-    std::future::pending().await
 }
 
 /// How a relay's end is logged; an orderly one is not.
