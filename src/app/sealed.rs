@@ -24,6 +24,8 @@ use crate::types::secret::Secret;
 
 /// Names the descriptor that holds the sealed variables.
 const HANDOVER: &str = "TOLLGATE_SEALED_FD";
+/// What `/proc/PID/fd` calls it.
+const MEMORY_FILE: &str = "tollgate-sealed";
 
 /// Every variable that a document names as a source.
 pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
@@ -77,16 +79,21 @@ fn received() -> io::Result<BTreeMap<String, Secret>> {
     let Some(descriptor) = std::env::var_os(HANDOVER) else {
         return Ok(BTreeMap::new());
     };
-    let Some(number) = descriptor.to_str().and_then(|d| d.parse::<u32>().ok()) else {
-        return Err(io::Error::other(format!(
-            "{HANDOVER} is set from outside; unset it"
-        )));
-    };
+    let foreign = || io::Error::other(format!("{HANDOVER} is set from outside; unset it"));
+    let number = descriptor.to_str().and_then(|d| d.parse::<u32>().ok());
+    let path = format!("/proc/self/fd/{}", number.ok_or_else(foreign)?);
+    // Nothing but our own file may be emptied below.
+    let named = format!("/memfd:{MEMORY_FILE}");
+    let ours = std::fs::read_link(&path)
+        .is_ok_and(|link| link.as_os_str().as_bytes().starts_with(named.as_bytes()));
+    if !ours {
+        return Err(foreign());
+    }
     let mut file = File::options()
         .read(true)
         .write(true)
-        .open(format!("/proc/self/fd/{number}"))
-        .map_err(|_| io::Error::other(format!("{HANDOVER} is set from outside; unset it")))?;
+        .open(path)
+        .map_err(|_| foreign())?;
     let mut bytes = Zeroizing::new(Vec::new());
     file.read_to_end(&mut bytes)?;
     // The descriptor itself stays open; what it led to is gone.
@@ -110,7 +117,7 @@ fn start_over(
     sealed: &BTreeMap<String, Secret>,
     remove: impl Iterator<Item = OsString>,
 ) -> io::Error {
-    let handed = memfd_create("tollgate-sealed", MemfdFlags::empty())
+    let handed = memfd_create(MEMORY_FILE, MemfdFlags::empty())
         .map_err(io::Error::from)
         .and_then(|descriptor| {
             let mut file = File::from(descriptor);

@@ -325,7 +325,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_trickles_in_is_cut_at_its_first_deadline() {
-        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let (agent, proxy) = tokio::io::duplex(1024);
         let mut gate = watched(proxy, Arc::default());
         let (mut hear, mut speak) = tokio::io::split(agent);
         let trickle = tokio::spawn(async move {
@@ -430,7 +430,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_upgraded_connection_may_be_silent() {
         let (mut agent, proxy) = tokio::io::duplex(1024);
-        let mut gate = Gate::new(proxy, AgentLimits::default(), Arc::default());
+        let mut gate = watched(proxy, Arc::default());
         agent
             .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n")
             .await

@@ -12,6 +12,9 @@
 mod support;
 
 mod architecture;
+mod bad_files;
+mod bad_helpers;
+mod bad_settings;
 mod baseline;
 mod claude_code;
 mod cli;
