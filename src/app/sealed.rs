@@ -24,6 +24,8 @@ use crate::types::secret::Secret;
 
 /// Names the descriptor that holds the sealed variables.
 const HANDOVER: &str = "TOLLGATE_SEALED_FD";
+/// What `/proc/PID/fd` calls it.
+const MEMORY_FILE: &str = "tollgate-sealed";
 
 /// Every variable that a document names as a source.
 pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
@@ -59,26 +61,39 @@ pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
     for (name, value) in &open {
         sealed.insert((*name).clone(), Secret::new(value.as_bytes().to_vec()));
     }
-    Err(start_over(
-        &sealed,
-        open.iter().map(|(name, _)| name.as_str()),
-    ))
+    let remove = std::env::vars_os()
+        .filter(|(name, value)| names.contains(&*name.to_string_lossy()) || holds(value, &sealed))
+        .map(|(name, _)| name);
+    Err(start_over(&sealed, remove))
+}
+
+/// Whether a value has a secret in it: a copy under another name shows in `/proc` as well. Short
+/// ones stand in many texts by chance.
+fn holds(value: &OsStr, sealed: &BTreeMap<String, Secret>) -> bool {
+    sealed.values().any(|secret| {
+        secret.len() >= 8 && memchr::memmem::find(value.as_bytes(), secret.expose()).is_some()
+    })
 }
 
 fn received() -> io::Result<BTreeMap<String, Secret>> {
     let Some(descriptor) = std::env::var_os(HANDOVER) else {
         return Ok(BTreeMap::new());
     };
-    let Some(number) = descriptor.to_str().and_then(|d| d.parse::<u32>().ok()) else {
-        return Err(io::Error::other(format!(
-            "{HANDOVER} is set from outside; unset it"
-        )));
-    };
+    let foreign = || io::Error::other(format!("{HANDOVER} is set from outside; unset it"));
+    let number = descriptor.to_str().and_then(|d| d.parse::<u32>().ok());
+    let path = format!("/proc/self/fd/{}", number.ok_or_else(foreign)?);
+    // Nothing but our own file may be emptied below.
+    let named = format!("/memfd:{MEMORY_FILE}");
+    let ours = std::fs::read_link(&path)
+        .is_ok_and(|link| link.as_os_str().as_bytes().starts_with(named.as_bytes()));
+    if !ours {
+        return Err(foreign());
+    }
     let mut file = File::options()
         .read(true)
         .write(true)
-        .open(format!("/proc/self/fd/{number}"))
-        .map_err(|_| io::Error::other(format!("{HANDOVER} is set from outside; unset it")))?;
+        .open(path)
+        .map_err(|_| foreign())?;
     let mut bytes = Zeroizing::new(Vec::new());
     file.read_to_end(&mut bytes)?;
     // The descriptor itself stays open; what it led to is gone.
@@ -98,11 +113,11 @@ fn parse(bytes: &[u8]) -> BTreeMap<String, Secret> {
         .collect()
 }
 
-fn start_over<'a>(
+fn start_over(
     sealed: &BTreeMap<String, Secret>,
-    remove: impl Iterator<Item = &'a str>,
+    remove: impl Iterator<Item = OsString>,
 ) -> io::Error {
-    let handed = memfd_create("tollgate-sealed", MemfdFlags::empty())
+    let handed = memfd_create(MEMORY_FILE, MemfdFlags::empty())
         .map_err(io::Error::from)
         .and_then(|descriptor| {
             let mut file = File::from(descriptor);

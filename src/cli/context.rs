@@ -11,7 +11,7 @@ use crate::app::settings::Settings;
 use crate::app::state::StateDir;
 use crate::config::located::Located;
 use crate::credential::held::Need;
-use crate::credential::open::{SourceContext, open};
+use crate::credential::open::{Patience, SourceContext, open};
 use crate::types::secret::Secret;
 
 /// What a command works with.
@@ -98,7 +98,14 @@ impl Context {
             None => StateDir::locate(spec.state_dir.as_deref()).secret("admin.token"),
             Some(source) => {
                 let context = self.sources(settings)?;
-                let held = open("admin-token", source, Need::Required, &context).await;
+                let held = open(
+                    "admin-token",
+                    source,
+                    Need::Required,
+                    Patience::Answer,
+                    &context,
+                )
+                .await;
                 let secret = held
                     .current()
                     .map_err(|error| StartError::setting(error, "mend spec.admin.token"))?;

@@ -147,6 +147,11 @@ impl Framing {
         )
     }
 
+    /// Whether the connection has left HTTP.
+    pub fn is_opaque(&self) -> bool {
+        self.state == State::Opaque
+    }
+
     /// Reads the next bytes of the connection.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while !bytes.is_empty() {

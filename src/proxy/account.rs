@@ -51,11 +51,12 @@ impl Ledgers {
     }
 
     /// Opens an account.
-    pub fn open(self: &Arc<Self>, ingress: Ingress, kind: Kind, _peer: SocketAddr) -> Accounting {
+    pub fn open(self: &Arc<Self>, ingress: Ingress, kind: Kind, peer: SocketAddr) -> Accounting {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let record = Record {
             time: SystemTime::now(),
             id: format!("{:x}-{number:x}", self.boot & 0xff_ffff_ffff),
+            peer,
             agent: None,
             ingress: ingress.as_str(),
             kind,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -99,6 +99,7 @@ impl Exchange {
             _ => Told::InBody,
         };
         let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
+        let http1 = request.version() != Version::HTTP_2;
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let result = match asked {
@@ -115,9 +116,8 @@ impl Exchange {
             Err(error) => refuse(&error, dialect, told, accounting),
         };
         // After a refused upgrade the agent's next bytes are not followed any more.
-        if asks_to_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            || self.drain.is_draining()
-        {
+        let stays = asks_to_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if http1 && (stays || self.drain.is_draining()) {
             close_after(&mut response);
         }
         response

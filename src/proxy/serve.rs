@@ -35,7 +35,8 @@ where
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MOST_HEAD_BYTES + SLACK)
         .max_headers(MOST_FIELDS)
-        .half_close(true)
+        // An agent that hangs up ends its exchange: a model that nobody listens to still costs.
+        .half_close(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);

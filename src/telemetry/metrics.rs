@@ -20,6 +20,7 @@ pub struct Metrics {
     injected: IntCounterVec,
     canaries: IntCounterVec,
     credential_ok: IntGaugeVec,
+    credential_failing: IntGaugeVec,
     handshake_failures: IntCounterVec,
     reloads: IntCounterVec,
     leaves: IntGaugeVec,
@@ -87,6 +88,11 @@ impl Metrics {
             "1 while a credential has a usable value",
             &["credential"],
         )?;
+        let credential_failing = gauges(
+            "tollgate_credential_source_failing",
+            "1 while a credential's source fails; its last good value may still be in use",
+            &["credential"],
+        )?;
         let handshake_failures = counters(
             "tollgate_tls_handshake_failures_total",
             "TLS handshakes that failed, by side",
@@ -125,6 +131,7 @@ impl Metrics {
             injected,
             canaries,
             credential_ok,
+            credential_failing,
             handshake_failures,
             reloads,
             leaves,
@@ -181,11 +188,26 @@ impl Metrics {
         self.injected.with_label_values(&[credential]).inc();
     }
 
-    /// A credential has, or has not, a usable value.
-    pub fn credential(&self, credential: &str, usable: bool) {
+    /// How a credential and its source are doing.
+    pub fn credential(&self, credential: &str, health: Health) {
+        let (usable, failing) = match health {
+            Health::Usable => (1, 0),
+            Health::Aging => (1, 1),
+            Health::Failing => (0, 1),
+            Health::Unusable => (0, 0),
+        };
         self.credential_ok
             .with_label_values(&[credential])
-            .set(i64::from(usable));
+            .set(usable);
+        self.credential_failing
+            .with_label_values(&[credential])
+            .set(failing);
+    }
+
+    /// Takes out what was said of credentials, before it is said anew: some may be gone.
+    pub fn forget_credentials(&self) {
+        self.credential_ok.reset();
+        self.credential_failing.reset();
     }
 
     /// A TLS handshake with an agent or an origin failed.
@@ -199,16 +221,16 @@ impl Metrics {
     }
 
     /// Values that are read off rather than counted, taken before each scrape.
-    pub fn observe(&self, minted: u64, hits: u64, log_dropped: u64, ready: bool) {
+    pub fn observe(&self, observed: &Observed) {
         let saturating = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.leaves
             .with_label_values(&["minted"])
-            .set(saturating(minted));
+            .set(saturating(observed.minted));
         self.leaves
             .with_label_values(&["hit"])
-            .set(saturating(hits));
-        self.log_dropped.set(saturating(log_dropped));
-        self.ready.set(if ready { 1.0 } else { 0.0 });
+            .set(saturating(observed.hits));
+        self.log_dropped.set(saturating(observed.log_dropped));
+        self.ready.set(if observed.ready { 1.0 } else { 0.0 });
     }
 
     /// Everything, in the Prometheus text format.
@@ -219,6 +241,32 @@ impl Metrics {
             Err(error) => format!("# {error}\n").into_bytes(),
         }
     }
+}
+
+/// How a credential and its source are doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It has a value, and its source gives it.
+    Usable,
+    /// It has a value, but its source fails.
+    Aging,
+    /// It has no value, and its source fails.
+    Failing,
+    /// It has no value and need not have one.
+    Unusable,
+}
+
+/// Values that are read off elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed {
+    /// Leaves minted since the start.
+    pub minted: u64,
+    /// Leaves taken from the cache.
+    pub hits: u64,
+    /// Access log records lost.
+    pub log_dropped: u64,
+    /// Whether the process is ready.
+    pub ready: bool,
 }
 
 /// Counts a connection out when it is dropped.

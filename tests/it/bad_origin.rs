@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
@@ -250,8 +251,9 @@ async fn an_origin_that_says_nothing_is_given_up_in_time() {
 #[tokio::test]
 async fn certificates_that_are_not_to_be_believed_end_in_502() {
     let (ca, other) = (TestCa::new(), TestCa::new());
+    let yesterday = OffsetDateTime::now_utc() - time::Duration::days(1);
     for (case, leaf, says) in [
-        ("expired", ca.expired_leaf(&[HOST]), "expired"),
+        ("expired", ca.leaf_until(&[HOST], yesterday), "expired"),
         (
             "for another name",
             ca.leaf(&["other.example.com"]),

@@ -37,19 +37,10 @@ impl TestCa {
     }
 
     pub fn leaf(&self, names: &[&str]) -> Leaf {
-        self.signed(names, validity)
+        self.leaf_until(names, OffsetDateTime::now_utc() + Duration::days(1))
     }
 
-    /// A leaf whose time was over yesterday.
-    pub fn expired_leaf(&self, names: &[&str]) -> Leaf {
-        self.signed(names, |params| {
-            let now = OffsetDateTime::now_utc();
-            params.not_before = now - Duration::days(3);
-            params.not_after = now - Duration::days(1);
-        })
-    }
-
-    fn signed(&self, names: &[&str], validity: impl Fn(&mut CertificateParams)) -> Leaf {
+    pub fn leaf_until(&self, names: &[&str], end: OffsetDateTime) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -58,7 +49,8 @@ impl TestCa {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         // Python 3.13 refuses a leaf without it.
         params.use_authority_key_identifier_extension = true;
-        validity(&mut params);
+        params.not_before = end - Duration::days(2);
+        params.not_after = end;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (
             certificate.der().clone(),
