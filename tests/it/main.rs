@@ -28,6 +28,7 @@ mod life;
 
 mod presets;
 
+mod reload;
 mod sdks;
 mod secrets;
 mod telegram;
