@@ -38,7 +38,6 @@ kind: EgressCredential
 metadata: { name: anthropic }
 spec:
   hosts: [api.anthropic.com, '*.bench.example']
-  source: { env: { name: BENCH_SECRET } }
   placements:
     - header: { name: x-api-key }
     - bearer: {}
@@ -83,21 +82,17 @@ impl Tollgate {
              listen: 127.0.0.1:0\n  admin: {{ listen: '127.0.0.1:0' }}\n  stateDir: {at}/state\n  accessLog: {log}\n  \
              documents: [documents.yaml]\n  upstream:\n    roots: {{ file: {ca} }}\n    resolve:\n{resolve}"
         );
-        let placeholder = format!("  placeholder: {{ value: {PLACEHOLDER} }}\n");
-        std::fs::write(
-            dir.join("documents.yaml"),
-            format!("{DOCUMENTS}{placeholder}"),
-        )
-        .unwrap();
+        let secret = dir.join("secret");
+        std::fs::write(&secret, SECRET).unwrap();
+        let rest = format!(
+            "  source: {{ file: {{ path: {} }} }}\n  placeholder: {{ value: {PLACEHOLDER} }}\n",
+            secret.display()
+        );
+        std::fs::write(dir.join("documents.yaml"), format!("{DOCUMENTS}{rest}")).unwrap();
         let file = dir.join("tollgate.yaml");
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command
-            .env_clear()
-            .env("BENCH_SECRET", SECRET)
-            .arg("serve")
-            .arg("--config")
-            .arg(file);
+        let mut command = command();
+        command.env_clear().arg("serve").arg("--config").arg(file);
         let (process, address) = Process::start(&mut command, Output::Stderr, listening);
         let subject = Subject {
             column: Column::Tollgate,
@@ -108,6 +103,16 @@ impl Tollgate {
         };
         Self { process, subject }
     }
+}
+
+/// The binary, started by the profiler that `BENCH_UNDER` names, if it names one.
+fn command() -> Command {
+    let binary = env!("CARGO_BIN_EXE_tollgate");
+    let under = std::env::var("BENCH_UNDER").unwrap_or_default();
+    let mut words = under.split_whitespace().chain([binary]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
 }
 
 fn listening(line: &str) -> Option<SocketAddr> {

@@ -27,7 +27,7 @@ use crate::config::credential::{InjectionMode, OnForeign};
 use crate::config::error::ConfigError;
 use crate::credential::held::HeldCredential;
 use crate::types::agent::Agent;
-use crate::types::host::Authority;
+use crate::types::host::{Authority, Host};
 use crate::types::intent::Scheme;
 use crate::types::secret::Secret;
 
@@ -146,10 +146,16 @@ impl Injectors {
         head: &mut Parts,
     ) -> Result<Injected, InjectError> {
         let table = self.table(agent);
+        let guarding = self.guarding(applicable, &target.authority.host);
+        let present: Vec<&HeaderName> = WELL_KNOWN
+            .iter()
+            .filter(|name| head.headers.contains_key(*name))
+            .collect();
         let mut pass = Pass {
             injectors: self,
             target,
-            applicable,
+            guarding: &guarding,
+            present: &present,
             table: &table,
             outgoing: Outgoing::default(),
             settled: Vec::new(),
@@ -171,6 +177,20 @@ impl Injectors {
         })
     }
 
+    /// The credentials that the permit grants and that are for this host, whatever the port and
+    /// the scheme: they make the host one where foreign credentials are judged.
+    fn guarding(&self, applicable: &[Arc<str>], host: &Host) -> Vec<(usize, &Credential)> {
+        let names = applicable.iter().enumerate();
+        let once = names.filter(|(at, name)| !applicable[..*at].contains(name));
+        let granted = once.filter_map(|(_, name)| {
+            let index = *self.by_name.get(name)?;
+            Some((index, self.credentials.get(index)?))
+        });
+        granted
+            .filter(|(_, credential)| credential.is_for(host))
+            .collect()
+    }
+
     fn table(&self, agent: &Agent) -> Arc<AgentTable> {
         let build = || {
             let rendered = self.credentials.iter().map(|c| {
@@ -190,7 +210,9 @@ impl Injectors {
 struct Pass<'a> {
     injectors: &'a Injectors,
     target: &'a Target<'a>,
-    applicable: &'a [Arc<str>],
+    guarding: &'a [(usize, &'a Credential)],
+    /// The well-known credential fields that the agent sent.
+    present: &'a [&'static HeaderName],
     table: &'a AgentTable,
     outgoing: Outgoing,
     /// Positions that hold a secret by now.
@@ -199,17 +221,8 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// The credentials that the permit grants and that are for this host, whatever the port and
-    /// the scheme: they make the host one where foreign credentials are judged.
     fn guarding(&self) -> impl Iterator<Item = (usize, &'a Credential)> + use<'a> {
-        let (injectors, host) = (self.injectors, &self.target.authority.host);
-        let names = self.applicable.iter().enumerate();
-        let once = names.filter(|(at, name)| !self.applicable[..*at].contains(name));
-        let granted = once.filter_map(|(_, name)| {
-            let index = *injectors.by_name.get(name)?;
-            Some((index, injectors.credentials.get(index)?))
-        });
-        granted.filter(move |(_, credential)| credential.is_for(host))
+        self.guarding.iter().copied()
     }
 
     /// Those of them that may go out with this request.
@@ -221,10 +234,10 @@ impl<'a> Pass<'a> {
     }
 
     fn refuse_doubles(&self, head: &Parts) -> Result<(), InjectError> {
-        if self.guarding().next().is_none() {
+        if self.guarding.is_empty() {
             return Ok(());
         }
-        for name in &WELL_KNOWN {
+        for name in self.present {
             single(&head.headers, name)?;
         }
         Ok(())
@@ -326,7 +339,7 @@ impl<'a> Pass<'a> {
         if let Some(left) = leftover::find(head, self.table) {
             return Err(self.canary(left.credential, left.position));
         }
-        for name in &WELL_KNOWN {
+        for &name in self.present {
             let position = Position::Header(name.clone());
             for value in head.headers.get_all(name) {
                 self.is_foreign(&position, Some(value.as_bytes()))?;
@@ -340,7 +353,8 @@ impl<'a> Pass<'a> {
         let Some(rule) = strictest(self.guarding().map(|(_, c)| c.on_foreign)) else {
             return Ok(());
         };
-        for name in &WELL_KNOWN {
+        // What `set` put in a field that was not there needs no judgement.
+        for &name in self.present {
             let position = Position::Header(name.clone());
             let standing = single(&head.headers, name)?;
             if self.is_foreign(&position, standing)? {

@@ -160,7 +160,6 @@ fn client(connector: Connector) -> Client<Connector, RequestBody> {
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
-        .http1_max_headers(256)
         // Long answers at full speed: the window holds a round trip of a fast path.
         .http2_initial_stream_window_size(1 << 20)
         .http2_initial_connection_window_size(4 << 20)
