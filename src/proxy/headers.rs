@@ -282,6 +282,10 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Cleans an origin's head. `Alt-Svc` would send agents to HTTP/3, past the proxy.
 pub fn end_response_hop(headers: &mut HeaderMap) {
+    // A length beside chunks is not the body's (RFC 9112, section 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
 }

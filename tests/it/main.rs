@@ -11,9 +11,13 @@
 #[macro_use]
 mod support;
 
+mod agreement;
 mod architecture;
+mod bad_credentials;
 mod bad_files;
 mod bad_helpers;
+mod bad_input;
+mod bad_origin;
 mod bad_settings;
 mod baseline;
 mod claude_code;
@@ -28,6 +32,7 @@ mod life;
 mod placements;
 mod presets;
 mod readme;
+mod reload;
 mod sdks;
 mod secrets;
 mod telegram;
