@@ -54,12 +54,14 @@ where
         )
     };
     let end = tokio::select! {
+        // First, so that nothing passes what has ended already.
+        biased;
+        () = until => RelayEnd::Revoked,
         done = copies => match done {
             Ok(_) => RelayEnd::Closed,
             Err(_) => RelayEnd::Broken,
         },
         () = counters.silence(idle) => RelayEnd::Idle,
-        () = until => RelayEnd::Revoked,
     };
     (counters.total(), end)
 }
