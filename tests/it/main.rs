@@ -29,6 +29,7 @@ mod life;
 mod presets;
 
 mod reload;
+mod run;
 mod sdks;
 mod secrets;
 mod telegram;
