@@ -61,10 +61,21 @@ pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
     for (name, value) in &open {
         sealed.insert((*name).clone(), Secret::new(value.as_bytes().to_vec()));
     }
+    let copies = std::env::vars_os().filter(|(_, value)| holds_one(value, sealed.values()));
+    let named = open.iter().map(|(name, _)| OsString::from(name));
     Err(start_over(
         &sealed,
-        open.iter().map(|(name, _)| name.as_str()),
+        named.chain(copies.map(|(name, _)| name)),
     ))
+}
+
+/// Whether a variable's value is one of the secrets, or has one in it: people export a key under a
+/// second name, or write it into a URL. Short ones could be in anything.
+fn holds_one<'a>(value: &OsStr, mut secrets: impl Iterator<Item = &'a Secret>) -> bool {
+    secrets.any(|secret| {
+        let secret = secret.expose();
+        secret.len() >= 16 && memchr::memmem::find(value.as_bytes(), secret).is_some()
+    })
 }
 
 fn received() -> io::Result<BTreeMap<String, Secret>> {
@@ -105,9 +116,9 @@ fn parse(bytes: &[u8]) -> BTreeMap<String, Secret> {
         .collect()
 }
 
-fn start_over<'a>(
+fn start_over(
     sealed: &BTreeMap<String, Secret>,
-    remove: impl Iterator<Item = &'a str>,
+    remove: impl Iterator<Item = OsString>,
 ) -> io::Error {
     let handed = memfd_create(MEMORY_FILE, MemfdFlags::empty())
         .map_err(io::Error::from)
@@ -150,6 +161,23 @@ pub fn handover_variable() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_of_a_secret_are_found_and_short_ones_are_not_looked_for() {
+        let secrets = ["0123456789abcdef", "short"].map(|s| Secret::from(s.to_owned()));
+        for (value, found) in [
+            ("0123456789abcdef", true),
+            ("https://user:0123456789abcdef@host/", true),
+            ("0123456789abcde", false),
+            ("short", false),
+        ] {
+            assert_eq!(
+                holds_one(OsStr::new(value), secrets.iter()),
+                found,
+                "{value}"
+            );
+        }
+    }
 
     #[test]
     fn values_may_hold_anything_but_nul() {

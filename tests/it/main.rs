@@ -26,6 +26,7 @@ mod grpc;
 mod http;
 mod life;
 
+mod no_leak;
 mod presets;
 
 mod reload;

@@ -8,6 +8,7 @@ pub mod ca;
 pub mod door;
 pub mod echo;
 pub mod github;
+pub mod needles;
 pub mod openai;
 pub mod operator;
 pub mod origin;
