@@ -21,6 +21,7 @@ use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
+use crate::telemetry::metrics::CredentialHealth;
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
@@ -127,8 +128,9 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     for credential in (admin.credentials)() {
         let status = credential.status();
         // One that may be missing, and was never there, is not failing.
-        let fails = status.last_error.is_some() && (status.version > 0 || !status.optional);
-        metrics.credential(&status.name, credential.current().is_ok(), fails);
+        let failing = status.last_error.is_some() && (status.version > 0 || !status.optional);
+        let usable = credential.current().is_ok();
+        metrics.credential(&status.name, CredentialHealth { usable, failing });
     }
     let leaves = admin.leaves.stats();
     metrics.observe(

@@ -28,6 +28,15 @@ pub struct Metrics {
     ready: Gauge,
 }
 
+/// How a credential is doing, as metrics tell it.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialHealth {
+    /// There is a value to use.
+    pub usable: bool,
+    /// Its source fails; the last good value may still be in use.
+    pub failing: bool,
+}
+
 /// Bounds in seconds, from a refusal to a model that thinks for minutes.
 const SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
@@ -188,11 +197,11 @@ impl Metrics {
         self.injected.with_label_values(&[credential]).inc();
     }
 
-    /// A credential has, or has not, a usable value, and its source fails, or does not.
-    pub fn credential(&self, credential: &str, usable: bool, failing: bool) {
+    /// How a credential and its source are doing.
+    pub fn credential(&self, credential: &str, health: CredentialHealth) {
         for (gauge, value) in [
-            (&self.credential_ok, usable),
-            (&self.credential_failing, failing),
+            (&self.credential_ok, health.usable),
+            (&self.credential_failing, health.failing),
         ] {
             gauge.with_label_values(&[credential]).set(i64::from(value));
         }
