@@ -17,6 +17,7 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
+use super::http::Speaks;
 use super::support::door::Door;
 use super::support::needles::{Haystack, Needle};
 use super::support::operator::finish;
@@ -330,13 +331,13 @@ async fn start(origin: &Origin, untrusted: &Origin) -> Proxy {
 /// What came back to the agent, head and body.
 async fn send(
     door: &Door,
-    http2: bool,
+    speaks: Speaks,
     host: &str,
     mut request: Request<Outgoing>,
 ) -> (u16, Vec<u8>) {
-    let answer = match http2 {
-        true => tunnel::http2(door, host).await.send_request(request).await,
-        false => {
+    let answer = match speaks {
+        Speaks::Http2 => tunnel::http2(door, host).await.send_request(request).await,
+        Speaks::Http1 => {
             let host = host.parse().unwrap();
             request.headers_mut().insert(header::HOST, host);
             *request.uri_mut() = request
@@ -384,7 +385,7 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
 
     for case in CASES {
         let (name, placeholder) = (case.name(), case.placeholder());
-        for http2 in [false, true] {
+        for speaks in [Speaks::Http1, Speaks::Http2] {
             // It arrives; the origin fails; the path is refused; the host is another one; it cannot be
             // reached; its certificate is not believed.
             for (host, path, expected) in [
@@ -396,7 +397,7 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
                 ("untrusted.example.com", "/fine", 502),
             ] {
                 let request = case.request(host, path, &placeholder);
-                let (status, seen) = send(&door, http2, host, request).await;
+                let (status, seen) = send(&door, speaks, host, request).await;
                 // Bodies are text to hosts that no body placement belongs to.
                 let text_only = case.place == Place::Body && host == "other.example.com";
                 let expected = if text_only { 401 } else { expected };
@@ -410,7 +411,7 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
             }
             for foreign in FOREIGN {
                 let request = case.request(HOST, "/fine", foreign);
-                let (status, seen) = send(&door, http2, HOST, request).await;
+                let (status, seen) = send(&door, speaks, HOST, request).await;
                 assert!((400..500).contains(&status), "{name} {foreign}: {status}");
                 agents.add(format!("the answer to a foreign key in {name}"), seen);
             }
@@ -440,7 +441,7 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
                 .unwrap();
             agents.add(
                 format!("the answer to {target}"),
-                send(&door, true, HOST, request).await.1,
+                send(&door, Speaks::Http2, HOST, request).await.1,
             );
         }
         agents.add("a plain request", plain(&proxy, foreign).await);
@@ -451,6 +452,11 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
     hay.assert_mentions("the access log", r#""credentials":["body"]"#);
     hay.assert_mentions("the access log", "foreign_credential");
     hay.assert_mentions("what it printed", r#""level":"DEBUG""#);
+    let printed = proxy.output();
+    assert!(
+        !printed.contains("rustls::"),
+        "libraries stay quiet: {printed}"
+    );
     hay.assert_mentions("GET /v1/credentials", r#""name":"cookie""#);
     let mut needles: Vec<Needle> = CASES
         .iter()

@@ -5,35 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::support::agent::Agent;
 use super::support::echo::{self, HOST, PLACEHOLDER};
-use super::support::proxy::proxy;
-
-/// A secret from the environment works, and the process's environment no longer shows it.
-#[tokio::test]
-async fn a_secret_from_the_environment_is_removed_from_the_process() {
-    let curl = client!("curl");
-    let echo = echo::echo().await;
-    let proxy = proxy()
-        .origin(&echo.origin)
-        .policy("- {hosts: [echo.example.com], credentials: [echo]}")
-        .credential_env(
-            "echo",
-            echo::REAL_KEY,
-            "
-            hosts: [echo.example.com]
-            placements: [{bearer: {}}]
-            placeholder: {value: echo-placeholder-0001, env: [ECHO_KEY]}
-            ",
-        )
-        .env("HARMLESS", "stays")
-        .start()
-        .await;
-    let agent = Agent::at(&proxy.door().await);
-    assert_eq!(ask(&curl, &agent, "/first").await, "200");
-    assert_eq!(echo.origin.only("/first").bearer(), Some(echo::REAL_KEY));
-    let environment = std::fs::read(format!("/proc/{}/environ", proxy.pid())).unwrap_or_default();
-    let environment = String::from_utf8_lossy(&environment);
-    assert!(!environment.contains(echo::REAL_KEY), "{environment}");
-}
 
 /// A file that is replaced is followed, without a restart and without a refused request between.
 #[tokio::test]
