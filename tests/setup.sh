@@ -35,6 +35,7 @@ packages=""
 have curl || packages="$packages curl"
 have git || packages="$packages git"
 have gh || packages="$packages gh"
+have openssl || packages="$packages openssl"
 have npm || packages="$packages nodejs npm"
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
 if [ -n "$packages" ]; then
@@ -51,7 +52,7 @@ if [ -n "$packages" ]; then
         done
     fi
 fi
-for program in curl git gh node; do
+for program in curl git gh node openssl; do
     have "$program" || missing "$program" "not on PATH and not installed: $(last_line)"
 done
 

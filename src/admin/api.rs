@@ -1,5 +1,6 @@
 //! Owns what the admin port answers: states and decisions, never a credential's value.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,14 +14,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::problem::problem;
 use super::question::Question;
-use crate::credential::held::{CredentialStatus, HeldCredential};
+use crate::credential::held::{CredentialState, CredentialStatus, HeldCredential};
 use crate::inject::set::Named;
 use crate::policy::explain::explain;
 use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
-use crate::rt::ready::Readiness;
-use crate::telemetry::metrics::{Health, Observed};
+use crate::rt::ready::Warnings;
+use crate::telemetry::metrics::{CredentialHealth, Observed};
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
@@ -52,8 +53,8 @@ pub struct Admin {
     pub leaves: Arc<LeafStore>,
     /// The authority.
     pub authority: Arc<CertificateAuthority>,
-    /// What blocks readiness besides credentials.
-    pub readiness: Readiness,
+    /// What is wrong besides credentials, although the process serves.
+    pub warnings: Warnings,
     /// Open connections.
     pub drain: Drain,
     /// Orders to the process.
@@ -68,8 +69,8 @@ pub struct Admin {
 
 impl Admin {
     /// What keeps the process from being ready, by part.
-    pub fn blocked(&self) -> std::collections::BTreeMap<String, String> {
-        let mut blocked = self.readiness.blocked();
+    pub fn blocked(&self) -> BTreeMap<String, String> {
+        let mut blocked = BTreeMap::new();
         for credential in (self.credentials)().iter().filter(|c| !c.is_ready()) {
             let why = credential
                 .current()
@@ -81,6 +82,21 @@ impl Admin {
             blocked.insert("shutdown".to_owned(), "the process is ending".to_owned());
         }
         blocked
+    }
+
+    /// What is wrong although the process is ready, by part: a policy that is not used, a credential
+    /// that goes on with its last good value.
+    fn warnings(&self) -> BTreeMap<String, String> {
+        let mut warnings = self.warnings.all();
+        for status in self.status() {
+            if let (CredentialState::Failing, Some(error), 1..) =
+                (status.state, status.last_error, status.version)
+            {
+                let why = format!("{error}; the last good value is still used");
+                warnings.insert(format!("credential {}", status.name), why);
+            }
+        }
+        warnings
     }
 
     fn status(&self) -> Vec<CredentialStatus> {
@@ -97,19 +113,24 @@ pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     };
     (
         status,
-        Json(json!({ "ready": blocked.is_empty(), "blocked": blocked })),
+        Json(json!({
+            "ready": blocked.is_empty(),
+            "blocked": blocked,
+            "warnings": admin.warnings(),
+        })),
     )
         .into_response()
 }
 
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let metrics = admin.ledgers.metrics();
+    metrics.forget_credentials();
     for credential in (admin.credentials)() {
-        let health = match credential.current() {
-            Ok(_) => Health::Usable,
-            Err(_) => Health::Unusable,
-        };
-        metrics.credential(credential.name(), health);
+        let status = credential.status();
+        // One that may be missing, and was never there, is not failing.
+        let failing = status.last_error.is_some() && (status.version > 0 || !status.optional);
+        let usable = credential.current().is_ok();
+        metrics.credential(&status.name, CredentialHealth { usable, failing });
     }
     let leaves = admin.leaves.stats();
     metrics.observe(&Observed {

@@ -150,7 +150,10 @@ fn constraints(settings: &Settings, policy: &Engine) -> Constraints {
 }
 
 fn failed(error: CaError) -> StartError {
-    let help = error.help().unwrap_or_default();
+    let help = error.help().unwrap_or_else(|| {
+        "check the owner and mode of that path; stateDir, ca.certificateFile and ca.keyFile say where the authority is kept"
+            .to_owned()
+    });
     let cause = std::error::Error::source(&error)
         .map(|cause| format!(": {cause}"))
         .unwrap_or_default();

@@ -10,12 +10,12 @@ use super::authority::{CaChoice, covers, open_authority};
 use super::credentials::{Credentials, Held};
 use super::error::StartError;
 use super::identity::{default_name, fetch, open_identity, placeholder_key};
-use super::reload::Reloader;
+use super::reload::{Reloader, documents};
 use super::settings::Settings;
 use super::state::StateDir;
 use crate::admin::api::{Admin, Order};
 use crate::config::root::AccessLogSpec;
-use crate::credential::open::SourceContext;
+use crate::credential::open::{Patience, SourceContext};
 use crate::inject::set::Injectors;
 use crate::listen::doors::Doors;
 use crate::net::guard::AddressGuard;
@@ -28,7 +28,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
 use crate::proxy::upstream::Upstream;
 use crate::rt::drain::Drain;
-use crate::rt::ready::Readiness;
+use crate::rt::ready::Warnings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::leaf::LeafStore;
@@ -68,6 +68,7 @@ pub async fn compose(
     ca: CaChoice,
 ) -> Result<Tollgate, StartError> {
     let spec = &settings.root.spec;
+    let seen = documents(&settings).fingerprint().await;
     let bundle = settings.bundle()?;
     let policy = compile(&bundle)?;
     let state = StateDir::locate(spec.state_dir.as_deref());
@@ -83,8 +84,9 @@ pub async fn compose(
     let identifier = Arc::new(open_identity(&settings, &context).await?);
     let key = placeholder_key(&settings, &context).await?;
     let credentials = Arc::new(Credentials::new(context.clone()));
-    let held = credentials.open(&bundle).await;
+    let held = credentials.open(&bundle, Patience::Answer).await;
     let injectors = Injectors::compile(&bundle, &held, key.clone())?;
+    credentials.keep(&bundle, &held);
     report(&held);
 
     let listener = bind(spec.listen.as_ref().map_or(DEFAULT_LISTEN, |l| l.value)).await?;
@@ -130,7 +132,7 @@ pub async fn compose(
         Some(source) => fetch("admin-token", source, &context).await?,
         None => state.secret("admin.token")?,
     };
-    let readiness = Readiness::default();
+    let warnings = Warnings::default();
     let listed = credentials.clone();
     let default_agent = identifier.agents().into_iter().next();
     let admin = Arc::new(Admin {
@@ -140,7 +142,7 @@ pub async fn compose(
         ledgers: ledgers.clone(),
         leaves: leaves.clone(),
         authority: authority.clone(),
-        readiness: readiness.clone(),
+        warnings: warnings.clone(),
         drain: drain.clone(),
         orders,
         listen: listener
@@ -158,8 +160,9 @@ pub async fn compose(
         snapshots,
         key,
         authority,
-        readiness,
+        warnings,
         ledgers,
+        seen,
     };
     let doors = Arc::new(Doors {
         exchange,
@@ -184,6 +187,10 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         .map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => StartError::Temporary {
                 what: error.to_string(),
+                help: format!(
+                    "`ss -ltnp 'sport = :{}'` shows who has it; spec.listen and spec.admin.listen choose other ports",
+                    address.port()
+                ),
             },
             _ => StartError::setting(error, "change spec.listen or spec.admin.listen"),
         })

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use crate::config::bundle::Bundle;
 use crate::config::credential::SourceSpec;
 use crate::credential::held::{HeldCredential, Need};
-use crate::credential::open::{SourceContext, open};
+use crate::credential::open::{Patience, SourceContext, open};
 
 /// Credentials by name.
 pub type Held = BTreeMap<String, Arc<HeldCredential>>;
@@ -36,50 +36,38 @@ impl Credentials {
         }
     }
 
-    /// Opens what `bundle` names and is not open yet. Nothing is closed until [`Credentials::keep`].
-    pub async fn open(&self, bundle: &Bundle) -> Held {
+    /// Opens what `bundle` names, or takes what is open already. Nothing else knows of it until
+    /// [`Credentials::keep`]: documents may still turn out to be wrong.
+    pub async fn open(&self, bundle: &Bundle, patience: Patience) -> Held {
         let known = self.known();
-        let opening = bundle.credentials.iter().filter_map(|document| {
-            let source = document.spec.source.as_ref()?.value.clone();
-            let need = if document.spec.optional {
-                Need::Optional
-            } else {
-                Need::Required
-            };
-            Some((document.name.clone(), source, need))
-        });
-        let opened = join_all(opening.map(|(name, source, need)| {
+        let opening = wanted(bundle).map(|(name, source, need)| {
             let same = known
-                .get(&name)
-                .filter(|o| o.source == source && o.need == need)
-                .cloned();
+                .get(name)
+                .filter(|o| o.source == *source && o.need == need)
+                .map(|o| o.held.clone());
             async move {
-                let opened = match same {
-                    Some(opened) => opened,
-                    None => {
-                        let held = open(&name, &source, need, &self.context).await;
-                        Opened { source, need, held }
-                    }
+                let held = match same {
+                    Some(held) => held,
+                    None => open(name, source, need, patience, &self.context).await,
                 };
-                (name, opened)
+                (name.to_owned(), held)
             }
-        }))
-        .await;
-        let opened: BTreeMap<String, Opened> = opened.into_iter().collect();
-        let held = opened
-            .iter()
-            .map(|(name, o)| (name.clone(), o.held.clone()))
-            .collect();
-        let mut all = known;
-        all.extend(opened);
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = all;
-        held
+        });
+        join_all(opening).await.into_iter().collect()
     }
 
-    /// Closes everything but `held`: what a new policy no longer names stops being fetched.
-    pub fn keep(&self, held: &Held) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|name, opened| held.get(name).is_some_and(|h| Arc::ptr_eq(h, &opened.held)));
+    /// Makes `held`, opened for `bundle`, the open credentials: what the new policy no longer names
+    /// stops being fetched.
+    pub fn keep(&self, bundle: &Bundle, held: &Held) {
+        let kept = wanted(bundle).filter_map(|(name, source, need)| {
+            let opened = Opened {
+                source: source.clone(),
+                need,
+                held: held.get(name)?.clone(),
+            };
+            Some((name.to_owned(), opened))
+        });
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = kept.collect();
     }
 
     /// Every open credential.
@@ -96,4 +84,17 @@ impl Credentials {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// The credentials of documents that have a source of their own.
+fn wanted(bundle: &Bundle) -> impl Iterator<Item = (&str, &SourceSpec, Need)> {
+    bundle.credentials.iter().filter_map(|document| {
+        let source = &document.spec.source.as_ref()?.value;
+        let need = if document.spec.optional {
+            Need::Optional
+        } else {
+            Need::Required
+        };
+        Some((document.name.as_str(), source, need))
+    })
 }

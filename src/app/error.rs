@@ -21,6 +21,8 @@ pub enum StartError {
     Temporary {
         /// What failed.
         what: String,
+        /// What to do.
+        help: String,
     },
 }
 

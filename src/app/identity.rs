@@ -6,7 +6,7 @@ use super::settings::Settings;
 use super::state::StateDir;
 use crate::config::credential::SourceSpec;
 use crate::credential::held::Need;
-use crate::credential::open::{SourceContext, open};
+use crate::credential::open::{Patience, SourceContext, open};
 use crate::identity::identifier::{AgentToken, Identifier};
 use crate::inject::placeholder::PlaceholderKey;
 use crate::inject::set::{Injectors, Named};
@@ -40,7 +40,7 @@ pub async fn open_identity(
             None => default_name()?,
         }));
     }
-    let mut tokens = Vec::new();
+    let mut tokens: Vec<AgentToken> = Vec::new();
     for agent in &spec.agents {
         let what = format!("token of agent {}", agent.name.value);
         let token = fetch(&what, &agent.token, context).await?;
@@ -53,10 +53,19 @@ pub async fn open_identity(
                 "make one with `openssl rand -hex 32`",
             ));
         }
-        tokens.push(AgentToken {
-            agent: parse(&agent.name)?,
-            token,
-        });
+        let agent = parse(&agent.name)?;
+        // A token alone may be shown, without a name.
+        if let Some(other) = tokens.iter().find(|t| t.token == token && t.agent != agent) {
+            return Err(StartError::setting(
+                format!(
+                    "the agents `{}` and `{}` have the same token",
+                    other.agent.name(),
+                    agent.name()
+                ),
+                "give each agent a token of its own: `openssl rand -hex 32`",
+            ));
+        }
+        tokens.push(AgentToken { agent, token });
     }
     Ok(Identifier::Tokens(tokens))
 }
@@ -87,7 +96,7 @@ pub async fn fetch(
     source: &SourceSpec,
     context: &SourceContext,
 ) -> Result<Secret, StartError> {
-    let held = open(name, source, Need::Required, context).await;
+    let held = open(name, source, Need::Required, Patience::Answer, context).await;
     match held.current() {
         Ok(secret) => Ok(Secret::new(secret.expose().to_vec())),
         Err(error) => Err(StartError::setting(
@@ -142,7 +151,9 @@ pub async fn agent_view(
         None => agents.first().cloned().map_or_else(default_name, Ok)?,
     };
     let bundle = settings.bundle()?;
-    let held = Credentials::new(context.clone()).open(&bundle).await;
+    let held = Credentials::new(context.clone())
+        .open(&bundle, Patience::Answer)
+        .await;
     let injectors = Injectors::compile(&bundle, &held, placeholder_key(settings, context).await?)?;
     let token = identifier
         .token_of(&agent)

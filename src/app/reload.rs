@@ -1,23 +1,23 @@
 //! Owns reloading: new documents become a new snapshot, or are refused whole and the old one stays.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
 
 use super::authority::covers;
 use super::credentials::Credentials;
 use super::error::StartError;
 use super::settings::Settings;
 use crate::config::error::ConfigError;
+use crate::credential::open::Patience;
 use crate::inject::placeholder::PlaceholderKey;
 use crate::inject::set::Injectors;
 use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
-use crate::rt::ready::Readiness;
+use crate::rt::ready::Warnings;
 use crate::tls::authority::CertificateAuthority;
 
 /// Everything a reload needs.
@@ -27,20 +27,31 @@ pub struct Reloader {
     pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) key: PlaceholderKey,
     pub(super) authority: Arc<CertificateAuthority>,
-    pub(super) readiness: Readiness,
+    pub(super) warnings: Warnings,
     pub(super) ledgers: Arc<Ledgers>,
+    /// The fingerprint of the documents, taken before they were read.
+    pub(super) seen: u64,
 }
 
-/// The part of readiness that a bad reload shows in. It does not block: the old policy is in force.
+/// The part under which a bad reload is warned of. It blocks nothing: the old policy is in force.
+const PART: &str = "policy";
 const LONGEST_MESSAGE: usize = 2000;
+/// A new policy must be in force within 5 s: a credential that is slower comes after it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Editors and mounts change files in several steps.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Documents that keep changing for this long are read as they are.
+const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 
 impl Reloader {
     /// Reads the documents again. The answer is one sentence; an error leaves everything as it was.
     pub async fn reload(&mut self) -> Result<String, String> {
         let started = Instant::now();
+        self.seen = documents(&self.settings).fingerprint().await;
         match self.attempt().await {
             Ok(summary) => {
                 self.ledgers.metrics().reloaded("ok");
+                self.warnings.clear(PART);
                 let summary = format!(
                     "policy reloaded: {summary} ({:.1} ms)",
                     started.elapsed().as_secs_f64() * 1e3
@@ -52,9 +63,24 @@ impl Reloader {
                 self.ledgers.metrics().reloaded("error");
                 let text = describe(&error);
                 tracing::error!(errors = %text, "the new policy is not used; the old one stays in force");
+                self.warnings.set(
+                    PART,
+                    format!("{text}; this policy is not used, the last good one stays in force"),
+                );
                 Err(text)
             }
         }
+    }
+
+    /// Reloads if the documents are not what they were, once they have stopped changing.
+    pub async fn reload_if_changed(&mut self) {
+        let documents = documents(&self.settings);
+        if documents.fingerprint().await == self.seen {
+            return;
+        }
+        documents.settled().await;
+        // The outcome is logged; nobody waits for it.
+        self.reload().await.ok();
     }
 
     async fn attempt(&mut self) -> Result<String, StartError> {
@@ -67,7 +93,10 @@ impl Reloader {
         let bundle = self.settings.bundle()?;
         let policy = compile(&bundle)?;
         covers(&self.authority, &policy)?;
-        let held = self.credentials.open(&bundle).await;
+        let held = self
+            .credentials
+            .open(&bundle, Patience::UpTo(PATIENCE))
+            .await;
         let injectors = Injectors::compile(&bundle, &held, self.key.clone())?;
         let version = self.snapshots.load().version + 1;
         let summary = format!(
@@ -80,48 +109,63 @@ impl Reloader {
             injectors,
             version,
         });
-        self.credentials.keep(&held);
-        self.readiness.unblock("policy");
+        self.credentials.keep(&bundle, &held);
         Ok(summary)
     }
+}
 
-    /// Directories whose changes mean that documents may have changed.
-    pub fn watched(&self) -> Vec<PathBuf> {
-        let directory = |path: &PathBuf| match path.is_dir() {
-            true => path.clone(),
-            false => match path.parent() {
-                Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
-                Some(parent) => parent.to_path_buf(),
-                None => path.clone(),
-            },
-        };
-        let mut directories: Vec<PathBuf> = self.settings.documents.iter().map(directory).collect();
-        directories.extend(self.settings.config_file.iter().map(directory));
-        directories.sort();
-        directories.dedup();
-        directories
+/// Where the documents are.
+pub fn documents(settings: &Settings) -> Documents {
+    let own = settings.config_file.iter();
+    Documents(own.chain(&settings.documents).cloned().collect())
+}
+
+/// Files and directories with documents.
+#[derive(Debug)]
+pub struct Documents(BTreeSet<PathBuf>);
+
+impl Documents {
+    /// A number that differs when a text does. Looking beats being told: mounted ConfigMaps change by
+    /// renaming a link beside the files, directories are replaced whole, and some file systems tell
+    /// nothing. It also tells a change from a touch.
+    pub async fn fingerprint(&self) -> u64 {
+        let paths = self.0.clone();
+        // A mount that hangs must not take a thread that carries requests.
+        let looking = tokio::task::spawn_blocking(move || fingerprint(&paths));
+        looking.await.unwrap_or_default()
     }
 
-    /// The texts of all documents, to tell a change from a touch.
-    pub fn texts(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut files: Vec<PathBuf> = self.settings.config_file.iter().cloned().collect();
-        for path in &self.settings.documents {
-            match std::fs::read_dir(path) {
-                Ok(entries) => files.extend(entries.flatten().map(|entry| entry.path())),
-                Err(_) => files.push(path.clone()),
+    /// Waits until nothing changes any more.
+    async fn settled(&self) {
+        let patience = Instant::now() + SETTLE_LIMIT;
+        let mut last = self.fingerprint().await;
+        loop {
+            tokio::time::sleep(SETTLE).await;
+            let now = self.fingerprint().await;
+            if now == last || Instant::now() >= patience {
+                return;
+            }
+            last = now;
+        }
+    }
+}
+
+fn fingerprint(paths: &BTreeSet<PathBuf>) -> u64 {
+    let mut files = BTreeSet::new();
+    for path in paths {
+        match std::fs::read_dir(path) {
+            Ok(entries) => files.extend(entries.flatten().map(|entry| entry.path())),
+            Err(_) => {
+                files.insert(path.clone());
             }
         }
-        files.sort();
-        files.dedup();
-        files
-            .into_iter()
-            .filter(|path| path.is_file())
-            .map(|path| {
-                let text = std::fs::read(&path).unwrap_or_default();
-                (path, text)
-            })
-            .collect()
     }
+    let mut hasher = DefaultHasher::new();
+    for file in files.iter().filter(|file| file.is_file()) {
+        file.hash(&mut hasher);
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn describe(error: &StartError) -> String {
@@ -140,45 +184,25 @@ fn describe(error: &StartError) -> String {
     text.chars().take(LONGEST_MESSAGE).collect()
 }
 
-/// Wakes the receiver when something in `directories` changes, and once a minute in any case:
-/// mounted ConfigMaps change by renaming a link beside the files, and some file systems tell nothing.
-pub fn watch(directories: &[PathBuf]) -> mpsc::Receiver<()> {
-    let (wake, woken) = mpsc::channel(1);
-    let tick = wake.clone();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            // A wake-up that is already waiting says the same.
-            wake.try_send(()).ok();
-        }
-    });
-    let watcher = match watcher {
-        Ok(mut watcher) => {
-            for directory in directories {
-                add(&mut watcher, directory);
-            }
-            Some(watcher)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "file changes are noticed once a minute only");
-            None
-        }
-    };
-    tokio::spawn(async move {
-        let _watcher = watcher;
-        let mut minute = tokio::time::interval(Duration::from_secs(60));
-        minute.tick().await;
-        loop {
-            tokio::select! {
-                _ = minute.tick() => if tick.send(()).await.is_err() { return },
-                () = tick.closed() => return,
-            }
-        }
-    });
-    woken
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn add(watcher: &mut impl Watcher, directory: &Path) {
-    if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
-        tracing::warn!(directory = %directory.display(), %error, "cannot watch; changes are noticed once a minute only");
+    #[tokio::test]
+    async fn a_fingerprint_differs_when_a_text_does_and_not_when_a_file_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        let documents = Documents([dir.path().to_owned(), dir.path().join("none")].into());
+        let write = async |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            documents.settled().await;
+            documents.fingerprint().await
+        };
+        let first = write("one").await;
+        assert_eq!(write("one").await, first);
+        assert_ne!(write("two").await, first);
+        assert_eq!(write("one").await, first);
+        std::fs::rename(&file, dir.path().join("b.yaml")).unwrap();
+        assert_ne!(documents.fingerprint().await, first);
     }
 }

@@ -4,21 +4,36 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::compose::Tollgate;
-use super::reload::{Reloader, watch};
+use super::reload::Reloader;
 use crate::admin::api::Order;
 use crate::admin::server;
 use crate::listen::{accept, forward};
 
 /// Shorter than the 30 s that a kubelet waits by default.
 const GRACE: Duration = Duration::from_secs(25);
-/// Editors and mounts change a file in several steps.
-const SETTLE: Duration = Duration::from_millis(100);
+/// How often documents are looked at; a change must be in force within 5 s.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Serves until a signal, an order or `until` ends it, then drains.
-pub async fn run(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Result<()> {
+/// Serves until a signal or an order ends it, then drains.
+pub async fn run(tollgate: Tollgate) -> io::Result<()> {
+    let signals = Signals::heeded()?;
+    serve(tollgate, signals, std::future::pending()).await
+}
+
+/// Serves until `until` ends, then drains. Signals are the caller's business.
+pub async fn run_until(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Result<()> {
+    serve(tollgate, Signals::left(), until).await
+}
+
+async fn serve(
+    tollgate: Tollgate,
+    mut signals: Signals,
+    until: impl Future<Output = ()>,
+) -> io::Result<()> {
     let Tollgate {
         doors,
         admin,
@@ -39,7 +54,7 @@ pub async fn run(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Res
     let ledgers = doors.exchange.ledgers.clone();
 
     let admin_drain = drain.clone();
-    let (admin_stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (admin_stop, stopped) = oneshot::channel::<()>();
     let admin_task = tokio::spawn(server::run(admin_listener, admin, async move {
         // Probes and metrics answer until the last stream has ended.
         stopped.await.ok();
@@ -50,8 +65,11 @@ pub async fn run(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Res
         forward::serve(doors.clone(), stream, peer)
     }));
 
-    let mut signals = Signals::new()?;
-    supervise(reloader, orders, &mut signals, until).await;
+    tokio::select! {
+        () = supervise(reloader, orders, signals.reload.take()) => {}
+        () = signals.end() => {}
+        () = until => {}
+    }
 
     tracing::info!(open = drain.open(), "draining");
     let cut = tokio::select! {
@@ -69,38 +87,25 @@ pub async fn run(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Res
     Ok(())
 }
 
-/// Reloads when asked or when files change; returns when the process is to end.
+/// Reloads when asked or when documents change; returns when it is ordered to end.
 async fn supervise(
     mut reloader: Reloader,
     mut orders: mpsc::Receiver<Order>,
-    signals: &mut Signals,
-    until: impl Future<Output = ()>,
+    mut hangup: Option<Signal>,
 ) {
-    let mut until = std::pin::pin!(until);
-    let mut changes = watch(&reloader.watched());
-    let mut texts = reloader.texts();
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = &mut until => return,
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
-            _ = signals.reload.recv() => {
+            () = next(&mut hangup) => {
                 // The outcome is logged; nobody waits for it.
                 reloader.reload().await.ok();
-                texts = reloader.texts();
             }
-            Some(()) = changes.recv() => {
-                tokio::time::sleep(SETTLE).await;
-                let now = reloader.texts();
-                if now != texts {
-                    texts = now;
-                    reloader.reload().await.ok();
-                }
-            }
+            _ = look.tick() => reloader.reload_if_changed().await,
             order = orders.recv() => match order {
                 Some(Order::Reload(answer)) => {
                     let result = reloader.reload().await;
-                    texts = reloader.texts();
+                    // One that gave up waiting finds it in the log.
                     answer.send(result).ok();
                 }
                 Some(Order::Quit) | None => return,
@@ -109,25 +114,40 @@ async fn supervise(
     }
 }
 
+/// The process's signals, as far as they are heeded here.
+#[derive(Default)]
 struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    reload: Signal,
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+    reload: Option<Signal>,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    fn heeded() -> io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            reload: signal(SignalKind::hangup())?,
+            terminate: Some(signal(SignalKind::terminate())?),
+            interrupt: Some(signal(SignalKind::interrupt())?),
+            reload: Some(signal(SignalKind::hangup())?),
         })
+    }
+
+    fn left() -> Self {
+        Self::default()
     }
 
     async fn end(&mut self) {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            () = next(&mut self.terminate) => {}
+            () = next(&mut self.interrupt) => {}
         }
+    }
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }

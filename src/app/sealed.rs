@@ -24,6 +24,8 @@ use crate::types::secret::Secret;
 
 /// Names the descriptor that holds the sealed variables.
 const HANDOVER: &str = "TOLLGATE_SEALED_FD";
+/// What `/proc/PID/fd` calls it.
+const MEMORY_FILE: &str = "tollgate-sealed";
 
 /// Every variable that a document names as a source.
 pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
@@ -60,16 +62,19 @@ pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
         sealed.insert((*name).clone(), Secret::new(value.as_bytes().to_vec()));
     }
     let remove = std::env::vars_os()
-        .filter(|(name, value)| names.contains(&*name.to_string_lossy()) || holds(value, &sealed))
+        .filter(|(name, value)| {
+            names.contains(&*name.to_string_lossy()) || holds_one(value, sealed.values())
+        })
         .map(|(name, _)| name);
     Err(start_over(&sealed, remove))
 }
 
-/// Whether a value has a secret in it: a copy under another name shows in `/proc` as well. Short
-/// ones stand in many texts by chance.
-fn holds(value: &OsStr, sealed: &BTreeMap<String, Secret>) -> bool {
-    sealed.values().any(|secret| {
-        secret.len() >= 8 && memchr::memmem::find(value.as_bytes(), secret.expose()).is_some()
+/// Whether a variable's value is one of the secrets, or has one in it: people export a key under a
+/// second name, or write it into a URL. Short ones could be in anything.
+fn holds_one<'a>(value: &OsStr, mut secrets: impl Iterator<Item = &'a Secret>) -> bool {
+    secrets.any(|secret| {
+        let secret = secret.expose();
+        secret.len() >= 16 && memchr::memmem::find(value.as_bytes(), secret).is_some()
     })
 }
 
@@ -77,16 +82,21 @@ fn received() -> io::Result<BTreeMap<String, Secret>> {
     let Some(descriptor) = std::env::var_os(HANDOVER) else {
         return Ok(BTreeMap::new());
     };
-    let Some(number) = descriptor.to_str().and_then(|d| d.parse::<u32>().ok()) else {
-        return Err(io::Error::other(format!(
-            "{HANDOVER} is set from outside; unset it"
-        )));
-    };
+    let foreign = || io::Error::other(format!("{HANDOVER} is set from outside; unset it"));
+    let number = descriptor.to_str().and_then(|d| d.parse::<u32>().ok());
+    let path = format!("/proc/self/fd/{}", number.ok_or_else(foreign)?);
+    // Nothing but our own file may be emptied below.
+    let named = format!("/memfd:{MEMORY_FILE}");
+    let ours = std::fs::read_link(&path)
+        .is_ok_and(|link| link.as_os_str().as_bytes().starts_with(named.as_bytes()));
+    if !ours {
+        return Err(foreign());
+    }
     let mut file = File::options()
         .read(true)
         .write(true)
-        .open(format!("/proc/self/fd/{number}"))
-        .map_err(|_| io::Error::other(format!("{HANDOVER} is set from outside; unset it")))?;
+        .open(path)
+        .map_err(|_| foreign())?;
     let mut bytes = Zeroizing::new(Vec::new());
     file.read_to_end(&mut bytes)?;
     // The descriptor itself stays open; what it led to is gone.
@@ -110,7 +120,7 @@ fn start_over(
     sealed: &BTreeMap<String, Secret>,
     remove: impl Iterator<Item = OsString>,
 ) -> io::Error {
-    let handed = memfd_create("tollgate-sealed", MemfdFlags::empty())
+    let handed = memfd_create(MEMORY_FILE, MemfdFlags::empty())
         .map_err(io::Error::from)
         .and_then(|descriptor| {
             let mut file = File::from(descriptor);
@@ -151,6 +161,23 @@ pub fn handover_variable() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_of_a_secret_are_found_and_short_ones_are_not_looked_for() {
+        let secrets = ["0123456789abcdef", "short"].map(|s| Secret::from(s.to_owned()));
+        for (value, found) in [
+            ("0123456789abcdef", true),
+            ("https://user:0123456789abcdef@host/", true),
+            ("0123456789abcde", false),
+            ("short", false),
+        ] {
+            assert_eq!(
+                holds_one(OsStr::new(value), secrets.iter()),
+                found,
+                "{value}"
+            );
+        }
+    }
 
     #[test]
     fn values_may_hold_anything_but_nul() {

@@ -9,6 +9,7 @@ use crate::app::authority::open_configured_authority;
 use crate::app::credentials::Credentials;
 use crate::app::error::StartError;
 use crate::app::settings::Settings;
+use crate::credential::open::Patience;
 use crate::policy::compile::compile;
 use crate::policy::engine::Engine;
 
@@ -58,7 +59,7 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         None,
     )];
     findings.push(authority(&settings, &engine)?);
-    let held = block_on(Credentials::new(sources).open(&bundle))?;
+    let held = block_on(Credentials::new(sources).open(&bundle, Patience::Answer))?;
     for credential in held.values() {
         findings.push(match credential.current() {
             Ok(_) => finding(

@@ -11,7 +11,7 @@ use crate::app::settings::Settings;
 use crate::app::state::StateDir;
 use crate::config::located::Located;
 use crate::credential::held::Need;
-use crate::credential::open::{SourceContext, open};
+use crate::credential::open::{Patience, SourceContext, open};
 use crate::types::secret::Secret;
 
 /// What a command works with.
@@ -95,10 +95,26 @@ impl Context {
     pub async fn admin_token(&self, settings: &Settings) -> Result<Secret, StartError> {
         let spec = &settings.root.spec;
         match &spec.admin.token {
-            None => StateDir::locate(spec.state_dir.as_deref()).secret("admin.token"),
+            None => {
+                let state = StateDir::locate(spec.state_dir.as_deref());
+                // Making one is for the proxy: it must be able to read its own.
+                state.existing_secret("admin.token")?.ok_or_else(|| {
+                    StartError::setting(
+                        format!("there is no {}", state.file("admin.token").display()),
+                        "`tollgate serve` makes it; is it running, with this configuration?",
+                    )
+                })
+            }
             Some(source) => {
                 let context = self.sources(settings)?;
-                let held = open("admin-token", source, Need::Required, &context).await;
+                let held = open(
+                    "admin-token",
+                    source,
+                    Need::Required,
+                    Patience::Answer,
+                    &context,
+                )
+                .await;
                 let secret = held
                     .current()
                     .map_err(|error| StartError::setting(error, "mend spec.admin.token"))?;

@@ -7,6 +7,7 @@ use crate::admin::client::AdminClient;
 use crate::app::credentials::Credentials;
 use crate::app::error::StartError;
 use crate::app::settings::Settings;
+use crate::credential::open::Patience;
 
 /// Runs one of the subcommands.
 pub fn creds(context: &Context, command: &CredsCommand) -> Result<Exit, StartError> {
@@ -17,7 +18,9 @@ pub fn creds(context: &Context, command: &CredsCommand) -> Result<Exit, StartErr
             Some(statuses) => Ok(statuses),
             None => {
                 let bundle = settings.bundle()?;
-                let held = Credentials::new(sources).open(&bundle).await;
+                let held = Credentials::new(sources)
+                    .open(&bundle, Patience::Answer)
+                    .await;
                 let statuses: Vec<_> = held
                     .values()
                     .map(|h| serde_json::to_value(h.status()).unwrap_or_default())

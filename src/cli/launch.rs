@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
+use std::io::{ErrorKind, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 
 use super::args::RunArgs;
 use super::context::Context;
@@ -19,34 +23,51 @@ use crate::app::authority::CaChoice;
 use crate::app::compose::{Tollgate, compose};
 use crate::app::error::StartError;
 use crate::app::harden::{Privileges, harden};
-use crate::app::run::run;
+use crate::app::run::run_until;
 use crate::app::settings::Settings;
 use crate::app::{sealed, state};
 use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress};
 use crate::config::credential::SourceSpec;
 use crate::config::located::Located;
 use crate::config::root::AccessLogSpec;
+use crate::config::units::Span;
+use crate::credential::open::SourceContext;
 use crate::inject::set::Named;
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host};
 
-/// Runs the program and exits as it does.
-pub fn launch(context: &Context, args: RunArgs) -> Result<Exit, StartError> {
-    match prepare_and_run(context, args) {
-        // What the program itself would exit with must stay distinguishable.
-        Err(StartError::Temporary { what }) => {
-            context.printer.fail(&StartError::Temporary { what });
-            Ok(Exit::Child(125))
-        }
-        other => other,
-    }
-}
+/// As `env`, `timeout` and `docker run` have it.
+const NOT_STARTED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+/// What is still open when the program has ended belongs to nobody.
+const GRACE: Duration = Duration::from_secs(1);
 
-fn prepare_and_run(context: &Context, args: RunArgs) -> Result<Exit, StartError> {
-    let mut settings = settings(context, &args)?;
+/// Runs the program and exits as it does; 78 for documents that cannot be used, 125 if the proxy
+/// cannot start for another reason.
+pub fn launch(context: &Context, args: RunArgs) -> Result<Exit, StartError> {
+    let settings = settings(context, &args)?;
     let sources = context.sources(&settings)?;
     harden(Privileges::Keep);
-    let scratch = Scratch::new()?;
+    let scratch = match Scratch::new() {
+        Ok(scratch) => scratch,
+        Err(error) => return Ok(not_started(context, &error)),
+    };
+    run(context, args, settings, sources, &scratch)
+}
+
+fn not_started(context: &Context, error: &StartError) -> Exit {
+    context.printer.fail(error);
+    Exit::Child(NOT_STARTED)
+}
+
+fn run(
+    context: &Context,
+    args: RunArgs,
+    mut settings: Settings,
+    sources: SourceContext,
+    scratch: &Scratch,
+) -> Result<Exit, StartError> {
     let spec = &mut settings.root.spec;
     let loopback = "127.0.0.1:0"
         .parse()
@@ -60,6 +81,7 @@ fn prepare_and_run(context: &Context, args: RunArgs) -> Result<Exit, StartError>
         .access_log
         .clone()
         .map_or(AccessLogSpec::Off, AccessLogSpec::File);
+    spec.shutdown.grace = Some(Span(GRACE));
     let removed = removed_variables(&settings)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -68,12 +90,12 @@ fn prepare_and_run(context: &Context, args: RunArgs) -> Result<Exit, StartError>
         .build()
         .map_err(|error| StartError::setting(format!("no event loop: {error}"), ""))?;
     runtime.block_on(async {
-        let tollgate = compose(
-            settings,
-            sources,
-            CaChoice::Ephemeral(scratch.0.join("trust")),
-        )
-        .await?;
+        let ca = CaChoice::Ephemeral(scratch.0.join("trust"));
+        let tollgate = match compose(settings, sources, ca).await {
+            Ok(tollgate) => tollgate,
+            Err(StartError::Config(errors)) => return Err(StartError::Config(errors)),
+            Err(error) => return Ok(not_started(context, &error)),
+        };
         required(&tollgate)?;
         let environment = environment(&tollgate, &args.agent)?;
         if args.print_env {
@@ -82,7 +104,7 @@ fn prepare_and_run(context: &Context, args: RunArgs) -> Result<Exit, StartError>
         }
         let variables = child_variables(&tollgate, environment, &removed);
         announce(context, &tollgate);
-        supervise(tollgate, &args.command, variables).await
+        supervise(context, tollgate, &args.command, variables).await
     })
 }
 
@@ -220,6 +242,7 @@ fn announce(context: &Context, tollgate: &Tollgate) {
 }
 
 async fn supervise(
+    context: &Context,
     tollgate: Tollgate,
     command: &[String],
     variables: BTreeMap<OsString, OsString>,
@@ -230,34 +253,35 @@ async fn supervise(
             "tollgate run -- CMD ARGS",
         ));
     };
+    // Before there is a program: a signal in between must find it or end nothing.
+    let signals = signals()
+        .map_err(|error| StartError::setting(format!("signals cannot be heard: {error}"), ""))?;
     let spawned = Command::new(program)
         .args(arguments)
         .env_clear()
         .envs(variables)
-        .stdin(Stdio::inherit())
         .spawn();
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            let code = if error.kind() == std::io::ErrorKind::NotFound {
-                127
-            } else {
-                126
+            let (code, help) = match error.kind() {
+                ErrorKind::NotFound => (NOT_FOUND, "write its full path, or install it"),
+                _ => (
+                    NOT_EXECUTABLE,
+                    "see `ls -l` of it, and of the interpreter on its first line",
+                ),
             };
-            tracing::error!(program, %error, "the program cannot be started");
-            return Ok(Exit::Child(code));
+            let what = format!("`{program}` cannot be started: {error}");
+            return Ok(context.printer.problem(&what, help, Exit::Child(code)));
         }
     };
-    let (done, finished) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(run(tollgate, async move {
+    let (done, finished) = oneshot::channel::<()>();
+    let serving = tokio::spawn(run_until(tollgate, async move {
         finished.await.ok();
     }));
-    let status = wait(&mut child).await;
+    let status = wait(&mut child, signals).await;
     done.send(()).ok();
-    // What is still open belongs to a program that is gone.
-    tokio::time::timeout(std::time::Duration::from_secs(2), serving)
-        .await
-        .ok();
+    serving.await.ok();
     match status {
         Ok(status) => Ok(Exit::Child(code(status))),
         Err(error) => Err(StartError::setting(
@@ -267,25 +291,53 @@ async fn supervise(
     }
 }
 
-/// Passes SIGTERM and SIGHUP on; the terminal sends SIGINT to the program itself.
-async fn wait(child: &mut Child) -> std::io::Result<ExitStatus> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// Signals that the program is meant to have, as they come. On a terminal it gets SIGINT and SIGQUIT
+/// from the keyboard by itself; a second one would mean something else to it.
+fn signals() -> std::io::Result<mpsc::Receiver<Signal>> {
+    let keyboard = std::io::stdin().is_terminal()
+        || std::io::stdout().is_terminal()
+        || std::io::stderr().is_terminal();
+    let (sender, receiver) = mpsc::channel(8);
+    for (kind, forward) in [
+        (SignalKind::terminate(), Some(Signal::TERM)),
+        (SignalKind::hangup(), Some(Signal::HUP)),
+        (SignalKind::user_defined1(), Some(Signal::USR1)),
+        (SignalKind::user_defined2(), Some(Signal::USR2)),
+        (SignalKind::interrupt(), (!keyboard).then_some(Signal::INT)),
+        (SignalKind::quit(), (!keyboard).then_some(Signal::QUIT)),
+    ] {
+        let mut heard = signal(kind)?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while heard.recv().await.is_some() {
+                if let Some(forward) = forward
+                    && sender.send(forward).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(receiver)
+}
+
+/// Passes signals on until the program ends.
+async fn wait(
+    child: &mut Child,
+    mut signals: mpsc::Receiver<Signal>,
+) -> std::io::Result<ExitStatus> {
     loop {
         let forward = tokio::select! {
             status = child.wait() => return status,
-            _ = terminate.recv() => rustix::process::Signal::TERM,
-            _ = hangup.recv() => rustix::process::Signal::HUP,
-            _ = interrupt.recv() => continue,
+            Some(forward) = signals.recv() => forward,
         };
         let pid = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
-            .and_then(rustix::process::Pid::from_raw);
+            .and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // It may have ended a moment ago; then the next turn returns its status.
-            rustix::process::kill_process(pid, forward).ok();
+            kill_process(pid, forward).ok();
         }
     }
 }

@@ -139,7 +139,8 @@ fn described(error: &crate::config::error::ConfigError) -> serde_json::Value {
 fn help(error: &StartError) -> Option<&str> {
     match error {
         StartError::Setting { help, .. } => help.as_deref().filter(|help| !help.is_empty()),
-        _ => None,
+        StartError::Temporary { help, .. } => Some(help),
+        StartError::Config(_) => None,
     }
 }
 

@@ -73,6 +73,8 @@ fn running(context: &Context, args: &WhyArgs) -> Result<Exit, StartError> {
             .await
             .map_err(|error| StartError::Temporary {
                 what: error.to_string(),
+                help: "is `tollgate serve` running? without --running the files are asked"
+                    .to_owned(),
             })
     })??;
     let (status, body) = answer;

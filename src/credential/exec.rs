@@ -78,10 +78,10 @@ impl Helper {
                 "the helper `{program}` was not found; write its full path, or install it"
             )),
             ErrorKind::PermissionDenied => broken("may not be executed; check its mode"),
-            kind => broken(&format!("cannot be started: {kind}")),
+            _ => broken(&format!("cannot be started: {error}")),
         })?;
         let group = Group::of(&child);
-        let run = timeout(self.timeout, converse(&mut child, &self.request())).await;
+        let run = timeout(self.timeout, converse(&mut child, &group, &self.request())).await;
         let printed = match run {
             Ok(Ok(printed)) => printed,
             Ok(Err(_)) => return Err(broken("could not be talked to")),
@@ -95,7 +95,6 @@ impl Helper {
         if printed.stdout.len() > MAX_BYTES {
             return Err(broken("printed more than 64 KiB and was killed"));
         }
-        group.ended();
         if !printed.status.success() {
             return Err(broken(&printed.failure()));
         }
@@ -224,19 +223,28 @@ impl Printed {
     }
 }
 
-async fn converse(child: &mut Child, request: &str) -> std::io::Result<Printed> {
+async fn converse(child: &mut Child, group: &Group, request: &str) -> std::io::Result<Printed> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let ((), stdout, stderr_bytes) =
-        tokio::join!(tell(stdin, request), collect(stdout), count(stderr));
-    let (stdout, stderr_bytes) = (stdout?, stderr_bytes?);
-    if stdout.len() > MAX_BYTES {
-        // It may go on printing for ever; the caller kills it.
-        child.start_kill()?;
-    }
+    let printing = async {
+        let stdout = collect(stdout).await?;
+        if stdout.len() > MAX_BYTES {
+            // It may go on printing for ever.
+            group.kill();
+        }
+        Ok::<_, std::io::Error>(stdout)
+    };
+    let ending = async {
+        let status = child.wait().await;
+        // What it left behind may keep its output open, and has no business here any more.
+        group.kill();
+        status
+    };
+    let ((), stdout, stderr_bytes, status) =
+        tokio::join!(tell(stdin, request), printing, count(stderr), ending);
     Ok(Printed {
-        status: child.wait().await?,
-        stdout,
-        stderr_bytes,
+        status: status?,
+        stdout: stdout?,
+        stderr_bytes: stderr_bytes?,
     })
 }
 
@@ -265,7 +273,7 @@ async fn count(stderr: Option<impl AsyncRead + Unpin>) -> std::io::Result<u64> {
     }
 }
 
-/// Kills the helper and whatever it started, unless it has ended by itself.
+/// The helper and whatever it started; killed at the latest when this is dropped.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -274,17 +282,17 @@ impl Group {
         Self(id.and_then(Pid::from_raw))
     }
 
-    fn ended(mut self) {
-        self.0 = None;
+    fn kill(&self) {
+        if let Some(group) = self.0 {
+            // The group may be gone already, which is what is wanted.
+            kill_process_group(group, Signal::KILL).ok();
+        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // The group may be gone already, which is what is wanted.
-            kill_process_group(group, Signal::KILL).ok();
-        }
+        self.kill();
     }
 }
 

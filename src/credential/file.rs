@@ -22,7 +22,7 @@ use crate::types::secret::Secret;
 /// Between two reads that must agree before a content is taken.
 const SETTLE: Duration = Duration::from_millis(50);
 /// A file that keeps changing for this long is taken as it is.
-const SETTLE_LIMIT: Duration = Duration::from_secs(2);
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 /// Besides watching: some file systems report nothing.
 const POLL: Duration = Duration::from_secs(60);
 /// Where watching is refused (inotify limits) a rotation must still be seen within 10 s.

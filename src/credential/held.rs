@@ -214,6 +214,10 @@ impl HeldCredential {
         }
     }
 
+    fn version(&self) -> u64 {
+        *self.versions.borrow()
+    }
+
     /// Hears of each new version.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.versions.subscribe()
@@ -252,6 +256,11 @@ impl HeldCredential {
             },
         };
         let version = value.current.version;
+        if held.value.is_none() || held.failure.is_some() {
+            tracing::info!(credential = %self.name, version, "the credential can be used");
+        } else if version != self.version() {
+            tracing::info!(credential = %self.name, version, "the credential has a new value");
+        }
         self.state.store(Arc::new(State {
             value: Some(value),
             failure: None,
@@ -263,6 +272,9 @@ impl HeldCredential {
     fn failed(&self, error: SourceError) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.state.load();
+        if held.value.is_some() && held.failure.is_none() {
+            tracing::warn!(credential = %self.name, reason = %error, "its source fails; the last good value is still used");
+        }
         let since = match &held.failure {
             Some(failure) => failure.since,
             None => SystemTime::now(),

@@ -2,7 +2,10 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::env::SealedEnv;
 use super::exec::{DEFAULT_TIMEOUT, DEFAULT_TTL, Helper};
@@ -21,6 +24,15 @@ pub struct SourceContext {
     pub home: Option<OsString>,
 }
 
+/// How long the first value is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Until the source has answered; each has a time limit of its own.
+    Answer,
+    /// This long. A source that is slower is waited for in the background.
+    UpTo(Duration),
+}
+
 /// Fetches a credential for the first time and keeps it fresh for as long as the handle lives.
 ///
 /// A first failure is not an error here: it is part of the status, and whether the proxy may be
@@ -29,15 +41,42 @@ pub async fn open(
     name: &str,
     spec: &SourceSpec,
     need: Need,
+    patience: Patience,
     context: &SourceContext,
 ) -> Arc<HeldCredential> {
     let held = HeldCredential::new(name, origin(spec), need);
+    let first = begin(&held, spec, context);
+    // A task that ended without an answer has been aborted; there is nothing to wait for.
+    match patience {
+        Patience::Answer => drop(first.await),
+        Patience::UpTo(limit) => drop(timeout(limit, first).await),
+    }
+    held
+}
+
+/// Starts fetching; tells when the source has answered for the first time.
+fn begin(
+    held: &Arc<HeldCredential>,
+    spec: &SourceSpec,
+    context: &SourceContext,
+) -> oneshot::Receiver<()> {
+    let (answered, first) = oneshot::channel();
+    let weak = Arc::downgrade(held);
+    let report = move |outcome| {
+        if let Some(held) = weak.upgrade() {
+            held.report(outcome);
+        }
+        answered.send(()).ok();
+    };
+    let weak = Arc::downgrade(held);
     match spec {
-        SourceSpec::Env { name } => held.report(context.env.fetch(name)),
+        SourceSpec::Env { name } => report(context.env.fetch(name)),
         SourceSpec::File { path, pointer } => {
             let file = SecretFile::new(path.clone(), pointer.clone());
-            held.report(file.fetch().await);
-            held.owns(tokio::spawn(file.follow(Arc::downgrade(&held))));
+            held.owns(tokio::spawn(async move {
+                report(file.fetch().await);
+                file.follow(weak).await;
+            }));
         }
         SourceSpec::Exec {
             command,
@@ -48,7 +87,7 @@ pub async fn open(
         } => {
             let inherited = [("PATH", &context.path), ("HOME", &context.home)];
             let helper = Helper {
-                credential: name.to_owned(),
+                credential: held.name().to_owned(),
                 command: command.clone(),
                 output: *output,
                 timeout: timeout.map_or(DEFAULT_TIMEOUT, |span| span.0),
@@ -59,16 +98,18 @@ pub async fn open(
                     .filter_map(|(name, value)| Some((name, value.clone()?)))
                     .collect(),
             };
-            let outcome = helper.fetch().await;
-            let first = match &outcome {
-                Ok(fetched) => Ok(fetched.expires_at.unwrap_or_else(SystemTime::now)),
-                Err(error) => Err(error.clone()),
-            };
-            held.report(outcome);
-            held.owns(tokio::spawn(helper.refresh(Arc::downgrade(&held), first)));
+            held.owns(tokio::spawn(async move {
+                let outcome = helper.fetch().await;
+                let fetched = match &outcome {
+                    Ok(fetched) => Ok(fetched.expires_at.unwrap_or_else(SystemTime::now)),
+                    Err(error) => Err(error.clone()),
+                };
+                report(outcome);
+                helper.refresh(weak, fetched).await;
+            }));
         }
     }
-    held
+    first
 }
 
 /// The source in one word and its place, as status shows it.
@@ -119,7 +160,7 @@ mod tests {
         };
         let in_file = format!("file:{}", path.display());
         for (spec, source) in [(env, "env:KEY"), (file, &in_file), (exec, "exec:echo")] {
-            let held = open("key", &spec, Need::Required, &context).await;
+            let held = open("key", &spec, Need::Required, Patience::Answer, &context).await;
             let status = held.status();
             assert_eq!(
                 (status.state, status.source.as_str()),
@@ -137,10 +178,38 @@ mod tests {
             path: dir.path().join("key"),
             pointer: None,
         };
-        let held = open("key", &spec, Need::Optional, &SourceContext::default()).await;
+        let context = SourceContext::default();
+        let held = open("key", &spec, Need::Optional, Patience::Answer, &context).await;
         assert!(held.is_ready() && held.current().is_err());
         let weak = Arc::downgrade(&held);
         drop(held);
         assert!(weak.upgrade().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_slow_source_is_waited_for_in_the_background() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = dir.path().join("gate");
+        let script = format!(
+            "until [ -e {} ]; do sleep 0.01; done; echo value",
+            gate.display()
+        );
+        let spec = SourceSpec::Exec {
+            command: ["sh", "-c", &script].map(str::to_owned).to_vec(),
+            output: ExecOutput::Text,
+            timeout: None,
+            ttl: None,
+            env: BTreeMap::new(),
+        };
+        let context = SourceContext {
+            path: Some("/usr/bin:/bin".into()),
+            ..SourceContext::default()
+        };
+        let patience = Patience::UpTo(Duration::from_millis(1));
+        let held = open("key", &spec, Need::Required, patience, &context).await;
+        assert!(!held.is_ready());
+        std::fs::write(gate, "").unwrap();
+        held.subscribe().wait_for(|v| *v == 1).await.unwrap();
+        assert_eq!(held.current().unwrap().expose(), b"value");
     }
 }

@@ -1,6 +1,7 @@
 //! Owns the order in which a request is examined and changed: set, swap, look for what is left
 //! over, and judge what is foreign. Pure, without I/O: secrets are already in memory.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
+use memchr::memmem;
+use percent_encoding::percent_decode;
 use quick_cache::sync::Cache;
 
 use super::basic::{decode, smuggles};
@@ -116,6 +119,21 @@ impl Injectors {
         named
             .filter_map(|(index, c)| Some((c.env.clone(), table.placeholder(index)?.to_owned())))
             .collect()
+    }
+
+    /// Whether a text holds one of the secrets, as it stands or percent-encoded.
+    pub fn holds_secret(&self, text: &[u8]) -> bool {
+        let decoded: Cow<'_, [u8]> = percent_decode(text).into();
+        let held = self
+            .credentials
+            .iter()
+            .filter_map(|c| c.held.current().ok());
+        // Most paths are shorter than any secret, and a decoded one is never longer.
+        let mut fitting = held.filter(|secret| !secret.is_empty() && secret.len() <= text.len());
+        fitting.any(|secret| {
+            let stands = |text| memmem::find(text, secret.expose()).is_some();
+            stands(text) || stands(&decoded)
+        })
     }
 
     /// Changes a request head so that it may go to `target`: secrets stand where the agent's
@@ -229,6 +247,15 @@ impl<'a> Pass<'a> {
 
     fn refuse_smuggling(&self, head: &Parts) -> Result<(), InjectError> {
         let rule = strictest(self.guarding().map(|(_, c)| c.on_foreign));
+        let judged = rule.is_some_and(|rule| rule != OnForeign::Pass);
+        if let Some(name) = head
+            .headers
+            .keys()
+            .find(|name| judged && self.is_disguised(name))
+        {
+            let position = Position::Header(name.clone());
+            return Err(InjectError::Foreign { position });
+        }
         let value = head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         match (rule, value) {
             (None | Some(OnForeign::Pass), _) | (_, None) => Ok(()),
@@ -237,6 +264,21 @@ impl<'a> Pass<'a> {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a field is called like one that carries credentials, with `_` for `-`: gateways of
+    /// the CGI kind (RFC 3875, section 4.1.18) take both for the same.
+    fn is_disguised(&self, name: &HeaderName) -> bool {
+        if !name.as_str().contains('_') {
+            return false;
+        }
+        let plain = name.as_str().replace('_', "-");
+        let mut places = self.guarding().flat_map(|(_, c)| &c.placements);
+        WELL_KNOWN.iter().any(|known| known.as_str() == plain)
+            || places.any(|place| match place.position() {
+                Position::Header(own) => own != *name && own.as_str().replace('_', "-") == plain,
+                _ => false,
+            })
     }
 
     fn refuse_cleartext_set(&self) -> Result<(), InjectError> {

@@ -134,11 +134,13 @@ async fn open(
     if let Some(violation) = gate.violation() {
         return Err(ProxyError::Ambiguous(violation));
     }
-    let target = request
-        .uri()
-        .authority()
-        .map_or("", |authority| authority.as_str());
-    let authority = Authority::parse(target, None)?;
+    let uri = request.uri();
+    let Some(target) = uri.authority().filter(|_| uri.scheme().is_none()) else {
+        return Err(ProxyError::Malformed(
+            "CONNECT wants `host:port` and nothing else",
+        ));
+    };
+    let authority = Authority::parse(target.as_str(), None)?;
     accounting.aimed(Scheme::Https, &authority);
     host_agrees(request, &authority)?;
     let asked = Connect { agent, authority };
@@ -192,7 +194,11 @@ fn raw(upgraded: hyper::upgrade::Upgraded) -> Option<Rewind<TcpStream>> {
 /// Clients show the reason phrase of a refused CONNECT and never its body.
 fn refuse(error: &ProxyError, mut accounting: Accounting) -> Response<ResponseBody> {
     accounting.refused(error);
-    tracing::debug!(id = accounting.id(), reason = error.reason(), %error, "CONNECT refused");
+    tracing::debug!(
+        id = accounting.id(),
+        reason = error.reason(),
+        "CONNECT refused"
+    );
     let refusal = refusal::response(error, Dialect::Text, accounting.id());
     let mut response = refusal.map(|body: Bytes| ResponseBody::own(body, accounting));
     if response.status() == StatusCode::OK {

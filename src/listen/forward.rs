@@ -15,7 +15,8 @@ use super::doors::Doors;
 use crate::net::gate::{AgentLimits, Gate, GateState};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::error::ProxyError;
-use crate::proxy::exchange::{Agreement, Asked, Passage};
+use crate::proxy::last_word::{Caller, last_word};
+use crate::proxy::passage::{Agreement, Asked, Passage};
 use crate::proxy::serve;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
@@ -26,7 +27,13 @@ pub async fn serve(doors: Arc<Doors>, stream: TcpStream, peer: SocketAddr) {
     let _open = doors.exchange.ledgers.metrics().connection("agent");
     let state = Arc::new(GateState::default());
     let drain = doors.exchange.drain.clone();
-    let gate = Gate::new(stream, AgentLimits::default(), state.clone());
+    let caller = Caller {
+        ingress: Ingress::Unread,
+        peer,
+        tunnel: None,
+    };
+    let last_word = last_word(doors.exchange.ledgers.clone(), caller);
+    let gate = Gate::new(stream, AgentLimits::default(), state.clone(), last_word);
     let service = move |received: Request<Incoming>| {
         let (doors, state) = (doors.clone(), state.clone());
         async move { request(doors, received, peer, state).await }
@@ -89,10 +96,7 @@ fn base_url(
         } else {
             known.join(", ")
         };
-        return Err(ProxyError::Route {
-            name: name.chars().take(40).collect(),
-            known,
-        });
+        return Err(ProxyError::Route { known });
     };
     let rest: PathAndQuery = rest
         .parse()

@@ -24,6 +24,9 @@ pub struct ClientHello {
 /// Longest ClientHello that is waited for. Post-quantum key shares need about 2 KiB.
 pub const LONGEST: usize = 64 * 1024;
 
+/// The fatal alert `unrecognized_name` as a record of its own (RFC 8446, sections 5.1 and 6.2).
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
 const HANDSHAKE_RECORD: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;

@@ -5,6 +5,7 @@
 //! smuggling lives on, so the bytes are followed here, beside the library, and any stream with a
 //! second reading is refused.
 
+use http::Uri;
 use memchr::memchr;
 
 /// What makes a request ambiguous.
@@ -20,13 +21,28 @@ pub enum Violation {
     Host,
     /// A header line that continues the one before (obs-fold).
     Folding,
-    /// A line that ends without CRLF, or a CR or NUL within one.
+    /// A line that ends without CRLF, or a CR, NUL or other control character within one.
     LineEnd,
     /// A chunk size that is not plain hexadecimal, or a chunk without its CRLF.
     Chunk,
-    /// White space around a header's name.
+    /// A header's name that is no token, or none at all.
     Name,
+    /// Not `METHOD TARGET HTTP/1.x`.
+    RequestLine,
+    /// A target that is no URI in any of the forms of RFC 9112, section 3.2.
+    Target,
+    /// More than [`MOST_HEAD_BYTES`].
+    HeadTooLarge,
+    /// More than [`MOST_FIELDS`].
+    TooManyFields,
+    /// A head that took too long to arrive.
+    SlowHead,
 }
+
+/// Largest request head, all fields together.
+pub const MOST_HEAD_BYTES: usize = 64 * 1024;
+/// Most header fields.
+pub const MOST_FIELDS: usize = 100;
 
 impl Violation {
     /// What is wrong, for the one who sent it.
@@ -37,9 +53,14 @@ impl Violation {
             Self::TransferEncoding => "Transfer-Encoding must be `chunked`, once, in HTTP/1.1",
             Self::Host => "the request must have exactly one Host field",
             Self::Folding => "a header line is folded over two lines",
-            Self::LineEnd => "a line does not end with CRLF, or holds a CR or NUL",
+            Self::LineEnd => "a line does not end with CRLF, or holds a control character",
             Self::Chunk => "the chunked body is malformed",
-            Self::Name => "there is white space around a header's name",
+            Self::Name => "a header line does not begin with a plain name and a colon",
+            Self::RequestLine => "the request line is not `METHOD TARGET HTTP/1.1`",
+            Self::Target => "the request's target is not a valid URI",
+            Self::HeadTooLarge => "the request line and headers are larger than 64 KiB",
+            Self::TooManyFields => "the request has more than 100 header fields",
+            Self::SlowHead => "the request line and headers took too long to arrive",
         }
     }
 
@@ -54,6 +75,11 @@ impl Violation {
             Self::LineEnd,
             Self::Chunk,
             Self::Name,
+            Self::RequestLine,
+            Self::Target,
+            Self::HeadTooLarge,
+            Self::TooManyFields,
+            Self::SlowHead,
         ]
         .into_iter()
         .find(|v| *v as u8 == code)
@@ -67,6 +93,8 @@ pub struct Framing {
     head: Head,
     /// A line that has begun in an earlier read.
     line: Vec<u8>,
+    /// Heads that were read to their end.
+    heads: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -92,15 +120,19 @@ struct Head {
     lengths: u32,
     encodings: u32,
     hosts: u32,
+    fields: usize,
+    bytes: usize,
 }
-
-/// A line longer than this is left to the library, which refuses it by its own limits.
-const LONGEST_LINE: usize = 72 * 1024;
 
 impl Framing {
     /// Whether a request's head has begun and not ended.
     pub fn within_head(&self) -> bool {
         matches!(self.state, State::Fields) || (self.state == State::Start && !self.line.is_empty())
+    }
+
+    /// How many heads were read to their end.
+    pub fn heads(&self) -> usize {
+        self.heads
     }
 
     /// Whether a request's body is on its way.
@@ -137,12 +169,8 @@ impl Framing {
                 }
                 _ => {
                     let Some(end) = memchr(b'\n', bytes) else {
-                        if self.line.len() + bytes.len() > LONGEST_LINE {
-                            self.state = State::Opaque;
-                            return Ok(());
-                        }
                         self.line.extend_from_slice(bytes);
-                        return Ok(());
+                        return self.begins_well();
                     };
                     let (line, rest) = bytes.split_at(end + 1);
                     bytes = rest;
@@ -159,7 +187,37 @@ impl Framing {
         Ok(())
     }
 
+    /// Judges a line that has not ended: the library refuses what is no method at its first byte.
+    fn begins_well(&self) -> Result<(), Violation> {
+        let mut method = self
+            .line
+            .split(|b| *b == b' ')
+            .next()
+            .unwrap_or_default()
+            .iter();
+        match self.state == State::Start && self.line != b"\r" && !method.all(|b| is_token(*b)) {
+            true => Err(Violation::RequestLine),
+            false => self.fits(self.line.len()),
+        }
+    }
+
+    /// Whether a line of `length` bytes may still follow what was read of the head or the trailers.
+    fn fits(&self, length: usize) -> Result<(), Violation> {
+        let before = match self.state {
+            State::Fields | State::Trailers => self.head.bytes,
+            _ => 0,
+        };
+        match before + length > MOST_HEAD_BYTES {
+            true => Err(Violation::HeadTooLarge),
+            false => Ok(()),
+        }
+    }
+
     fn line_read(&mut self, line: &[u8]) -> Result<(), Violation> {
+        self.fits(line.len())?;
+        if matches!(self.state, State::Fields | State::Trailers) {
+            self.head.bytes += line.len();
+        }
         let line = line.strip_suffix(b"\r\n").ok_or(Violation::LineEnd)?;
         if memchr::memchr2(b'\r', 0, line).is_some() {
             return Err(Violation::LineEnd);
@@ -167,14 +225,14 @@ impl Framing {
         match self.state {
             State::Start if line.is_empty() => {}
             State::Start => {
-                self.head = Head {
-                    version_1_0: line.ends_with(b"HTTP/1.0"),
-                    hands_over: line.starts_with(b"CONNECT ") || line == b"PRI * HTTP/2.0",
-                    ..Head::default()
-                };
+                self.head = Head::of(line)?;
                 self.state = State::Fields;
             }
-            State::Fields if line.is_empty() => self.state = self.head.finish()?,
+            State::Fields if line.is_empty() => {
+                self.state = self.head.finish()?;
+                self.head.bytes = 0;
+                self.heads += 1;
+            }
             State::Fields => self.head.field(line)?,
             State::ChunkSize => self.state = chunk_size(line)?,
             State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
@@ -190,16 +248,48 @@ impl Framing {
 }
 
 impl Head {
+    /// Reads a request line (RFC 9112, section 3). The target is only split off here.
+    fn of(line: &[u8]) -> Result<Self, Violation> {
+        let mut words = line.split(|b| *b == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(Violation::RequestLine);
+        };
+        let token = !method.is_empty() && method.iter().all(|b| is_token(*b));
+        let visible = !target.is_empty() && target.iter().all(|b| *b > b' ' && *b != 0x7f);
+        if !token || !visible || !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
+            return Err(Violation::RequestLine);
+        }
+        if Uri::try_from(target).is_err() {
+            return Err(Violation::Target);
+        }
+        Ok(Self {
+            version_1_0: version == b"HTTP/1.0",
+            hands_over: method == b"CONNECT",
+            bytes: line.len() + 2,
+            ..Self::default()
+        })
+    }
+
     fn field(&mut self, line: &[u8]) -> Result<(), Violation> {
         if matches!(line[0], b' ' | b'\t') {
             return Err(Violation::Folding);
         }
-        let Some(colon) = memchr(b':', line) else {
-            return Ok(()); // no field at all: the library refuses it
-        };
+        self.fields += 1;
+        if self.fields > MOST_FIELDS {
+            return Err(Violation::TooManyFields);
+        }
+        let colon = memchr(b':', line).ok_or(Violation::Name)?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.last().is_some_and(|b| matches!(b, b' ' | b'\t')) {
+        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
             return Err(Violation::Name);
+        }
+        if value
+            .iter()
+            .any(|b| matches!(b, ..b' ' | 0x7f) && *b != b'\t')
+        {
+            return Err(Violation::LineEnd);
         }
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
@@ -242,6 +332,11 @@ impl Head {
             Some(length) => State::Body(length),
         })
     }
+}
+
+/// `tchar` of RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// `1*HEXDIG [ chunk-ext ]` (RFC 9112, section 7.1).
@@ -335,6 +430,20 @@ mod tests {
             ("GET / HTTP/1.1\nHost: a\n\n", LineEnd),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", LineEnd),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", LineEnd),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\x1bb\r\n\r\n", LineEnd),
+            ("GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", Name),
+            ("GET / HTTP/1.1\r\nHost: a\r\n: nameless\r\n\r\n", Name),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", RequestLine),
+            ("GET /\r\n", RequestLine),
+            ("GET  / HTTP/1.1\r\n", RequestLine),
+            ("GET / x HTTP/1.1\r\n", RequestLine),
+            ("GET /\x01 HTTP/1.1\r\n", RequestLine),
+            ("G{T / HTTP/1.1\r\n", RequestLine),
+            ("\x16\x03\x01\x02", RequestLine),
+            ("GET / HTTP/1.2\r\n", RequestLine),
+            ("GET http:// HTTP/1.1\r\n", Target),
+            ("CONNECT [::1:443 HTTP/1.1\r\n", Target),
+            ("CONNECT a\u{e4}:443 HTTP/1.1\r\n", Target),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n",
                 Chunk,
@@ -346,6 +455,26 @@ mod tests {
         ] {
             assert_eq!(read(text), Err(expected), "{text:?}");
         }
+    }
+
+    #[test]
+    fn heads_have_a_bound() {
+        let head = |fields: String| read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        assert_eq!(head("X: y\r\n".repeat(99)), Ok(()));
+        assert_eq!(head("X: y\r\n".repeat(100)), Err(Violation::TooManyFields));
+        assert_eq!(head(format!("X: {}\r\n", "y".repeat(65_000))), Ok(()));
+        for large in [66_000, 10_000_000] {
+            let field = format!("X: {}", "y".repeat(large));
+            assert_eq!(head(field.clone() + "\r\n"), Err(Violation::HeadTooLarge));
+            assert_eq!(head(field), Err(Violation::HeadTooLarge), "without its end");
+        }
+        let half = format!("X: {}\r\n", "y".repeat(33_000));
+        assert_eq!(head(half.repeat(2)), Err(Violation::HeadTooLarge));
+        let line = format!("GET /{}", "y".repeat(70_000));
+        assert_eq!(read(&line), Err(Violation::HeadTooLarge));
+        let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let trailer = format!("{chunked}0\r\n{}", half.repeat(2));
+        assert_eq!(read(&trailer), Err(Violation::HeadTooLarge));
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! Owns the IO under an agent's HTTP/1.1 connection: it follows the framing and keeps the time.
 //!
 //! The library's own header timer also ends idle kept connections and costs a timer per request;
-//! here one timer per connection serves all three waits.
+//! here one timer per connection serves all three waits. What the library would refuse with a bare
+//! status, or repair, is answered here, and never shown to it.
 
 use std::io;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -41,12 +43,18 @@ impl Default for AgentLimits {
 pub struct GateState {
     violation: AtomicU8,
     in_flight: AtomicUsize,
+    served: AtomicUsize,
 }
 
 impl GateState {
     /// The first ambiguity seen on this connection, if any.
     pub fn violation(&self) -> Option<Violation> {
         Violation::from_code(self.violation.load(Ordering::Acquire))
+    }
+
+    /// A request was handed over to be answered.
+    pub fn serving(&self) {
+        self.served.fetch_add(1, Ordering::AcqRel);
     }
 
     /// While the guard lives the connection is not idle, however silent.
@@ -66,15 +74,29 @@ impl Drop for InFlight {
     }
 }
 
+/// The whole response to bytes that are no request, in the words of whoever serves the connection.
+pub type LastWord = Box<dyn FnOnce(Violation) -> Bytes + Send>;
+
 /// An agent's connection, watched.
 pub struct Gate<S> {
     inner: S,
+    last_word: Option<LastWord>,
+    closing: Option<Closing>,
     framing: Framing,
     state: Arc<GateState>,
     limits: AgentLimits,
     waiting: Waiting,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
+}
+
+enum Consequence {
+    /// Nobody is being answered: it is answered here.
+    Answer,
+    /// The violation is in the body of a request that is served already: that body breaks off.
+    Break,
+    /// A response is on its way: the next request is refused where it is served.
+    Later,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,12 +107,63 @@ enum Waiting {
     Idle,
 }
 
+/// A connection that ends with a last word. What still comes is read away for a moment: a socket
+/// closed over unread bytes is reset, and the word may be lost with it.
+struct Closing {
+    word: Bytes,
+    shut: bool,
+    patience: Pin<Box<Sleep>>,
+}
+
+/// How long the one who is told goodbye has for reading it.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+impl Closing {
+    fn new(word: Bytes) -> Self {
+        Self {
+            word,
+            shut: false,
+            patience: Box::pin(tokio::time::sleep(GOODBYE)),
+        }
+    }
+
+    fn poll<S>(&mut self, inner: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let ended = || Poll::Ready(Err(io::Error::from(io::ErrorKind::InvalidData)));
+        if self.patience.as_mut().poll(cx).is_ready() {
+            return ended();
+        }
+        while !self.word.is_empty() {
+            match ready!(Pin::new(&mut *inner).poll_write(cx, &self.word)) {
+                Ok(written @ 1..) => self.word.advance(written),
+                _ => return ended(),
+            }
+        }
+        if !self.shut {
+            ready!(Pin::new(&mut *inner).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        let mut sink = [0; 4096];
+        loop {
+            let mut unread = ReadBuf::new(&mut sink);
+            match ready!(Pin::new(&mut *inner).poll_read(cx, &mut unread)) {
+                Ok(()) if !unread.filled().is_empty() => {}
+                _ => return ended(),
+            }
+        }
+    }
+}
+
 impl<S> Gate<S> {
-    /// Watches `inner`, reporting into `state`.
-    pub fn new(inner: S, limits: AgentLimits, state: Arc<GateState>) -> Self {
+    /// Watches `inner`, reporting into `state`. Bytes that are no request get `last_word`.
+    pub fn new(inner: S, limits: AgentLimits, state: Arc<GateState>, last_word: LastWord) -> Self {
         let deadline = Instant::now() + limits.head;
         Self {
             inner,
+            last_word: Some(last_word),
+            closing: None,
             framing: Framing::default(),
             state,
             limits,
@@ -105,8 +178,17 @@ impl<S> Gate<S> {
         self.inner
     }
 
-    fn follow(&mut self, bytes: &[u8]) {
-        if let Err(violation) = self.framing.feed(bytes) {
+    /// What watches it, shared.
+    pub fn state(&self) -> Arc<GateState> {
+        self.state.clone()
+    }
+
+    fn follow(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        if self.state.violation().is_some() {
+            return Ok(()); // said already
+        }
+        let read = self.framing.feed(bytes);
+        if let Err(violation) = read {
             self.state
                 .violation
                 .store(violation as u8, Ordering::Release);
@@ -121,6 +203,18 @@ impl<S> Gate<S> {
             self.deadline = Instant::now() + limit;
         }
         self.waiting = waiting;
+        read
+    }
+
+    /// What becomes of the connection after a violation.
+    fn consequence(&self) -> Consequence {
+        let all_served = self.state.served.load(Ordering::Acquire) >= self.framing.heads();
+        let answering = self.state.in_flight.load(Ordering::Acquire) > 0;
+        match self.framing.within_body() && all_served {
+            true => Consequence::Break,
+            false if answering => Consequence::Later,
+            false => Consequence::Answer,
+        }
     }
 
     /// The timer is moved only when it fires, so that a busy connection never touches it.
@@ -135,7 +229,7 @@ impl<S> Gate<S> {
             }
             if self.deadline <= now {
                 let what = match self.waiting {
-                    Waiting::FirstHead | Waiting::Head => "the request head took too long",
+                    Waiting::FirstHead | Waiting::Head => Violation::SlowHead.message(),
                     Waiting::Body => "the request body stalled",
                     Waiting::Idle => "idle",
                 };
@@ -147,7 +241,16 @@ impl<S> Gate<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
+    /// Ends the connection with the last word about `violation`.
+    fn close(&mut self, violation: Violation, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let word = self.last_word.take().map(|word| word(violation));
+        let closing = self.closing.insert(Closing::new(word.unwrap_or_default()));
+        closing.poll(&mut self.inner, cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -155,15 +258,35 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let this = &mut *self;
+        if let Some(closing) = &mut this.closing {
+            return closing.poll(&mut this.inner, cx);
+        }
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
-                this.follow(&buf.filled()[before..]);
-                Poll::Ready(Ok(()))
+                let Err(violation) = this.follow(&buf.filled()[before..]) else {
+                    return Poll::Ready(Ok(()));
+                };
+                match this.consequence() {
+                    Consequence::Later => return Poll::Ready(Ok(())),
+                    Consequence::Break => buf.set_filled(before),
+                    Consequence::Answer => {
+                        buf.set_filled(before);
+                        return this.close(violation, cx);
+                    }
+                }
+                let error = io::Error::new(io::ErrorKind::InvalidData, violation.message());
+                Poll::Ready(Err(error))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             // After an upgrade whoever relays the bytes keeps the time.
             Poll::Pending if this.framing.is_opaque() => Poll::Pending,
-            Poll::Pending => this.poll_deadline(cx).map(Err),
+            Poll::Pending => {
+                let error = ready!(this.poll_deadline(cx));
+                match this.waiting {
+                    Waiting::Head => this.close(Violation::SlowHead, cx),
+                    _ => Poll::Ready(Err(error)),
+                }
+            }
         }
     }
 }
@@ -202,11 +325,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_trickles_in_is_cut_at_its_first_deadline() {
-        let (mut agent, proxy) = tokio::io::duplex(1024);
-        let mut gate = Gate::new(proxy, AgentLimits::default(), Arc::default());
+        let (agent, proxy) = tokio::io::duplex(1024);
+        let mut gate = watched(proxy, Arc::default());
+        let (mut hear, mut speak) = tokio::io::split(agent);
         let trickle = tokio::spawn(async move {
             loop {
-                if agent.write_all(b"G").await.is_err() {
+                if speak.write_all(b"G").await.is_err() {
                     return;
                 }
                 tokio::time::sleep(Duration::from_secs(3)).await;
@@ -214,18 +338,78 @@ mod tests {
         });
         let started = Instant::now();
         let mut sink = Vec::new();
-        let error = gate.read_to_end(&mut sink).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(started.elapsed() <= Duration::from_secs(11));
+        assert!(gate.read_to_end(&mut sink).await.is_err());
+        assert!(started.elapsed() <= Duration::from_secs(12));
         drop(gate);
+        let mut told = String::new();
+        hear.read_to_string(&mut told).await.unwrap();
+        assert_eq!(told, "SlowHead");
         trickle.await.unwrap();
+    }
+
+    fn watched<S>(inner: S, state: Arc<GateState>) -> Gate<S> {
+        let word = |violation| Bytes::from(format!("{violation:?}"));
+        Gate::new(inner, AgentLimits::default(), state, Box::new(word))
+    }
+
+    const GOOD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const BAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_request_is_answered_here_and_never_handed_on() {
+        for before in [&b""[..], b"GET / HT", GOOD] {
+            let (mut agent, proxy) = tokio::io::duplex(1024);
+            let mut gate = watched(proxy, Arc::default());
+            agent.write_all(&[before, BAD].concat()).await.unwrap();
+            assert!(gate.read(&mut [0; 512]).await.is_err());
+            drop(gate);
+            let mut told = String::new();
+            agent.read_to_string(&mut told).await.unwrap();
+            let expected = if before == b"GET / HT" {
+                "RequestLine"
+            } else {
+                "Name"
+            };
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_violation_behind_a_response_on_its_way_is_left_to_the_next_request() {
+        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let state = Arc::new(GateState::default());
+        let mut gate = watched(proxy, state.clone());
+        agent.write_all(GOOD).await.unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
+        state.serving();
+        let exchange = state.exchange();
+        agent.write_all(BAD).await.unwrap();
+        assert_eq!(gate.read(&mut buffer).await.unwrap(), BAD.len());
+        assert_eq!(state.violation(), Some(Violation::Name));
+        drop(exchange);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_violation_in_a_body_on_its_way_breaks_it_off() {
+        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let state = Arc::new(GateState::default());
+        let mut gate = watched(proxy, state.clone());
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        agent.write_all(head).await.unwrap();
+        let mut buffer = [0; 128];
+        assert_eq!(gate.read(&mut buffer).await.unwrap(), head.len());
+        state.serving();
+        agent.write_all(b"0x5\r\nhello\r\n").await.unwrap();
+        let error = gate.read(&mut buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_with_an_exchange_in_flight_is_never_idle() {
         let (mut agent, proxy) = tokio::io::duplex(1024);
         let state = Arc::new(GateState::default());
-        let mut gate = Gate::new(proxy, AgentLimits::default(), state.clone());
+        let mut gate = watched(proxy, state.clone());
         agent
             .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             .await
@@ -246,7 +430,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_upgraded_connection_may_be_silent() {
         let (mut agent, proxy) = tokio::io::duplex(1024);
-        let mut gate = Gate::new(proxy, AgentLimits::default(), Arc::default());
+        let mut gate = watched(proxy, Arc::default());
         agent
             .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n")
             .await

@@ -266,9 +266,10 @@ impl<'e, 'i> Panel<'e, 'i> {
         } else {
             None
         };
-        let lenient = ambiguity.map(|_| LenientReading::of(line.path));
+        let disguised = ambiguity.is_some() || LenientReading::has_parameters(line.path);
+        let lenient = disguised.then(|| LenientReading::of(line.path));
         let winner = self.winner(line, lenient.as_ref());
-        if let Some(lenient) = &lenient {
+        if let Some(lenient) = lenient.as_ref().filter(|_| ambiguity.is_some()) {
             let passed = winner.filter(|won| {
                 let opted_in = won.rule.ambiguous_paths == AmbiguousPaths::Pass;
                 // A path that climbs out of what a rule names must not reach it by being sent unread.
@@ -297,7 +298,7 @@ impl<'e, 'i> Panel<'e, 'i> {
         Ok(permit)
     }
 
-    /// Everything that matches a request, with its rank. An ambiguous path is matched as it stands
+    /// Everything that matches a request, with its rank. A path that some servers read otherwise is matched as it stands
     /// and, by rules that refuse, also as a lenient origin reads it.
     fn matches<'p>(
         &'p self,

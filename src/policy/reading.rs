@@ -70,7 +70,8 @@ impl fmt::Display for Ambiguity {
     }
 }
 
-/// The reading of a lenient server: everything decoded, backslashes turned, slashes merged.
+/// The reading of a lenient server: everything decoded, backslashes turned, slashes merged, path
+/// parameters (`;x=1`) cut off as servlet containers do.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LenientReading {
     /// The path that such a server sees, dot segments still in it.
@@ -82,6 +83,11 @@ pub struct LenientReading {
 impl LenientReading {
     /// How often escapes within escapes are decoded; nobody honest nests them deeper.
     const ROUNDS: usize = 4;
+
+    /// Whether a path has parameters. They are no ambiguity, but no rule that refuses is passed by one.
+    pub fn has_parameters(path: &str) -> bool {
+        path.contains(';') || path.contains("%3b") || path.contains("%3B")
+    }
 
     /// Reads a path as leniently as any server might.
     pub fn of(path: &str) -> Self {
@@ -103,7 +109,7 @@ impl LenientReading {
             }
             climbs |= is_dot_segment(segment);
             path.push(b'/');
-            path.extend_from_slice(segment);
+            path.extend(segment.iter().take_while(|b| **b != b';'));
         }
         if path.is_empty() {
             path.push(b'/');
@@ -245,8 +251,9 @@ mod tests {
             ("//admin\\x", "/admin/x", false),
             ("/%2561dmin%255cx", "/admin/x", false),
             ("/a%252f..%252fb", "/a/../b", true),
-            ("/a\\..;v=1\\b", "/a/..;v=1/b", true),
+            ("/a\\..;v=1\\b", "/a/../b", true),
             ("//", "/", false),
+            ("/admin;x=1/y%3bz", "/admin/y", false),
         ] {
             let reading = LenientReading::of(path);
             assert_eq!(String::from_utf8_lossy(&reading.path), read, "{path}");

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Method, StatusCode, Version, uri::PathAndQuery};
+use http::{Method, StatusCode, Version};
 
 use super::error::ProxyError;
 use crate::inject::injector::InjectedCredential;
 use crate::policy::decision::Permit;
 use crate::telemetry::access_log::{AccessLog, Kind, Record, Verdict};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::redact::SafeTarget;
+use crate::telemetry::redact::{SafeTarget, safe_method};
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{Ingress, Scheme};
@@ -113,10 +113,10 @@ impl Accounting {
     }
 
     /// What is asked, as the agent sent it.
-    pub fn asked(&mut self, method: &Method, target: Option<PathAndQuery>, version: Version) {
+    pub fn asked(&mut self, method: &Method, target: Option<SafeTarget>, version: Version) {
         self.edit(|r| {
-            r.method = Some(method.clone());
-            r.target = target.map(SafeTarget::new);
+            r.method = Some(safe_method(method));
+            r.target = target;
             r.protocol = Some(match version {
                 Version::HTTP_2 => "HTTP/2.0",
                 Version::HTTP_10 => "HTTP/1.0",
@@ -188,12 +188,28 @@ impl Accounting {
             r.reason = Some(error.reason());
             r.status = Some(error.status().as_u16());
         });
+        // An origin that fails refuses nothing: the status says it.
+        if !reached {
+            let agent = self.record.as_ref().and_then(|r| r.agent.as_ref());
+            let agent = agent.map_or("", Agent::name);
+            self.ledgers.metrics.refused(agent, error.reason());
+        }
+        self.complete = true;
+    }
+
+    /// It is closed here before it was one, for this reason; there is nobody to tell by HTTP.
+    pub fn closed(&mut self, reason: &'static str) {
+        self.edit(|r| {
+            r.decision = Verdict::Deny;
+            r.reason = Some(reason);
+            r.end = Some(reason);
+        });
         let agent = self
             .record
             .as_ref()
             .and_then(|r| r.agent.as_ref())
             .map_or("", Agent::name);
-        self.ledgers.metrics.refused(agent, error.reason());
+        self.ledgers.metrics.refused(agent, reason);
         self.complete = true;
     }
 

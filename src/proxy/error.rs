@@ -14,7 +14,7 @@ use crate::types::host::{Authority, HostError};
 /// Why an exchange ended here rather than at the origin.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The agent's bytes have more than one reading.
+    /// The agent's bytes have more than one reading, or none.
     #[error("{}", .0.message())]
     Ambiguous(Violation),
     /// The head is well-formed and still not acceptable.
@@ -39,10 +39,8 @@ pub enum ProxyError {
     #[error("{}", .0.message)]
     Denied(Box<Denial>),
     /// The first path segment names no route.
-    #[error("`/{name}` is no route of this proxy")]
+    #[error("the path begins with no route of this proxy")]
     Route {
-        /// The segment, shortened.
-        name: String,
         /// What would work.
         known: String,
     },
@@ -99,6 +97,10 @@ impl ProxyError {
     /// The status the agent gets.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Ambiguous(Violation::HeadTooLarge | Violation::TooManyFields) => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Self::Ambiguous(Violation::SlowHead) => StatusCode::REQUEST_TIMEOUT,
             Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::AgentBody => {
                 StatusCode::BAD_REQUEST
             }
@@ -119,6 +121,8 @@ impl ProxyError {
     /// A stable word for logs, metrics and `Proxy-Status` details.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Ambiguous(Violation::HeadTooLarge | Violation::TooManyFields) => "head_too_large",
+            Self::Ambiguous(Violation::SlowHead) => "slow_request",
             Self::Ambiguous(_) => "ambiguous_request",
             Self::Malformed(_) | Self::Target(_) => "malformed_request",
             Self::Misdirected { .. } => "host_mismatch",
@@ -181,6 +185,9 @@ impl ProxyError {
             }
             Self::Misdirected { .. } | Self::ForeignHost => {
                 "Open a connection for the host that the request names.".to_owned()
+            }
+            Self::Ambiguous(Violation::HeadTooLarge | Violation::TooManyFields) => {
+                "Send fewer and shorter headers; what is long belongs into the body.".to_owned()
             }
             Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::Method | Self::AgentBody => {
                 "Send a request with one unambiguous reading; retrying this one will not help.".to_owned()

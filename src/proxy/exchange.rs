@@ -1,32 +1,30 @@
 //! Owns one request from top to bottom: agree, authorize, inject, forward, account.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version, header};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use http::{Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::account::{Accounting, Ledgers};
-use super::body::{self, Continuation, RequestBody, ResponseBody};
+use super::body::ResponseBody;
 use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
+use super::lease::Lease;
+use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
-use super::snapshot::SnapshotStore;
-use super::upgrade::{Standing, Upgrade};
+use super::snapshot::{Snapshot, SnapshotStore};
+use super::upgrade::Upgrade;
+use super::upload::{Prepared, RequestBody, Upload};
 use super::upstream::{Protocols, Upstream};
-use crate::inject::body::BodySwap;
 use crate::inject::set::Target;
 use crate::net::gate::GateState;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
 use crate::telemetry::access_log::Kind;
-use crate::types::agent::Agent;
-use crate::types::host::Authority;
-use crate::types::intent::{EgressIntent, Ingress, RequestLine, Scheme};
+use crate::telemetry::redact::SafeTarget;
 
 /// What every exchange works with.
 pub struct Exchange {
@@ -38,38 +36,6 @@ pub struct Exchange {
     pub ledgers: Arc<Ledgers>,
     /// The process's open connections.
     pub drain: Drain,
-}
-
-/// The connection a request came on.
-pub struct Passage {
-    /// The door.
-    pub ingress: Ingress,
-    /// The agent's address.
-    pub peer: SocketAddr,
-    /// What watches an HTTP/1.1 connection.
-    pub gate: Option<Arc<GateState>>,
-}
-
-/// Who asks for which origin, as the door established it.
-#[derive(Clone)]
-pub struct Asked {
-    /// Who.
-    pub agent: Agent,
-    /// Cleartext or TLS towards the origin.
-    pub scheme: Scheme,
-    /// Which origin.
-    pub authority: Authority,
-    /// Whether the request's own head must name that origin. On the base-URL door it names the proxy.
-    pub agreement: Agreement,
-}
-
-/// Whether a request's head names its origin.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Agreement {
-    /// `Host` and URI must name the origin.
-    Required,
-    /// They name the proxy; the route named the origin.
-    ByRoute,
 }
 
 impl Exchange {
@@ -86,16 +52,30 @@ impl Exchange {
         let mut accounting = self
             .ledgers
             .open(passage.ingress, Kind::Request, passage.peer);
-        accounting.asked(
-            request.method(),
-            request.uri().path_and_query().cloned(),
-            request.version(),
-        );
+        let snapshot = self.snapshots.load_full();
+        let target = SafeTarget::of(request.uri().path_and_query(), |text| {
+            snapshot.injectors.holds_secret(text.as_bytes())
+        });
+        accounting.asked(request.method(), target, request.version());
+        let told = match *request.method() {
+            Method::HEAD => Told::InHead,
+            _ => Told::InBody,
+        };
         let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
         let http1 = request.version() != Version::HTTP_2;
-        let asked_upgrade = request.headers().contains_key(header::UPGRADE);
+        let asks_to_leave =
+            request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
+        let (head, body) = request.into_parts();
+        let mut upload = Upload::new(&head, body);
         let result = match asked {
-            Ok(asked) => self.relay(passage, asked, request, &mut accounting).await,
+            Ok(asked) => {
+                let request = Ask {
+                    head,
+                    upload: &mut upload,
+                };
+                self.relay(passage, asked, request, &snapshot, &mut accounting)
+                    .await
+            }
             Err(error) => Err(error),
         };
         let mut response = match result {
@@ -105,10 +85,13 @@ impl Exchange {
                 response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight))
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
-            Err(error) => refuse(&error, dialect, accounting),
+            Err(error) => {
+                upload.discard().await;
+                refuse(&error, dialect, told, accounting)
+            }
         };
         // After a refused upgrade the agent's next bytes are not followed any more.
-        let stays = asked_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        let stays = asks_to_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS;
         if http1 && (stays || self.drain.is_draining()) {
             close_after(&mut response);
         }
@@ -119,7 +102,8 @@ impl Exchange {
         &self,
         passage: &Passage,
         asked: Asked,
-        request: Request<Incoming>,
+        Ask { mut head, upload }: Ask<'_>,
+        snapshot: &Snapshot,
         accounting: &mut Accounting,
     ) -> Result<Answer, ProxyError> {
         accounting.identified(&asked.agent);
@@ -128,18 +112,30 @@ impl Exchange {
             return Err(ProxyError::Ambiguous(violation));
         }
         let _in_flight = passage.gate.as_ref().map(GateState::exchange);
-        let snapshot = self.snapshots.load_full();
 
-        let (mut head, body) = request.into_parts();
         headers::method(&head.method)?;
+        headers::expectation(&head.headers)?;
         if asked.agreement == Agreement::Required {
             headers::agree(&head, asked.scheme, &asked.authority)?;
         }
-        let permit = snapshot.policy.authorize(&intent(&asked, &head))?;
+        let permit = snapshot
+            .policy
+            .authorize(&asked.intent(&head.method, &head.uri))?;
         accounting.permitted(&permit);
-        let line = (head.method.clone(), head.uri.path_and_query().cloned());
+        if let Some(method) = headers::overriding_method(&head)? {
+            let other = snapshot
+                .policy
+                .authorize(&asked.intent(&method, &head.uri))?;
+            if other.rule() != permit.rule() {
+                return Err(ProxyError::Malformed(
+                    "a header names another method, which another rule is for",
+                ));
+            }
+        }
 
         let wish = headers::end_hop(&mut head)?;
+        let asked_for =
+            (wish == UpgradeWish::WebSocket).then(|| (head.method.clone(), head.uri.clone()));
         let target = Target {
             authority: &asked.authority,
             scheme: asked.scheme,
@@ -153,13 +149,14 @@ impl Exchange {
         let agent_side = (wish == UpgradeWish::WebSocket)
             .then(|| head.extensions.remove::<OnUpgrade>())
             .flatten();
-        let (body, expected) =
-            outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
+        let Prepared { body, wanted } = upload
+            .prepare(&mut head, injected.body.take(), accounting)
+            .await?;
         let mut request = outgoing(&asked, head, body)?;
-        if let Some(expected) = expected.clone() {
+        if let Some(wanted) = wanted.clone() {
             hyper::ext::on_informational(&mut request, move |said| {
                 if said.status() == StatusCode::CONTINUE {
-                    expected.go_on();
+                    wanted.go_on();
                 }
             });
         }
@@ -170,32 +167,35 @@ impl Exchange {
         };
         let mut response = self.upstream.send(&permit, protocols, request).await?;
         accounting.answered(response.status());
-        if let Some(expected) = expected {
-            expected.answered();
+        if let Some(wanted) = wanted {
+            wanted.answered();
         }
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(agent) = agent_side else {
+            let (Some(agent), Some((method, uri))) = (agent_side, asked_for) else {
                 return Err(ProxyError::Origin {
                     authority: asked.authority,
                 });
             };
             let origin = hyper::upgrade::on(&mut response);
-            let standing = Standing {
+            headers::end_upgrade_hop(response.headers_mut());
+            let lease = Lease {
                 agent: asked.agent,
-                scheme: asked.scheme,
                 authority: asked.authority,
-                method: line.0,
-                target: line.1,
+                scheme: asked.scheme,
+                method,
+                uri,
                 credentials: injected.credentials.into_iter().map(|c| c.name).collect(),
             };
-            let switch = Switch {
-                agent,
-                origin,
-                standing,
-                permit,
-            };
-            return Ok(Answer::Upgraded(response, Box::new(switch)));
+            return Ok(Answer::Upgraded(
+                response,
+                Box::new(Switch {
+                    agent,
+                    origin,
+                    lease,
+                    idle: permit.dial().timeouts.idle,
+                }),
+            ));
         }
         headers::end_response_hop(response.headers_mut());
         if response.status() == StatusCode::UNAUTHORIZED && !injected.credentials.is_empty() {
@@ -218,21 +218,37 @@ impl Exchange {
         let Switch {
             agent,
             origin,
-            standing,
-            permit,
+            lease,
+            idle,
         } = switch;
-        let idle = permit.dial().timeouts.idle;
+        let snapshots = self.snapshots.clone();
         let upgrade = Upgrade {
             agent,
             origin,
             idle,
             accounting,
         };
-        upgrade.start(&self.drain, self.snapshots.clone(), standing);
+        upgrade.start(&self.drain, self.snapshots.clone(), move || {
+            lease.holds(&snapshots.load())
+        });
         let (head, _) = response.into_parts();
         // The stream has the account; the empty body of a 101 has none to settle.
         Response::from_parts(head, ResponseBody::Nothing)
     }
+}
+
+/// Where a refusal can be told: the answer to HEAD has no body, whatever its head says
+/// (RFC 9110, section 9.3.2). The library keeps to that on HTTP/1.1 only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    InBody,
+    InHead,
+}
+
+/// A request on its way in.
+struct Ask<'a> {
+    head: Parts,
+    upload: &'a mut Upload,
 }
 
 enum Answer {
@@ -243,71 +259,8 @@ enum Answer {
 struct Switch {
     agent: OnUpgrade,
     origin: OnUpgrade,
-    standing: Standing,
-    permit: Permit,
-}
-
-fn intent<'a>(asked: &'a Asked, head: &'a Parts) -> EgressIntent<'a> {
-    EgressIntent {
-        agent: &asked.agent,
-        authority: &asked.authority,
-        scheme: asked.scheme,
-        request: Some(RequestLine {
-            method: &head.method,
-            path: head.uri.path(),
-        }),
-    }
-}
-
-/// Streams the body on, or reads it whole when a credential goes into it.
-async fn outgoing_body(
-    head: &mut Parts,
-    body: Incoming,
-    swap: Option<BodySwap>,
-    accounting: &mut Accounting,
-) -> Result<(RequestBody, Option<Arc<body::Asked>>), ProxyError> {
-    if body.is_end_stream() {
-        return Ok((RequestBody::Empty, None));
-    }
-    let uploads = accounting.uploads();
-    let Some(swap) = swap else {
-        if !head.headers.contains_key(header::EXPECT) {
-            return Ok((RequestBody::Stream(body, uploads), None));
-        }
-        let expected = Arc::new(body::Asked::default());
-        let wait = Continuation::new(expected.clone());
-        return Ok((RequestBody::Expecting(body, uploads, wait), Some(expected)));
-    };
-    // A body that is read whole here has been asked for here.
-    head.headers.remove(header::EXPECT);
-    let whole = spool(RequestBody::Stream(body, uploads), swap.limit()).await?;
-    let whole = match swap.apply(&whole)? {
-        Some(swapped) => {
-            accounting.injected(&swapped.credentials);
-            swapped.bytes
-        }
-        None => whole,
-    };
-    head.headers
-        .insert(header::CONTENT_LENGTH, whole.len().into());
-    Ok((RequestBody::Whole(Some(whole)), None))
-}
-
-async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ProxyError::AgentBody)?;
-        let Ok(data) = frame.into_data() else {
-            return Err(ProxyError::Malformed(
-                "a body that a credential goes into cannot have trailers",
-            ));
-        };
-        if (whole.len() + data.len()) as u64 > limit {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(whole.freeze())
+    lease: Lease,
+    idle: Duration,
 }
 
 /// The request as the origin gets it; `Host` or `:authority` follows from the URI.
@@ -329,12 +282,21 @@ fn outgoing(
 fn refuse(
     error: &ProxyError,
     dialect: Dialect,
+    told: Told,
     mut accounting: Accounting,
 ) -> Response<ResponseBody> {
     accounting.refused(error);
-    tracing::debug!(id = accounting.id(), reason = error.reason(), %error, "refused");
-    let mut response = refusal::response(error, dialect, accounting.id())
-        .map(|body| ResponseBody::own(body, accounting));
+    // The error's text repeats the path, which may hold what no log should.
+    tracing::debug!(id = accounting.id(), reason = error.reason(), "refused");
+    let mut response = refusal::response(error, dialect, accounting.id());
+    if told == Told::InHead {
+        let length = response.body().len();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length.into());
+        response.body_mut().clear();
+    }
+    let mut response = response.map(|body| ResponseBody::own(body, accounting));
     if matches!(error, ProxyError::Ambiguous(_)) {
         close_after(&mut response);
     }

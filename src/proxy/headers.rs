@@ -76,12 +76,131 @@ pub fn agree(head: &Parts, scheme: Scheme, target: &Authority) -> Result<(), Pro
     }
 }
 
-/// TRACE returns what it gets, credentials included; CONNECT belongs to the forward door alone.
+/// TRACE returns what it gets, credentials included, and so does TRACK, its namesake of old; some
+/// servers take them in small letters. CONNECT belongs to the forward door alone.
 pub fn method(method: &Method) -> Result<(), ProxyError> {
-    match *method {
-        Method::TRACE | Method::CONNECT => Err(ProxyError::Method),
-        _ => Ok(()),
+    let refused = ["TRACE", "TRACK", "CONNECT"];
+    match refused
+        .iter()
+        .any(|word| method.as_str().eq_ignore_ascii_case(word))
+    {
+        true => Err(ProxyError::Method),
+        false => Ok(()),
     }
+}
+
+/// Fields by which some servers take a request for one of another method.
+const METHOD_OVERRIDES: &[&str] = &[
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+/// Fields by which some servers take a request for one of another path.
+const PATH_OVERRIDES: &[&str] = &["x-original-url", "x-rewrite-url"];
+
+/// The method that a header names besides the request line: policy must judge it as well. A header
+/// that names another path is refused, since no client of an API sends one.
+pub fn overriding_method(head: &Parts) -> Result<Option<Method>, ProxyError> {
+    if PATH_OVERRIDES
+        .iter()
+        .any(|name| head.headers.contains_key(*name))
+    {
+        return Err(ProxyError::Malformed(
+            "a header names another path than the request line",
+        ));
+    }
+    let mut found = None;
+    for value in METHOD_OVERRIDES
+        .iter()
+        .flat_map(|name| head.headers.get_all(*name))
+    {
+        let named = Method::from_bytes(
+            value
+                .as_bytes()
+                .trim_ascii()
+                .to_ascii_uppercase()
+                .as_slice(),
+        );
+        match (named, found.take()) {
+            (Ok(named), None) => found = Some(named),
+            (Ok(named), Some(before)) if named == before => found = Some(named),
+            _ => {
+                return Err(ProxyError::Malformed(
+                    "a header names another method in more than one way",
+                ));
+            }
+        }
+    }
+    if let Some(found) = &found {
+        method(found)?;
+    }
+    Ok(found.filter(|found| *found != head.method))
+}
+
+/// The one expectation that exists (RFC 9110, section 10.1.1).
+pub fn expectation(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    match headers.get_all(header::EXPECT).iter().all(known) {
+        true => Ok(()),
+        false => Err(ProxyError::Malformed(
+            "the request expects something other than 100-continue",
+        )),
+    }
+}
+
+/// A GET whose body has no length goes out without it unless its head says that there is one.
+pub fn announce(head: &mut Parts, length: Option<u64>) {
+    if length.is_none() && matches!(head.method, Method::GET | Method::HEAD) {
+        head.headers.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
+    }
+}
+
+/// Takes out of an agent's trailers what only a head may say (RFC 9110, section 6.5.1), and anything
+/// that names a credential: some servers read trailers as if they had been there from the start.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    let refused: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| belongs_in_head(name.as_str()))
+        .cloned()
+        .collect();
+    for name in refused {
+        trailers.remove(name);
+    }
+}
+
+fn belongs_in_head(name: &str) -> bool {
+    const WHOLE: &[&str] = &[
+        "connection",
+        "date",
+        "expect",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "range",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    const BEGINNINGS: &[&str] = &["content-", "if-", "proxy-", "x-forwarded-", "x-http-method"];
+    const PARTS: &[&str] = &[
+        "auth",
+        "cookie",
+        "credential",
+        "key",
+        "secret",
+        "session",
+        "token",
+    ];
+    WHOLE.contains(&name)
+        || METHOD_OVERRIDES.contains(&name)
+        || PATH_OVERRIDES.contains(&name)
+        || BEGINNINGS.iter().any(|begin| name.starts_with(begin))
+        || PARTS.iter().any(|part| name.contains(part))
 }
 
 /// Takes out what ends at this hop, and says whether the agent wants to upgrade.
@@ -163,8 +282,19 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Cleans an origin's head. `Alt-Svc` would send agents to HTTP/3, past the proxy.
 pub fn end_response_hop(headers: &mut HeaderMap) {
+    // A length beside chunks is not the body's (RFC 9112, section 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
+}
+
+/// Cleans the head of an accepted upgrade, which keeps what makes it one.
+pub fn end_upgrade_hop(headers: &mut HeaderMap) {
+    for name in [header::ALT_SVC, header::PROXY_AUTHENTICATE] {
+        headers.remove(name);
+    }
 }
 
 /// The absolute URI that is sent: the authorized target with the path and query byte for byte.
@@ -259,6 +389,59 @@ mod tests {
             let mut head = head(http::Request::builder().header("connection", name));
             assert!(end_hop(&mut head).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn trailers_hold_no_credential_and_nothing_that_belongs_in_a_head() {
+        let mut trailers = HeaderMap::new();
+        for (name, stays) in [
+            ("authorization", false),
+            ("x-api-key", false),
+            ("cookie", false),
+            ("x-auth-token", false),
+            ("content-length", false),
+            ("transfer-encoding", false),
+            ("host", false),
+            ("if-match", false),
+            ("x-original-url", false),
+            ("grpc-status", true),
+            ("x-checksum", true),
+            ("x-amz-checksum-crc32", true),
+            ("x-amz-trailer-signature", true),
+        ] {
+            trailers.clear();
+            trailers.insert(name, HeaderValue::from_static("x"));
+            clean_trailers(&mut trailers);
+            assert_eq!(trailers.contains_key(name), stays, "{name}");
+        }
+    }
+
+    #[test]
+    fn headers_that_name_another_method_or_path_are_seen() {
+        let named = |name: &str, value: &str| {
+            let head = head(http::Request::post("/x").header(name, value));
+            overriding_method(&head)
+        };
+        let delete = named("x-http-method-override", "delete").unwrap();
+        assert_eq!(delete, Some(Method::DELETE));
+        assert_eq!(named("X-HTTP-Method", "POST").unwrap(), None);
+        for (name, value) in [
+            ("x-http-method-override", "trace"),
+            ("x-http-method-override", "a b"),
+            ("x-http-method-override", ""),
+            ("x-original-url", "/admin"),
+            ("x-rewrite-url", "/admin"),
+        ] {
+            assert!(named(name, value).is_err(), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn methods_that_reflect_are_refused_however_they_are_written() {
+        for word in ["TRACE", "trace", "Track", "CONNECT", "connect"] {
+            assert!(method(&Method::from_bytes(word.as_bytes()).unwrap()).is_err());
+        }
+        assert!(method(&Method::from_bytes(b"PROPFIND").unwrap()).is_ok());
     }
 
     #[test]

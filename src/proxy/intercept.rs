@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use rustls::AlertDescription;
 use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::error::cause;
-use super::exchange::{Agreement, Asked, Exchange, Passage};
+use super::exchange::Exchange;
+use super::last_word::{Caller, last_word};
+use super::passage::{Agreement, Asked, Passage};
 use super::serve;
+use crate::net::client_hello::UNRECOGNIZED_NAME;
 use crate::net::gate::{AgentLimits, Gate, GateState};
 use crate::net::rewind::Rewind;
 use crate::telemetry::access_log::Kind;
@@ -61,6 +65,12 @@ impl Interception {
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let gate = (!http2).then(|| Arc::new(GateState::default()));
         let drain = exchange.drain.clone();
+        let caller = Caller {
+            ingress: Ingress::Connect,
+            peer,
+            tunnel: Some((agent.clone(), authority.clone())),
+        };
+        let last_word = last_word(exchange.ledgers.clone(), caller);
         let passage = Arc::new(Passage {
             ingress: Ingress::Connect,
             peer,
@@ -78,12 +88,8 @@ impl Interception {
         };
         match gate {
             Some(state) => {
-                serve::http1(
-                    Gate::new(stream, AgentLimits::default(), state),
-                    &drain,
-                    service,
-                )
-                .await
+                let gate = Gate::new(stream, AgentLimits::default(), state, last_word);
+                serve::http1(gate, &drain, service).await
             }
             None => serve::http2(stream, &drain, service).await,
         }
@@ -109,12 +115,13 @@ async fn handshake(
     host: &Host,
     leaves: &LeafStore,
 ) -> Result<TlsStream<Rewind<TcpStream>>, HandshakeError> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+    let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream)
         .await
         .map_err(HandshakeError::NotTls)?;
-    if let Some(name) = start.client_hello().server_name()
-        && Host::parse(name).as_ref() != Ok(host)
-    {
+    let named = start.client_hello().server_name().map(Host::parse);
+    if named.is_some_and(|named| named.as_ref() != Ok(host)) {
+        start.io.write_all(&UNRECOGNIZED_NAME).await.ok();
+        start.io.shutdown().await.ok();
         return Err(HandshakeError::OtherServerName);
     }
     let config = leaves
@@ -166,7 +173,7 @@ fn failed_handshake(
     let mut accounting = exchange.ledgers.open(Ingress::Connect, Kind::Connect, peer);
     accounting.identified(agent);
     accounting.aimed(Scheme::Https, authority);
-    accounting.ended(reason);
+    accounting.closed(reason);
 }
 
 fn alert(error: &io::Error) -> Option<AlertDescription> {

@@ -102,7 +102,10 @@ pub fn message(error: &ProxyError) -> String {
 fn body(error: &ProxyError, dialect: Dialect, text: &str, id: &str) -> serde_json::Value {
     let status = error.status();
     let kind = match status {
-        StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "invalid_request_error",
+        StatusCode::BAD_REQUEST
+        | StatusCode::MISDIRECTED_REQUEST
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "invalid_request_error",
         StatusCode::NOT_FOUND => "not_found_error",
         StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
         s if s.is_server_error() => "api_error",

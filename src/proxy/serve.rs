@@ -12,12 +12,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::ResponseBody;
+use crate::net::framing::MOST_HEAD_BYTES;
 use crate::net::gate::Gate;
 use crate::rt::drain::Drain;
 
-/// Largest request head, all fields together. The library takes at most 100 of them; a limit of our own,
-/// even the same one, would make it clear room for them on the heap at each parse.
-const HEAD_BYTES: usize = 64 * 1024;
+/// The gate says no at its own bounds; the library's come into play only past those.
+const SLACK: usize = 4096;
 
 /// Serves HTTP/1.1 until the agent leaves or the process ends; upgrades included.
 pub async fn http1<S, F, Fut>(stream: Gate<S>, drain: &Drain, service: F)
@@ -26,12 +26,16 @@ where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<ResponseBody>>,
 {
+    let state = stream.state();
     let service = service_fn(|request| {
+        state.serving();
         let response = service(request);
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .max_buf_size(HEAD_BYTES)
+        // A limit on the number of fields, even the library's own of 100, would make it clear room for
+        // them on the heap at each parse.
+        .max_buf_size(MOST_HEAD_BYTES + SLACK)
         // An agent that hangs up ends its exchange: a model that nobody listens to still costs.
         .half_close(false)
         .serve_connection(TokioIo::new(stream), service)
@@ -65,7 +69,7 @@ where
         .max_concurrent_streams(100)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1 << 20)
-        .max_header_list_size(HEAD_BYTES as u32)
+        .max_header_list_size(MOST_HEAD_BYTES as u32)
         .max_pending_accept_reset_streams(20)
         .keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -13,7 +13,7 @@ use super::account::Accounting;
 use super::snapshot::SnapshotStore;
 use super::upgrade::{end_word, revoked};
 use crate::config::policy::SniMode;
-use crate::net::client_hello::{ClientHello, LONGEST, Peeked, peek};
+use crate::net::client_hello::{ClientHello, LONGEST, Peeked, UNRECOGNIZED_NAME, peek};
 use crate::net::relay::relay;
 use crate::net::rewind::Rewind;
 use crate::types::host::{Authority, Host};
@@ -66,7 +66,8 @@ impl Tunnel {
             Ok(first) => first,
             Err(refused) => {
                 tracing::warn!(authority = %self.authority, reason = refused.word(), "tunnel closed");
-                return self.accounting.ended(refused.word());
+                self.accounting.closed(refused.word());
+                return self.say_why(refused).await;
             }
         };
         let agent = Rewind::new(first, self.agent);
@@ -75,6 +76,14 @@ impl Tunnel {
         self.accounting.relayed(relayed.sent, relayed.received);
         if let Some(word) = end_word(end) {
             self.accounting.ended(word);
+        }
+    }
+
+    /// TLS has a word for a server name that is not served; the rest is told by closing.
+    async fn say_why(&mut self, refused: Refused) {
+        if matches!(refused, Refused::OtherServerName | Refused::NoServerName) {
+            self.agent.write_all(&UNRECOGNIZED_NAME).await.ok();
+            self.agent.shutdown().await.ok();
         }
     }
 

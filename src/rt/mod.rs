@@ -1,4 +1,4 @@
-//! Tasks, shutdown and readiness.
+//! Tasks, shutdown, and what is wrong meanwhile.
 
 pub mod drain;
 pub mod ready;

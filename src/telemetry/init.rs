@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -19,7 +19,7 @@ pub enum Loudness {
 
 /// Installs the process's log. `TOLLGATE_LOG` or `RUST_LOG` win over `loudness`.
 ///
-/// Libraries below are kept at `warn`: at `trace` the HTTP library prints headers.
+/// Libraries below are kept at `warn` whatever these say: at `trace` the HTTP library prints headers.
 pub fn install(loudness: Loudness) {
     let ours = match loudness {
         Loudness::Quiet => "error,tollgate=error",
@@ -27,19 +27,11 @@ pub fn install(loudness: Loudness) {
         Loudness::Verbose => "warn,tollgate=debug",
     };
     let filter = EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new(ours));
-    let capped = [
-        "hyper",
-        "hyper_util",
-        "h2",
-        "rustls",
-        "tokio_rustls",
-        "hickory_resolver",
-        "hickory_net",
-    ]
-    .into_iter()
-    .filter_map(|name| format!("{name}=warn").parse().ok())
-    .fold(filter, EnvFilter::add_directive);
-    let registry = tracing_subscriber::registry().with(capped);
+    // A filter of its own: a directive such as `h2::codec=trace` is more specific than one on `h2`.
+    let capped = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("tollgate", LevelFilter::TRACE);
+    let registry = tracing_subscriber::registry().with(filter).with(capped);
     let installed = match std::io::stderr().is_terminal() {
         true => registry
             .with(

@@ -20,11 +20,21 @@ pub struct Metrics {
     injected: IntCounterVec,
     canaries: IntCounterVec,
     credential_ok: IntGaugeVec,
+    credential_failing: IntGaugeVec,
     handshake_failures: IntCounterVec,
     reloads: IntCounterVec,
     leaves: IntGaugeVec,
     log_dropped: IntGauge,
     ready: Gauge,
+}
+
+/// How a credential is doing, as metrics tell it.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialHealth {
+    /// There is a value to use.
+    pub usable: bool,
+    /// Its source fails; the last good value may still be in use.
+    pub failing: bool,
 }
 
 /// Bounds in seconds, from a refusal to a model that thinks for minutes.
@@ -87,6 +97,11 @@ impl Metrics {
             "1 while a credential has a usable value",
             &["credential"],
         )?;
+        let credential_failing = gauges(
+            "tollgate_credential_source_failing",
+            "1 while a credential's source fails; its last good value may still be in use",
+            &["credential"],
+        )?;
         let handshake_failures = counters(
             "tollgate_tls_handshake_failures_total",
             "TLS handshakes that failed, by side",
@@ -125,6 +140,7 @@ impl Metrics {
             injected,
             canaries,
             credential_ok,
+            credential_failing,
             handshake_failures,
             reloads,
             leaves,
@@ -181,14 +197,20 @@ impl Metrics {
         self.injected.with_label_values(&[credential]).inc();
     }
 
-    /// A credential has, or has not, a usable value.
-    pub fn credential(&self, credential: &str, health: Health) {
-        self.credential_ok
-            .with_label_values(&[credential])
-            .set(match health {
-                Health::Usable => 1,
-                Health::Unusable => 0,
-            });
+    /// How a credential and its source are doing.
+    pub fn credential(&self, credential: &str, health: CredentialHealth) {
+        for (gauge, value) in [
+            (&self.credential_ok, health.usable),
+            (&self.credential_failing, health.failing),
+        ] {
+            gauge.with_label_values(&[credential]).set(i64::from(value));
+        }
+    }
+
+    /// Takes out what was said of credentials, before it is said anew: some may be gone.
+    pub fn forget_credentials(&self) {
+        self.credential_ok.reset();
+        self.credential_failing.reset();
     }
 
     /// A TLS handshake with an agent or an origin failed.
@@ -222,15 +244,6 @@ impl Metrics {
             Err(error) => format!("# {error}\n").into_bytes(),
         }
     }
-}
-
-/// Whether a credential can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It has a value.
-    Usable,
-    /// It has none, or an expired one.
-    Unusable,
 }
 
 /// Values that are read off elsewhere.

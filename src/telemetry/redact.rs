@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use http::Method;
 use http::uri::PathAndQuery;
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, Serializer};
@@ -15,18 +16,24 @@ pub const REDACTED: &str = "[redacted]";
 /// A path and query that can only be shown redacted: credential-shaped segments are replaced, and
 /// of a query only the parameter names remain.
 #[derive(Clone)]
-pub struct SafeTarget(PathAndQuery);
+pub struct SafeTarget(Option<PathAndQuery>);
 
 impl SafeTarget {
-    /// Wraps a target as the agent sent it.
-    pub fn new(target: PathAndQuery) -> Self {
-        Self(target)
+    /// Wraps a target as the agent sent it; one that `holds_secret` is not shown at all.
+    pub fn of(target: Option<&PathAndQuery>, holds_secret: impl Fn(&str) -> bool) -> Option<Self> {
+        let target = target?;
+        Some(Self(
+            (!holds_secret(target.as_str())).then(|| target.clone()),
+        ))
     }
 }
 
 impl fmt::Display for SafeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, segment) in self.0.path().split('/').enumerate() {
+        let Some(target) = &self.0 else {
+            return f.write_str(REDACTED);
+        };
+        for (index, segment) in target.path().split('/').enumerate() {
             if index > 0 {
                 f.write_str("/")?;
             }
@@ -36,7 +43,7 @@ impl fmt::Display for SafeTarget {
                 segment
             })?;
         }
-        let Some(query) = self.0.query() else {
+        let Some(query) = target.query() else {
             return Ok(());
         };
         for (index, pair) in query.split('&').enumerate() {
@@ -92,6 +99,17 @@ const TOKEN_PREFIXES: &[&str] = &[
     "tollgate_",
 ];
 
+/// A method as it may be written down: the agent can put any token there.
+pub fn safe_method(method: &Method) -> Method {
+    let word = method.as_str();
+    let plain = word.len() <= 20 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    match plain {
+        true => method.clone(),
+        // OpenTelemetry's word for it.
+        false => Method::from_bytes(b"_OTHER").unwrap_or_default(),
+    }
+}
+
 /// Whether a path segment could be a credential. Rather too often yes than once no.
 fn looks_secret(segment: &str) -> bool {
     if segment.len() < 12 {
@@ -122,7 +140,10 @@ mod tests {
     use super::*;
 
     fn shown(target: &'static str) -> String {
-        SafeTarget::new(PathAndQuery::from_static(target)).to_string()
+        let target = PathAndQuery::from_static(target);
+        SafeTarget::of(Some(&target), |text| text.contains("known-secret"))
+            .unwrap()
+            .to_string()
     }
 
     #[test]
@@ -136,6 +157,23 @@ mod tests {
             "/",
         ] {
             assert_eq!(shown(target), target);
+        }
+    }
+
+    #[test]
+    fn methods_are_words_or_nothing() {
+        let shown =
+            |word: &str| safe_method(&Method::from_bytes(word.as_bytes()).unwrap()).to_string();
+        for word in ["GET", "PROPFIND", "M-SEARCH"] {
+            assert_eq!(shown(word), word);
+        }
+        for word in [
+            "get",
+            "sk-ant-api03-abc",
+            "GHP_0123",
+            "ABCDEFGHIJKLMNOPQRSTUVW",
+        ] {
+            assert_eq!(shown(word), "_OTHER");
         }
     }
 
@@ -155,6 +193,7 @@ mod tests {
             ("/x?key=AIzaSyA&alt=sse", "/x?key=[redacted]&alt=[redacted]"),
             ("/x?sk-ant-api03-abcdef", "/x?[redacted]"),
             ("/x?flag", "/x?flag"),
+            ("/x/known-secret?y", "[redacted]"),
             (
                 "/hooks/T0000/B0000/XXXXXXXXXXXXXXXX1XXXXXXX",
                 "/hooks/T0000/B0000/[redacted]",

@@ -123,10 +123,10 @@ impl CaError {
                 certificate.display()
             ),
             Self::Expired { .. } => {
-                "make a new one with `tollgate ca rotate`, and have agents trust it".to_owned()
+                "make a new one with `tollgate ca init --force`, and have agents trust it".to_owned()
             }
             Self::OutsideConstraints { .. } => {
-                "the policy names hosts the authority was not made for: `tollgate ca rotate` makes one that fits"
+                "the policy names hosts the authority was not made for: `tollgate ca init --force` makes one that fits"
                     .to_owned()
             }
             Self::Io { .. } | Self::Signing(_) | Self::Tls(_) => return None,

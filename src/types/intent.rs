@@ -14,6 +14,8 @@ pub enum Ingress {
     AbsoluteForm,
     /// `GET /route/path` to the proxy itself: what base-URL clients send.
     BaseUrl,
+    /// Bytes on the agents' port that never became a request.
+    Unread,
 }
 
 impl Ingress {
@@ -23,6 +25,7 @@ impl Ingress {
             Self::Connect => "connect",
             Self::AbsoluteForm => "absolute-form",
             Self::BaseUrl => "base-url",
+            Self::Unread => "unread",
         }
     }
 }

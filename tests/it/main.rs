@@ -11,7 +11,14 @@
 #[macro_use]
 mod support;
 
+mod agreement;
 mod architecture;
+mod bad_credentials;
+mod bad_files;
+mod bad_helpers;
+mod bad_input;
+mod bad_origin;
+mod bad_settings;
 mod baseline;
 mod claude_code;
 mod cli;
@@ -22,9 +29,12 @@ mod git;
 mod grpc;
 mod http;
 mod life;
+mod no_leak;
 mod placements;
 mod presets;
 mod readme;
+mod reload;
+mod run;
 mod sdks;
 mod secrets;
 mod telegram;

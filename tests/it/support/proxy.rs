@@ -24,22 +24,26 @@ pub fn proxy() -> ProxyBuilder {
     ProxyBuilder {
         dir: tempfile::tempdir().unwrap(),
         documents: String::new(),
+        document_paths: Vec::new(),
         settings: String::new(),
         roots: String::new(),
         resolve: BTreeMap::new(),
         secrets: Vec::new(),
         env: BTreeMap::new(),
+        bound_by_modes: false,
     }
 }
 
 pub struct ProxyBuilder {
-    dir: TempDir,
-    documents: String,
+    pub(super) dir: TempDir,
+    pub(super) documents: String,
+    document_paths: Vec<String>,
     settings: String,
     roots: String,
     resolve: BTreeMap<String, String>,
     secrets: Vec<String>,
     env: BTreeMap<String, String>,
+    bound_by_modes: bool,
 }
 
 impl ProxyBuilder {
@@ -62,17 +66,6 @@ impl ProxyBuilder {
         self.document("EgressCredential", name, &spec)
     }
 
-    /// Adds an `EgressCredential` whose secret is in a variable of the proxy.
-    #[must_use]
-    pub fn credential_env(mut self, name: &str, secret: &str, spec: &str) -> Self {
-        let variable = format!("SECRET_{}", name.to_uppercase().replace('-', "_"));
-        self.env.insert(variable.clone(), secret.to_owned());
-        self.secrets.push(secret.to_owned());
-        let rest = indent(spec, 0);
-        let spec = format!("source: {{env: {{name: {variable}}}}}\n{rest}");
-        self.document("EgressCredential", name, &spec)
-    }
-
     /// Loads a built-in preset; its secret is in the variable that the preset names.
     #[must_use]
     pub fn preset(mut self, name: &str, variable: &str, secret: &str) -> Self {
@@ -90,6 +83,13 @@ impl ProxyBuilder {
             indent(spec, 2)
         )
         .unwrap();
+        self
+    }
+
+    /// Reads documents from this file or directory of the proxy's directory as well.
+    #[must_use]
+    pub fn documents_at(mut self, path: &str) -> Self {
+        self.document_paths.push(path.to_owned());
         self
     }
 
@@ -124,6 +124,20 @@ impl ProxyBuilder {
         self
     }
 
+    /// File modes count for it, although tests may run as root.
+    #[must_use]
+    pub fn bound_by_file_modes(mut self) -> Self {
+        self.bound_by_modes = true;
+        self
+    }
+
+    /// What must never be seen in what it writes.
+    #[must_use]
+    pub fn secret(mut self, secret: &str) -> Self {
+        self.secrets.push(secret.to_owned());
+        self
+    }
+
     /// Writes the configuration, without starting anything.
     pub fn write(&self) -> PathBuf {
         let at = |name: &str| self.path(name).display().to_string();
@@ -140,9 +154,11 @@ impl ProxyBuilder {
                 at("origin-ca.pem")
             ),
         };
-        let documents = match self.documents.is_empty() {
-            true => "",
-            false => "  documents: [documents.yaml]\n",
+        let own = (!self.documents.is_empty()).then(|| "documents.yaml".to_owned());
+        let paths: Vec<String> = self.document_paths.iter().cloned().chain(own).collect();
+        let documents = match paths.is_empty() {
+            true => String::new(),
+            false => format!("  documents: [{}]\n", paths.join(", ")),
         };
         let config = format!(
             "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: {{name: test}}\nspec:\n  \
@@ -164,10 +180,8 @@ impl ProxyBuilder {
     /// Starts the proxy and waits until it is ready.
     pub async fn start(self) -> Proxy {
         let config = self.write();
-        let mut child = tollgate(self.dir.path(), &self.env)
-            .arg("serve")
-            .arg("--config")
-            .arg(&config)
+        let mut child = self
+            .serve(&config)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -188,6 +202,16 @@ impl ProxyBuilder {
         }
     }
 
+    /// The command that serves this configuration.
+    pub fn serve(&self, config: &Path) -> Command {
+        let mut command = tollgate(self.dir.path(), &self.env);
+        if self.bound_by_modes {
+            command = without_root_rights(&command);
+        }
+        command.arg("serve").arg("--config").arg(config);
+        command
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -198,7 +222,7 @@ pub struct Proxy {
     pub addr: SocketAddr,
     pub admin: SocketAddr,
     pub config: PathBuf,
-    dir: TempDir,
+    pub(super) dir: TempDir,
     child: Child,
     output: Arc<Mutex<String>>,
     secrets: Vec<String>,
@@ -299,6 +323,11 @@ impl Proxy {
         let new = file.with_extension("new");
         write_private(&new, secret);
         std::fs::rename(new, file).unwrap();
+        self.forbid(secret);
+    }
+
+    /// One more secret that it must never write down.
+    pub fn forbid(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());
     }
 }
@@ -333,6 +362,29 @@ pub fn tollgate(home: &Path, env: &BTreeMap<String, String>) -> Command {
         .current_dir(home)
         .kill_on_drop(true);
     command
+}
+
+/// The same command without root's right to open every file (capabilities(7)).
+pub fn without_root_rights(command: &Command) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return copy(command, Command::new(command.as_std().get_program()));
+    }
+    let mut wrapped = Command::new("setpriv");
+    wrapped
+        .arg("--bounding-set=-dac_override,-dac_read_search,-fowner")
+        .arg(command.as_std().get_program());
+    copy(command, wrapped)
+}
+
+fn copy(from: &Command, mut to: Command) -> Command {
+    let from = from.as_std();
+    to.args(from.get_args()).env_clear().kill_on_drop(true);
+    to.envs(
+        from.get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    to.current_dir(from.get_current_dir().unwrap());
+    to
 }
 
 /// `KEY=value` lines; values may be quoted, lines may begin with `export` or `#`.
