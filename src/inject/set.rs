@@ -1,6 +1,7 @@
 //! Owns the order in which a request is examined and changed: set, swap, look for what is left
 //! over, and judge what is foreign. Pure, without I/O: secrets are already in memory.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -122,7 +123,7 @@ impl Injectors {
 
     /// Whether a text holds one of the secrets, as it stands or percent-encoded.
     pub fn holds_secret(&self, text: &[u8]) -> bool {
-        let decoded: Vec<u8> = percent_decode(text).collect();
+        let decoded: Cow<'_, [u8]> = percent_decode(text).into();
         let secrets = self
             .credentials
             .iter()

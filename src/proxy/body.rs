@@ -10,11 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
 use super::headers::clean_trailers;
+use super::lease::Lease;
+use super::snapshot::SnapshotStore;
+use super::upgrade::revoked;
 use crate::net::gate::InFlight;
 
 /// What ends a body early.
@@ -26,9 +30,36 @@ pub enum BodyError {
     /// The origin answered without asking for it.
     #[error("the origin did not want the body")]
     NotWanted,
+    /// Policy no longer allows it.
+    #[error("the policy no longer allows this exchange")]
+    Revoked,
     /// Nothing came for the idle time.
     #[error("the body was silent too long")]
     Idle,
+}
+
+/// Most that is read of a body nobody wants, and how long for.
+const UNWANTED: usize = 1 << 20;
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// Reads the body of a request that is refused, within reason. Clients in the middle of an upload miss
+/// an answer that comes with a reset: curl up to 7.88 on HTTP/2, most on HTTP/1.1.
+pub async fn read_away<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    if body.size_hint().lower() > UNWANTED as u64 {
+        return;
+    }
+    let mut left = UNWANTED;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let read = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(read) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // What is not there by then is not waited for.
+    tokio::time::timeout(MOMENT, reading).await.ok();
 }
 
 /// A request's body on its way to the origin.
@@ -164,10 +195,21 @@ pub enum ResponseBody {
     Stream(Box<StreamedResponse>),
 }
 
+/// What ends the origin's body early.
+pub struct StreamLimits {
+    /// Longest silence.
+    pub idle: Duration,
+    /// What it is allowed by, asked again with every new policy.
+    pub lease: Lease,
+    /// Where new policies come from.
+    pub snapshots: Arc<SnapshotStore>,
+}
+
 /// The origin's body, with what watches it.
 pub struct StreamedResponse {
     inner: Incoming,
     silence: Silence,
+    lease: Leased,
     accounting: Accounting,
     /// While it lives the agent's connection is not idle.
     _in_flight: Option<InFlight>,
@@ -179,16 +221,17 @@ impl ResponseBody {
         Self::Own(Some(bytes).filter(|b| !b.is_empty()), accounting)
     }
 
-    /// The origin's body, cut after `idle` of silence.
+    /// The origin's body, cut when one of the limits is passed.
     pub fn stream(
         inner: Incoming,
-        idle: Duration,
+        limits: StreamLimits,
         accounting: Accounting,
         in_flight: Option<InFlight>,
     ) -> Self {
         Self::Stream(Box::new(StreamedResponse {
             inner,
-            silence: Silence::new(idle),
+            silence: Silence::new(limits.idle),
+            lease: Leased::Unwatched(Some((limits.lease, limits.snapshots))),
             accounting,
             _in_flight: in_flight,
         }))
@@ -237,6 +280,12 @@ impl Body for ResponseBody {
 
 impl StreamedResponse {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Leased::Watched(revoked) = &mut self.lease
+            && revoked.as_mut().poll(cx).is_ready()
+        {
+            self.accounting.ended("revoked");
+            return Poll::Ready(Some(Err(BodyError::Revoked)));
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
@@ -261,9 +310,33 @@ impl StreamedResponse {
                     self.accounting.ended("origin_silent");
                     Poll::Ready(Some(Err(BodyError::Idle)))
                 }
+                Poll::Pending if self.lease.watch() => self.poll(cx),
                 Poll::Pending => Poll::Pending,
             },
         }
+    }
+}
+
+/// What a body is allowed by. It is watched from the first wait on, so that short answers do not
+/// pay for it.
+enum Leased {
+    Unwatched(Option<(Lease, Arc<SnapshotStore>)>),
+    Watched(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl Leased {
+    /// Begins to watch, and says whether it just did.
+    fn watch(&mut self) -> bool {
+        let Self::Unwatched(held) = self else {
+            return false;
+        };
+        let Some((lease, snapshots)) = held.take() else {
+            return false;
+        };
+        *self = Self::Watched(Box::pin(async move {
+            revoked(&snapshots, || lease.holds(&snapshots.load())).await;
+        }));
+        true
     }
 }
 

@@ -12,7 +12,7 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use super::account::{Accounting, Ledgers};
-use super::body::{self, Continuation, RequestBody, ResponseBody};
+use super::body::{self, Continuation, RequestBody, ResponseBody, StreamLimits};
 use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::lease::Lease;
@@ -23,7 +23,6 @@ use super::upstream::{Protocols, Upstream};
 use crate::inject::body::BodySwap;
 use crate::inject::set::Target;
 use crate::net::gate::GateState;
-use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::redact::SafeTarget;
@@ -102,15 +101,28 @@ impl Exchange {
         let http1 = request.version() != Version::HTTP_2;
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
+        let (head, body) = request.into_parts();
+        let expects = head.headers.contains_key(header::EXPECT);
+        let mut body = Some(body);
         let result = match asked {
-            Ok(asked) => self.relay(passage, asked, request, &mut accounting).await,
+            Ok(asked) => {
+                let request = (head, &mut body);
+                self.relay(passage, asked, request, &mut accounting).await
+            }
             Err(error) => Err(error),
         };
+        if let (Err(_), Some(body), false) = (&result, body, expects) {
+            body::read_away(body).await;
+        }
         let mut response = match result {
-            Ok(Answer::Relayed(response, permit)) => {
+            Ok(Answer::Relayed(response, lease, idle)) => {
                 let in_flight = passage.gate.as_ref().map(GateState::exchange);
-                let idle = permit.dial().timeouts.idle;
-                response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight))
+                let limits = StreamLimits {
+                    idle,
+                    lease,
+                    snapshots: self.snapshots.clone(),
+                };
+                response.map(|body| ResponseBody::stream(body, limits, accounting, in_flight))
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
             Err(error) => refuse(&error, dialect, told, accounting),
@@ -127,7 +139,7 @@ impl Exchange {
         &self,
         passage: &Passage,
         asked: Asked,
-        request: Request<Incoming>,
+        (mut head, body): (Parts, &mut Option<Incoming>),
         accounting: &mut Accounting,
     ) -> Result<Answer, ProxyError> {
         accounting.identified(&asked.agent);
@@ -138,7 +150,6 @@ impl Exchange {
         let _in_flight = passage.gate.as_ref().map(GateState::exchange);
         let snapshot = self.snapshots.load_full();
 
-        let (mut head, body) = request.into_parts();
         headers::method(&head.method)?;
         headers::expectation(&head.headers)?;
         if asked.agreement == Agreement::Required {
@@ -160,8 +171,7 @@ impl Exchange {
         }
 
         let wish = headers::end_hop(&mut head)?;
-        let asked_for =
-            (wish == UpgradeWish::WebSocket).then(|| (head.method.clone(), head.uri.clone()));
+        let line = (head.method.clone(), head.uri.clone());
         let target = Target {
             authority: &asked.authority,
             scheme: asked.scheme,
@@ -176,7 +186,7 @@ impl Exchange {
             .then(|| head.extensions.remove::<OnUpgrade>())
             .flatten();
         let (body, expected) =
-            outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
+            outgoing_body(&mut head, body.take(), injected.body.take(), accounting).await?;
         let mut request = outgoing(&asked, head, body)?;
         if let Some(expected) = expected.clone() {
             hyper::ext::on_informational(&mut request, move |said| {
@@ -196,41 +206,42 @@ impl Exchange {
             expected.answered();
         }
 
+        let idle = permit.dial().timeouts.idle;
+        let hinted =
+            response.status() == StatusCode::UNAUTHORIZED && !injected.credentials.is_empty();
+        let lease = Lease {
+            agent: asked.agent,
+            authority: asked.authority,
+            scheme: asked.scheme,
+            method: line.0,
+            uri: line.1,
+            credentials: injected.credentials.into_iter().map(|c| c.name).collect(),
+        };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(agent), Some((method, uri))) = (agent_side, asked_for) else {
+            let Some(agent) = agent_side else {
                 return Err(ProxyError::Origin {
-                    authority: asked.authority,
+                    authority: lease.authority,
                 });
             };
             let origin = hyper::upgrade::on(&mut response);
             headers::end_upgrade_hop(response.headers_mut());
-            let lease = Lease {
-                agent: asked.agent,
-                authority: asked.authority,
-                scheme: asked.scheme,
-                method,
-                uri,
-                credentials: injected.credentials.into_iter().map(|c| c.name).collect(),
+            let switch = Switch {
+                agent,
+                origin,
+                lease,
+                idle,
             };
-            return Ok(Answer::Upgraded(
-                response,
-                Box::new(Switch {
-                    agent,
-                    origin,
-                    lease,
-                    idle: permit.dial().timeouts.idle,
-                }),
-            ));
+            return Ok(Answer::Upgraded(response, Box::new(switch)));
         }
         headers::end_response_hop(response.headers_mut());
-        if response.status() == StatusCode::UNAUTHORIZED && !injected.credentials.is_empty() {
+        if hinted {
             // The hint is for people who debug; the origin's own answer stays as it is.
             response.headers_mut().insert(
                 "x-tollgate-credential",
                 http::HeaderValue::from_static("rejected"),
             );
         }
-        Ok(Answer::Relayed(response, permit))
+        Ok(Answer::Relayed(response, lease, idle))
     }
 
     /// Passes the 101 on and relays both ways from then on.
@@ -271,7 +282,7 @@ enum Told {
 }
 
 enum Answer {
-    Relayed(Response<Incoming>, Permit),
+    Relayed(Response<Incoming>, Lease, Duration),
     Upgraded(Response<Incoming>, Box<Switch>),
 }
 
@@ -299,13 +310,13 @@ impl Asked {
 /// Streams the body on, or reads it whole when a credential goes into it.
 async fn outgoing_body(
     head: &mut Parts,
-    body: Incoming,
+    body: Option<Incoming>,
     swap: Option<BodySwap>,
     accounting: &mut Accounting,
 ) -> Result<(RequestBody, Option<Arc<body::Asked>>), ProxyError> {
-    if body.is_end_stream() {
+    let Some(body) = body.filter(|body| !body.is_end_stream()) else {
         return Ok((RequestBody::Empty, None));
-    }
+    };
     let uploads = accounting.uploads();
     let Some(swap) = swap else {
         headers::announce(head, body.size_hint().exact());
@@ -341,6 +352,7 @@ async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
             ));
         };
         if (whole.len() + data.len()) as u64 > limit {
+            body::read_away(body).await;
             return Err(ProxyError::BodyTooLarge { limit });
         }
         whole.extend_from_slice(&data);
