@@ -21,10 +21,9 @@ build: ## the binary, in target/release
 	@.ci/need $(NEED_BUILD)
 	cargo build --locked --release
 
-bench: ## measure against a direct connection and a plain reverse proxy
+bench: ## a table of ratios to a direct connection and to nginx (about ten minutes)
 	@.ci/need $(NEED_BUILD)
-	cargo bench --locked
-	@if [ -x benches/run.sh ]; then benches/run.sh; fi
+	benches/run.sh
 
 fmt: ## format the code
 	cargo fmt

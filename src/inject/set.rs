@@ -124,12 +124,13 @@ impl Injectors {
     /// Whether a text holds one of the secrets, as it stands or percent-encoded.
     pub fn holds_secret(&self, text: &[u8]) -> bool {
         let decoded: Cow<'_, [u8]> = percent_decode(text).into();
-        let secrets = self
+        let held = self
             .credentials
             .iter()
             .filter_map(|c| c.held.current().ok());
-        let mut known = secrets.filter(|secret| !secret.expose().is_empty());
-        known.any(|secret| {
+        // Most paths are shorter than any secret, and a decoded one is never longer.
+        let mut fitting = held.filter(|secret| !secret.is_empty() && secret.len() <= text.len());
+        fitting.any(|secret| {
             let stands = |text| memmem::find(text, secret.expose()).is_some();
             stands(text) || stands(&decoded)
         })

@@ -188,12 +188,12 @@ impl Accounting {
             r.reason = Some(error.reason());
             r.status = Some(error.status().as_u16());
         });
-        let agent = self
-            .record
-            .as_ref()
-            .and_then(|r| r.agent.as_ref())
-            .map_or("", Agent::name);
-        self.ledgers.metrics.refused(agent, error.reason());
+        // An origin that fails refuses nothing: the status says it.
+        if !reached {
+            let agent = self.record.as_ref().and_then(|r| r.agent.as_ref());
+            let agent = agent.map_or("", Agent::name);
+            self.ledgers.metrics.refused(agent, error.reason());
+        }
         self.complete = true;
     }
 

@@ -19,9 +19,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::body::RequestBody;
 use super::dial::{DialError, Dialer};
 use super::error::{ProxyError, cause};
+use super::upload::RequestBody;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::tls::upstream::{Alpn, OriginTrust};
 use crate::types::host::{Authority, Host};

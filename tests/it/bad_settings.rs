@@ -127,26 +127,24 @@ async fn an_unknown_preset_is_told_with_the_one_that_was_meant() {
 
 #[tokio::test]
 async fn documents_that_are_not_there_or_no_text_are_named() {
-    let missing = proxy().setting("documents: [nowhere.yaml]");
+    let missing = proxy().documents_at("nowhere.yaml");
     told(
         &missing.serve_ends().await,
         &["nowhere.yaml does not exist", "check the path"],
     );
-    let empty = proxy().setting("documents: [policies]");
+    let empty = proxy().documents_at("policies");
     fs::create_dir(empty.file("policies")).unwrap();
     told(
         &empty.serve_ends().await,
         &["policies holds no document", "put `*.yaml` files into it"],
     );
-    let binary = proxy().setting("documents: [binary.yaml]");
+    let binary = proxy().documents_at("binary.yaml");
     fs::write(binary.file("binary.yaml"), b"kind: \xff\xfe").unwrap();
     told(
         &binary.serve_ends().await,
         &["binary.yaml is not UTF-8", "binary.yaml:1:7"],
     );
-    let locked = proxy()
-        .setting("documents: [locked.yaml]")
-        .bound_by_file_modes();
+    let locked = proxy().documents_at("locked.yaml").bound_by_file_modes();
     fs::write(locked.file("locked.yaml"), POLICY).unwrap();
     set_mode(&locked.file("locked.yaml"), 0o000);
     told(
@@ -367,7 +365,7 @@ async fn an_agents_token_that_is_too_short_is_told_by_the_agents_name() {
         .env("SCAN", "token-of-scan-0001");
     told(
         &missing.serve_ends().await,
-        &["credential `fix`", "`FIX` is not set"],
+        &["`token of agent fix`", "`FIX` is not set"],
     );
     let same = echo_policy().setting(agents);
     let same = same
@@ -394,7 +392,7 @@ async fn served_json(documents: &str) -> String {
 }
 
 fn described(documents: &str) -> ProxyBuilder {
-    let described = proxy().setting("documents: [documents.yaml]");
+    let described = proxy().documents_at("documents.yaml");
     fs::write(described.file("documents.yaml"), documents).unwrap();
     described
 }

@@ -32,6 +32,7 @@ mod life;
 mod placements;
 mod presets;
 mod readme;
+mod reload;
 mod revocation;
 mod sdks;
 mod secrets;

@@ -24,6 +24,7 @@ pub fn proxy() -> ProxyBuilder {
     ProxyBuilder {
         dir: tempfile::tempdir().unwrap(),
         documents: String::new(),
+        document_paths: Vec::new(),
         settings: String::new(),
         roots: String::new(),
         resolve: BTreeMap::new(),
@@ -36,6 +37,7 @@ pub fn proxy() -> ProxyBuilder {
 pub struct ProxyBuilder {
     pub(super) dir: TempDir,
     pub(super) documents: String,
+    document_paths: Vec<String>,
     settings: String,
     roots: String,
     resolve: BTreeMap<String, String>,
@@ -92,6 +94,13 @@ impl ProxyBuilder {
             indent(spec, 2)
         )
         .unwrap();
+        self
+    }
+
+    /// Reads documents from this file or directory of the proxy's directory as well.
+    #[must_use]
+    pub fn documents_at(mut self, path: &str) -> Self {
+        self.document_paths.push(path.to_owned());
         self
     }
 
@@ -156,9 +165,11 @@ impl ProxyBuilder {
                 at("origin-ca.pem")
             ),
         };
-        let documents = match self.documents.is_empty() {
-            true => "",
-            false => "  documents: [documents.yaml]\n",
+        let own = (!self.documents.is_empty()).then(|| "documents.yaml".to_owned());
+        let paths: Vec<String> = self.document_paths.iter().cloned().chain(own).collect();
+        let documents = match paths.is_empty() {
+            true => String::new(),
+            false => format!("  documents: [{}]\n", paths.join(", ")),
         };
         let config = format!(
             "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: {{name: test}}\nspec:\n  \
