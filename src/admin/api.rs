@@ -21,7 +21,7 @@ use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
-use crate::telemetry::metrics::{Health, Observed};
+use crate::telemetry::metrics::{CredentialHealth, Observed};
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
@@ -128,14 +128,9 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     for credential in (admin.credentials)() {
         let status = credential.status();
         // One that may be missing, and was never there, is not failing.
-        let fails = status.last_error.is_some() && (status.version > 0 || !status.optional);
-        let health = match (credential.current().is_ok(), fails) {
-            (true, false) => Health::Usable,
-            (true, true) => Health::Aging,
-            (false, true) => Health::Failing,
-            (false, false) => Health::Unusable,
-        };
-        metrics.credential(&status.name, health);
+        let failing = status.last_error.is_some() && (status.version > 0 || !status.optional);
+        let usable = credential.current().is_ok();
+        metrics.credential(&status.name, CredentialHealth { usable, failing });
     }
     let leaves = admin.leaves.stats();
     metrics.observe(&Observed {

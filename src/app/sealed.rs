@@ -62,16 +62,19 @@ pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
         sealed.insert((*name).clone(), Secret::new(value.as_bytes().to_vec()));
     }
     let remove = std::env::vars_os()
-        .filter(|(name, value)| names.contains(&*name.to_string_lossy()) || holds(value, &sealed))
+        .filter(|(name, value)| {
+            names.contains(&*name.to_string_lossy()) || holds_one(value, sealed.values())
+        })
         .map(|(name, _)| name);
     Err(start_over(&sealed, remove))
 }
 
-/// Whether a value has a secret in it: a copy under another name shows in `/proc` as well. Short
-/// ones stand in many texts by chance.
-fn holds(value: &OsStr, sealed: &BTreeMap<String, Secret>) -> bool {
-    sealed.values().any(|secret| {
-        secret.len() >= 8 && memchr::memmem::find(value.as_bytes(), secret.expose()).is_some()
+/// Whether a variable's value is one of the secrets, or has one in it: people export a key under a
+/// second name, or write it into a URL. Short ones could be in anything.
+fn holds_one<'a>(value: &OsStr, mut secrets: impl Iterator<Item = &'a Secret>) -> bool {
+    secrets.any(|secret| {
+        let secret = secret.expose();
+        secret.len() >= 16 && memchr::memmem::find(value.as_bytes(), secret).is_some()
     })
 }
 
@@ -158,6 +161,23 @@ pub fn handover_variable() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_of_a_secret_are_found_and_short_ones_are_not_looked_for() {
+        let secrets = ["0123456789abcdef", "short"].map(|s| Secret::from(s.to_owned()));
+        for (value, found) in [
+            ("0123456789abcdef", true),
+            ("https://user:0123456789abcdef@host/", true),
+            ("0123456789abcde", false),
+            ("short", false),
+        ] {
+            assert_eq!(
+                holds_one(OsStr::new(value), secrets.iter()),
+                found,
+                "{value}"
+            );
+        }
+    }
 
     #[test]
     fn values_may_hold_anything_but_nul() {

@@ -52,20 +52,10 @@ impl StateDir {
 
     /// Reads a generated secret, or makes it: 32 random bytes in hexadecimal.
     pub fn secret(&self, name: &str) -> Result<Secret, StartError> {
-        let path = self.file(name);
-        match read(&path) {
-            Ok(secret) => return Ok(secret),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(StartError::setting(
-                    format!("{} cannot be used: {error}", path.display()),
-                    format!(
-                        "chmod 600 {0}, or remove it to have a new one made",
-                        path.display()
-                    ),
-                ));
-            }
+        if let Some(secret) = self.existing_secret(name)? {
+            return Ok(secret);
         }
+        let path = self.file(name);
         self.create()?;
         let secret = random_hex()?;
         write(&path, secret.expose()).map_err(|error| {
@@ -75,6 +65,22 @@ impl StateDir {
             )
         })?;
         Ok(secret)
+    }
+
+    /// Reads a generated secret that is there already.
+    pub fn existing_secret(&self, name: &str) -> Result<Option<Secret>, StartError> {
+        let path = self.file(name);
+        match read(&path) {
+            Ok(secret) => Ok(Some(secret)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StartError::setting(
+                format!("{} cannot be used: {error}", path.display()),
+                format!(
+                    "chmod 600 {0}, or remove it to have a new one made",
+                    path.display()
+                ),
+            )),
+        }
     }
 }
 

@@ -95,7 +95,16 @@ impl Context {
     pub async fn admin_token(&self, settings: &Settings) -> Result<Secret, StartError> {
         let spec = &settings.root.spec;
         match &spec.admin.token {
-            None => StateDir::locate(spec.state_dir.as_deref()).secret("admin.token"),
+            None => {
+                let state = StateDir::locate(spec.state_dir.as_deref());
+                // Making one is for the proxy: it must be able to read its own.
+                state.existing_secret("admin.token")?.ok_or_else(|| {
+                    StartError::setting(
+                        format!("there is no {}", state.file("admin.token").display()),
+                        "`tollgate serve` makes it; is it running, with this configuration?",
+                    )
+                })
+            }
             Some(source) => {
                 let context = self.sources(settings)?;
                 let held = open(

@@ -55,12 +55,14 @@ where
         count: &counters.received,
     };
     let end = tokio::select! {
+        // First, so that nothing passes what has ended already.
+        biased;
+        () = until => RelayEnd::Revoked,
         done = copy_bidirectional_with_sizes(&mut agent, &mut origin, BUFFER, BUFFER) => match done {
             Ok(_) => RelayEnd::Closed,
             Err(_) => RelayEnd::Broken,
         },
         () = counters.silence(idle) => RelayEnd::Idle,
-        () = until => RelayEnd::Revoked,
     };
     (counters.total(), end)
 }

@@ -28,6 +28,15 @@ pub struct Metrics {
     ready: Gauge,
 }
 
+/// How a credential is doing, as metrics tell it.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialHealth {
+    /// There is a value to use.
+    pub usable: bool,
+    /// Its source fails; the last good value may still be in use.
+    pub failing: bool,
+}
+
 /// Bounds in seconds, from a refusal to a model that thinks for minutes.
 const SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
@@ -189,19 +198,13 @@ impl Metrics {
     }
 
     /// How a credential and its source are doing.
-    pub fn credential(&self, credential: &str, health: Health) {
-        let (usable, failing) = match health {
-            Health::Usable => (1, 0),
-            Health::Aging => (1, 1),
-            Health::Failing => (0, 1),
-            Health::Unusable => (0, 0),
-        };
-        self.credential_ok
-            .with_label_values(&[credential])
-            .set(usable);
-        self.credential_failing
-            .with_label_values(&[credential])
-            .set(failing);
+    pub fn credential(&self, credential: &str, health: CredentialHealth) {
+        for (gauge, value) in [
+            (&self.credential_ok, health.usable),
+            (&self.credential_failing, health.failing),
+        ] {
+            gauge.with_label_values(&[credential]).set(i64::from(value));
+        }
     }
 
     /// Takes out what was said of credentials, before it is said anew: some may be gone.
@@ -241,19 +244,6 @@ impl Metrics {
             Err(error) => format!("# {error}\n").into_bytes(),
         }
     }
-}
-
-/// How a credential and its source are doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It has a value, and its source gives it.
-    Usable,
-    /// It has a value, but its source fails.
-    Aging,
-    /// It has no value, and its source fails.
-    Failing,
-    /// It has no value and need not have one.
-    Unusable,
 }
 
 /// Values that are read off elsewhere.

@@ -1,14 +1,15 @@
 //! What the sentences are written with: the binary, origins, doors and clients.
 
-#[macro_use]
-pub mod clients;
 pub mod agent;
 pub mod anthropic;
 pub mod ca;
+#[macro_use]
+pub mod clients;
 pub mod door;
 pub mod echo;
 pub mod github;
 pub mod hello;
+pub mod needles;
 pub mod openai;
 pub mod operator;
 pub mod origin;
