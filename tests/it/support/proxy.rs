@@ -66,17 +66,6 @@ impl ProxyBuilder {
         self.document("EgressCredential", name, &spec)
     }
 
-    /// Adds an `EgressCredential` whose secret is in a variable of the proxy.
-    #[must_use]
-    pub fn credential_env(mut self, name: &str, secret: &str, spec: &str) -> Self {
-        let variable = format!("SECRET_{}", name.to_uppercase().replace('-', "_"));
-        self.env.insert(variable.clone(), secret.to_owned());
-        self.secrets.push(secret.to_owned());
-        let rest = indent(spec, 0);
-        let spec = format!("source: {{env: {{name: {variable}}}}}\n{rest}");
-        self.document("EgressCredential", name, &spec)
-    }
-
     /// Loads a built-in preset; its secret is in the variable that the preset names.
     #[must_use]
     pub fn preset(mut self, name: &str, variable: &str, secret: &str) -> Self {
