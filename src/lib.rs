@@ -1,4 +1,82 @@
-//! Tollgate.
+//! Tollgate is an egress proxy for AI agents. The agent holds placeholders, Tollgate holds the keys.
+//!
+//! An agent (Claude Code, Codex, a script with an SDK) sends its requests through this proxy. A policy
+//! says which hosts, methods and paths it may use. Where a request carries a placeholder that belongs
+//! there, the real secret takes its place on the way out, inside verified TLS, and only then.
+//!
+//! What it does not do: it does not decide what a provider lets a key do, it does not keep data from
+//! leaving through a host that is allowed, and it does not stop an agent from going around it. A
+//! network policy does the last; budgets and narrow path rules help with the others.
+//!
+//! # The life of a request
+//!
+//! Each stage is a file of that name.
+//!
+//! ```text
+//! listen/accept       take a connection
+//! listen/forward      CONNECT · absolute-form · base URL, told apart by the request-target
+//!   identity          Proxy-Authorization, or the one agent there is   -> Agent
+//!   listen/connect    host and port against policy, before DNS         -> refuse · tunnel · intercept
+//!     proxy/tunnel      server name = target, then bytes unread, both ways
+//!     proxy/intercept   TLS ended with a leaf for exactly this host, h1 or h2 inside
+//!       proxy/exchange    one request, top to bottom:
+//!         net/framing       the bytes have one reading                 -> or 400
+//!         proxy/headers     URI, Host and connection name one origin   -> or 421
+//!         policy/engine     EgressIntent                               -> Permit | Denial
+//!         inject/set        Permit + head: placeholders become secrets -> or 403, 503
+//!         proxy/upstream    Permit + request: resolve, guard, dial,
+//!                           verify, send                               -> response
+//!         proxy/upgrade     101: WebSocket frames, both ways
+//!         proxy/body        frames leave as they come
+//!       proxy/account     one record and one count, on every way out
+//! ```
+//!
+//! A refusal is made in one place, [`proxy::refusal`], in the error shape that the agent's own library
+//! reads; [`proxy::error`] lists every reason there is.
+//!
+//! # Floors
+//!
+//! A file imports only from lower floors or from its own folder, folders on one floor do not know each
+//! other, and no two files import each other. `tests/it/architecture.rs` checks it.
+//!
+//! ```text
+//! cli                                    commands
+//! app                                    composition: the only floor that knows every concrete type
+//! listen · admin                         the doors of agents and of operators
+//! proxy                                  the data path
+//! inject                                 what is put into a request
+//! credential · identity · tls            one concern each, blind to each other
+//! telemetry                              what leaves as log and metric
+//! policy                                 the decision, pure
+//! config                                 what the user wrote
+//! net · rt                               sockets; shutdown and readiness
+//! types                                  vocabulary
+//! ```
+//!
+//! # Words
+//!
+//! | word | means |
+//! |---|---|
+//! | agent | the program whose traffic is carried |
+//! | origin | the real server (RFC 9110) |
+//! | door, `Ingress` | how a request came: `Connect`, `AbsoluteForm`, `BaseUrl` |
+//! | `EgressIntent` | who asks for what; the only input of the policy |
+//! | `Permit` | proof that policy allowed it; only `policy` can make one, and nothing is sent without |
+//! | credential | a named secret, the hosts that may receive it, and where it goes |
+//! | placeholder | the harmless value the agent holds instead |
+//! | placement | a place in a request where a placeholder may stand |
+//! | foreign credential | one that is not a placeholder, on a host that has a credential |
+//! | canary | a placeholder where it does not belong: refused, counted, logged |
+//! | intercept, tunnel | end TLS and read; pass the bytes unread |
+//! | leaf, authority, bundle | a minted certificate; our CA; the PEM file agents trust |
+//! | snapshot | everything compiled from the documents of one moment |
+//!
+//! # Rules the types keep
+//!
+//! * [`types::secret::Secret`] has no `Display`, no `Serialize` and no `Deref`; its `Debug` shows nothing.
+//! * [`policy::decision::Permit`] has private fields; [`proxy::upstream::Upstream::send`] wants one.
+//! * [`telemetry::redact::SafeTarget`] is the only form in which a path reaches a log.
+//! * [`proxy::account::Accounting`] settles when it is dropped, so that no way out goes unrecorded.
 
 pub mod admin;
 pub mod app;

@@ -35,22 +35,24 @@ packages=""
 have curl || packages="$packages curl"
 have git || packages="$packages git"
 have gh || packages="$packages gh"
+have openssl || packages="$packages openssl"
 have npm || packages="$packages nodejs npm"
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
 if [ -n "$packages" ]; then
+    as_root=""
+    [ "$(id -u)" = 0 ] || as_root=sudo
+    install() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$1" >>"$log" 2>&1; }
     if ! have apt-get; then
         echo "no apt-get here" >>"$log"
-    elif [ "$(id -u)" != 0 ]; then
-        echo "not root: run apt-get install$packages" >>"$log"
+    elif [ -n "$as_root" ] && ! have sudo; then
+        echo "neither root nor sudo: run apt-get install$packages" >>"$log"
     else
         for package in $packages; do # one by one: a package that is not there must not keep out the others
-            DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >>"$log" 2>&1 ||
-                { apt-get update >>"$log" 2>&1 &&
-                    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >>"$log" 2>&1; }
+            install "$package" || { $as_root apt-get update >>"$log" 2>&1 && install "$package"; }
         done
     fi
 fi
-for program in curl git gh node; do
+for program in curl git gh node openssl; do
     have "$program" || missing "$program" "not on PATH and not installed: $(last_line)"
 done
 

@@ -21,7 +21,7 @@ use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
-use crate::telemetry::metrics::CredentialHealth;
+use crate::telemetry::metrics::{CredentialHealth, Observed};
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
@@ -133,12 +133,12 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         metrics.credential(&status.name, CredentialHealth { usable, failing });
     }
     let leaves = admin.leaves.stats();
-    metrics.observe(
-        leaves.minted,
-        leaves.hits,
-        admin.ledgers.log().dropped(),
-        admin.blocked().is_empty(),
-    );
+    metrics.observe(&Observed {
+        minted: leaves.minted,
+        hits: leaves.hits,
+        log_dropped: admin.ledgers.log().dropped(),
+        ready: admin.blocked().is_empty(),
+    });
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
         metrics.render(),

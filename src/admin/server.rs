@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::api::{self, Admin};
 use super::problem::problem;
-use crate::types::host::{Authority, Host};
+use crate::types::host::Authority;
 
 /// Serves until `stop` ends.
 pub async fn run(
@@ -80,17 +80,9 @@ async fn own_host(request: Request, next: Next) -> Response {
         .headers()
         .get(header::HOST)
         .and_then(|h| h.to_str().ok());
-    let ours = match named.map(|named| Authority::parse(named, Some(80))) {
-        None => true,
-        Some(Ok(Authority {
-            host: Host::Ip(_), ..
-        })) => true,
-        Some(Ok(Authority {
-            host: Host::Name(name),
-            ..
-        })) => !psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known()),
-        Some(Err(_)) => false,
-    };
+    let ours = named.is_none_or(|named| {
+        Authority::parse(named, Some(80)).is_ok_and(|named| !named.host.is_public_name())
+    });
     match ours {
         true => next.run(request).await,
         false => problem(

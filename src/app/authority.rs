@@ -34,15 +34,18 @@ pub fn open_authority(
 ) -> Result<(CertificateAuthority, TrustFiles), StartError> {
     let constraints = constraints(settings, policy);
     let ephemeral = match choice {
-        CaChoice::Ephemeral(dir) => Some(dir),
-        CaChoice::Configured => settings.root.spec.ca.ephemeral_dir.clone(),
+        CaChoice::Ephemeral(dir) => Some((dir, EPHEMERAL_LIFETIME)),
+        // A sidecar lives as long as its pod, and has no other way to a new authority than a start.
+        CaChoice::Configured => {
+            let dir = settings.root.spec.ca.ephemeral_dir.clone();
+            dir.map(|dir| (dir, PERSISTENT_LIFETIME))
+        }
     };
     let (authority, dir) = match ephemeral {
-        Some(dir) => {
+        Some((dir, lifetime)) => {
             let name = "Tollgate ephemeral CA";
             (
-                CertificateAuthority::generate(&constraints, name, EPHEMERAL_LIFETIME)
-                    .map_err(failed)?,
+                CertificateAuthority::generate(&constraints, name, lifetime).map_err(failed)?,
                 dir,
             )
         }

@@ -42,7 +42,8 @@ pub async fn open_identity(
     }
     let mut tokens: Vec<AgentToken> = Vec::new();
     for agent in &spec.agents {
-        let token = fetch(&agent.name, &agent.token, context).await?;
+        let what = format!("token of agent {}", agent.name.value);
+        let token = fetch(&what, &agent.token, context).await?;
         if token.len() < 16 {
             return Err(StartError::setting(
                 format!(

@@ -61,12 +61,12 @@ pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
     for (name, value) in &open {
         sealed.insert((*name).clone(), Secret::new(value.as_bytes().to_vec()));
     }
-    let copies = std::env::vars_os().filter(|(_, value)| holds_one(value, sealed.values()));
-    let named = open.iter().map(|(name, _)| OsString::from(name));
-    Err(start_over(
-        &sealed,
-        named.chain(copies.map(|(name, _)| name)),
-    ))
+    let remove = std::env::vars_os()
+        .filter(|(name, value)| {
+            names.contains(&*name.to_string_lossy()) || holds_one(value, sealed.values())
+        })
+        .map(|(name, _)| name);
+    Err(start_over(&sealed, remove))
 }
 
 /// Whether a variable's value is one of the secrets, or has one in it: people export a key under a

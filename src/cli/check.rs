@@ -8,8 +8,10 @@ use super::output::Exit;
 use crate::app::authority::open_configured_authority;
 use crate::app::credentials::Credentials;
 use crate::app::error::StartError;
+use crate::app::settings::Settings;
 use crate::credential::open::Patience;
 use crate::policy::compile::compile;
+use crate::policy::engine::Engine;
 
 /// One line of the report.
 #[derive(serde::Serialize)]
@@ -56,35 +58,7 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         ),
         None,
     )];
-    findings.push(match open_configured_authority(&settings) {
-        Ok(authority) => {
-            let outside: Vec<String> = engine
-                .intercepted_hosts()
-                .iter()
-                .filter(|p| !authority.covers(p))
-                .map(ToString::to_string)
-                .collect();
-            match outside.is_empty() {
-                true => finding(
-                    "ca",
-                    State::Ok,
-                    format!(
-                        "may sign every intercepted host, until {}",
-                        authority.describe().not_after
-                    ),
-                    None,
-                ),
-                false => finding(
-                    "ca",
-                    State::Failed,
-                    format!("may not sign {}", outside.join(", ")),
-                    Some("tollgate ca init --force, then give agents the new bundle".to_owned()),
-                ),
-            }
-        }
-        Err(StartError::Setting { what, help }) => finding("ca", State::Warning, what, help),
-        Err(error) => return Err(error),
-    });
+    findings.push(authority(&settings, &engine)?);
     let held = block_on(Credentials::new(sources).open(&bundle, Patience::Answer))?;
     for credential in held.values() {
         findings.push(match credential.current() {
@@ -113,6 +87,42 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
     Ok(if failed == 0 { Exit::Ok } else { Exit::No })
 }
 
+fn authority(settings: &Settings, engine: &Engine) -> Result<Finding, StartError> {
+    if settings.root.spec.ca.ephemeral_dir.is_some() {
+        let message = "made at each start, its key kept in memory".to_owned();
+        return Ok(finding("ca", State::Ok, message, None));
+    }
+    Ok(match open_configured_authority(settings) {
+        Ok(authority) => {
+            let outside: Vec<String> = engine
+                .intercepted_hosts()
+                .iter()
+                .filter(|p| !authority.covers(p))
+                .map(ToString::to_string)
+                .collect();
+            match outside.is_empty() {
+                true => finding(
+                    "ca",
+                    State::Ok,
+                    format!(
+                        "may sign every intercepted host, until {}",
+                        authority.describe().not_after
+                    ),
+                    None,
+                ),
+                false => finding(
+                    "ca",
+                    State::Failed,
+                    format!("may not sign {}", outside.join(", ")),
+                    Some("tollgate ca init --force, then give agents the new bundle".to_owned()),
+                ),
+            }
+        }
+        Err(StartError::Setting { what, help }) => finding("ca", State::Warning, what, help),
+        Err(error) => return Err(error),
+    })
+}
+
 fn finding(part: &'static str, state: State, message: String, help: Option<String>) -> Finding {
     Finding {
         part,
@@ -127,8 +137,9 @@ fn print(context: &Context, findings: &[Finding], failed: usize) {
         .iter()
         .filter(|f| f.state == State::Warning)
         .count();
+    let plural = if warnings == 1 { "" } else { "s" };
     let summary = format!(
-        "{failed} failed, {warnings} warnings, {} ok",
+        "{failed} failed, {warnings} warning{plural}, {} ok",
         findings.len() - failed - warnings
     );
     match context.printer.format {

@@ -41,6 +41,8 @@ pub fn env(context: &Context, args: &EnvArgs) -> Result<Exit, StartError> {
         .trust_dir
         .clone()
         .unwrap_or_else(|| trust_dir(&settings));
+    // An agent works in other directories than the proxy.
+    let trust = std::path::absolute(&trust).unwrap_or(trust);
     let proxy = ProxyAddress {
         address: Authority::new(Host::Ip(address.ip()), address.port()),
         login: token.map(|token| ProxyLogin {

@@ -230,9 +230,14 @@ fn announce(context: &Context, tollgate: &Tollgate) {
         .iter()
         .filter(|c| c.current().is_ok())
         .count();
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
     context.printer.note(&format!(
-        "tollgate: {} hosts allowed, {usable} credentials held back · the CA may sign only intercepted hosts and ends with this run",
-        snapshot.policy.host_count(),
+        "tollgate: {} allowed, {} held back · the CA may sign only intercepted hosts and ends with this run",
+        counted(snapshot.policy.host_count(), "host"),
+        counted(usable, "credential"),
     ));
 }
 

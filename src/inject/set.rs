@@ -1,6 +1,7 @@
 //! Owns the order in which a request is examined and changed: set, swap, look for what is left
 //! over, and judge what is foreign. Pure, without I/O: secrets are already in memory.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::config::credential::{InjectionMode, OnForeign};
 use crate::config::error::ConfigError;
 use crate::credential::held::HeldCredential;
 use crate::types::agent::Agent;
-use crate::types::host::Authority;
+use crate::types::host::{Authority, Host};
 use crate::types::intent::Scheme;
 use crate::types::secret::Secret;
 
@@ -122,13 +123,14 @@ impl Injectors {
 
     /// Whether a text holds one of the secrets, as it stands or percent-encoded.
     pub fn holds_secret(&self, text: &[u8]) -> bool {
-        let decoded: Vec<u8> = percent_decode(text).collect();
-        let secrets = self
+        let decoded: Cow<'_, [u8]> = percent_decode(text).into();
+        let held = self
             .credentials
             .iter()
             .filter_map(|c| c.held.current().ok());
-        let mut known = secrets.filter(|secret| !secret.expose().is_empty());
-        known.any(|secret| {
+        // Most paths are shorter than any secret, and a decoded one is never longer.
+        let mut fitting = held.filter(|secret| !secret.is_empty() && secret.len() <= text.len());
+        fitting.any(|secret| {
             let stands = |text| memmem::find(text, secret.expose()).is_some();
             stands(text) || stands(&decoded)
         })
@@ -146,10 +148,16 @@ impl Injectors {
         head: &mut Parts,
     ) -> Result<Injected, InjectError> {
         let table = self.table(agent);
+        let guarding = self.guarding(applicable, &target.authority.host);
+        let present: Vec<&HeaderName> = WELL_KNOWN
+            .iter()
+            .filter(|name| head.headers.contains_key(*name))
+            .collect();
         let mut pass = Pass {
             injectors: self,
             target,
-            applicable,
+            guarding: &guarding,
+            present: &present,
             table: &table,
             outgoing: Outgoing::default(),
             settled: Vec::new(),
@@ -171,6 +179,20 @@ impl Injectors {
         })
     }
 
+    /// The credentials that the permit grants and that are for this host, whatever the port and
+    /// the scheme: they make the host one where foreign credentials are judged.
+    fn guarding(&self, applicable: &[Arc<str>], host: &Host) -> Vec<(usize, &Credential)> {
+        let names = applicable.iter().enumerate();
+        let once = names.filter(|(at, name)| !applicable[..*at].contains(name));
+        let granted = once.filter_map(|(_, name)| {
+            let index = *self.by_name.get(name)?;
+            Some((index, self.credentials.get(index)?))
+        });
+        granted
+            .filter(|(_, credential)| credential.is_for(host))
+            .collect()
+    }
+
     fn table(&self, agent: &Agent) -> Arc<AgentTable> {
         let build = || {
             let rendered = self.credentials.iter().map(|c| {
@@ -190,7 +212,9 @@ impl Injectors {
 struct Pass<'a> {
     injectors: &'a Injectors,
     target: &'a Target<'a>,
-    applicable: &'a [Arc<str>],
+    guarding: &'a [(usize, &'a Credential)],
+    /// The well-known credential fields that the agent sent.
+    present: &'a [&'static HeaderName],
     table: &'a AgentTable,
     outgoing: Outgoing,
     /// Positions that hold a secret by now.
@@ -199,17 +223,8 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// The credentials that the permit grants and that are for this host, whatever the port and
-    /// the scheme: they make the host one where foreign credentials are judged.
     fn guarding(&self) -> impl Iterator<Item = (usize, &'a Credential)> + use<'a> {
-        let (injectors, host) = (self.injectors, &self.target.authority.host);
-        let names = self.applicable.iter().enumerate();
-        let once = names.filter(|(at, name)| !self.applicable[..*at].contains(name));
-        let granted = once.filter_map(|(_, name)| {
-            let index = *injectors.by_name.get(name)?;
-            Some((index, injectors.credentials.get(index)?))
-        });
-        granted.filter(move |(_, credential)| credential.is_for(host))
+        self.guarding.iter().copied()
     }
 
     /// Those of them that may go out with this request.
@@ -221,10 +236,10 @@ impl<'a> Pass<'a> {
     }
 
     fn refuse_doubles(&self, head: &Parts) -> Result<(), InjectError> {
-        if self.guarding().next().is_none() {
+        if self.guarding.is_empty() {
             return Ok(());
         }
-        for name in &WELL_KNOWN {
+        for name in self.present {
             single(&head.headers, name)?;
         }
         Ok(())
@@ -326,7 +341,7 @@ impl<'a> Pass<'a> {
         if let Some(left) = leftover::find(head, self.table) {
             return Err(self.canary(left.credential, left.position));
         }
-        for name in &WELL_KNOWN {
+        for &name in self.present {
             let position = Position::Header(name.clone());
             for value in head.headers.get_all(name) {
                 self.is_foreign(&position, Some(value.as_bytes()))?;
@@ -340,7 +355,8 @@ impl<'a> Pass<'a> {
         let Some(rule) = strictest(self.guarding().map(|(_, c)| c.on_foreign)) else {
             return Ok(());
         };
-        for name in &WELL_KNOWN {
+        // What `set` put in a field that was not there needs no judgement.
+        for &name in self.present {
             let position = Position::Header(name.clone());
             let standing = single(&head.headers, name)?;
             if self.is_foreign(&position, standing)? {

@@ -11,6 +11,8 @@ use memchr::{memchr, memmem};
 pub struct AgentTable {
     names: Vec<Arc<str>>,
     placeholders: Vec<String>,
+    /// The length of the shortest: most of what an agent sends is shorter, and decoding lengthens nothing.
+    shortest: usize,
     search: Option<AhoCorasick>,
 }
 
@@ -25,9 +27,11 @@ impl AgentTable {
             .match_kind(MatchKind::LeftmostLongest)
             .build(&placeholders)
             .ok();
+        let shortest = placeholders.iter().map(String::len).min();
         Self {
             names,
             placeholders,
+            shortest: shortest.unwrap_or(usize::MAX),
             search,
         }
     }
@@ -44,6 +48,9 @@ impl AgentTable {
 
     /// The number of the credential whose placeholder stands somewhere in `text`.
     pub fn find(&self, text: &[u8]) -> Option<usize> {
+        if text.len() < self.shortest {
+            return None;
+        }
         match &self.search {
             Some(search) => search.find(text).map(|found| found.pattern().as_usize()),
             // Too many patterns for an automaton: slow, but never blind.
@@ -62,6 +69,9 @@ impl AgentTable {
 
     /// The same as [`AgentTable::find`], looking through percent-encoding as well. Allocates only where there is some.
     pub fn find_decoded(&self, text: &[u8]) -> Option<usize> {
+        if text.len() < self.shortest {
+            return None;
+        }
         if let Some(index) = self.find(text) {
             return Some(index);
         }

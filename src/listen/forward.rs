@@ -15,11 +15,11 @@ use super::doors::Doors;
 use crate::net::gate::{AgentLimits, Gate, GateState};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::error::ProxyError;
-use crate::proxy::exchange::{Agreement, Asked, Passage};
 use crate::proxy::last_word::{Caller, last_word};
+use crate::proxy::passage::{Agreement, Asked, Passage};
 use crate::proxy::serve;
 use crate::types::agent::Agent;
-use crate::types::host::{Authority, Host};
+use crate::types::host::Authority;
 use crate::types::intent::{Ingress, Scheme};
 
 /// Serves one connection of an agent.
@@ -154,12 +154,9 @@ fn own_host(request: &Request<Incoming>) -> Result<(), ProxyError> {
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     let Some(named) = named else { return Ok(()) };
-    match Authority::parse(named, Some(80))?.host {
-        Host::Ip(_) => Ok(()),
-        Host::Name(name) => match psl::suffix(name.as_bytes()) {
-            Some(suffix) if suffix.is_known() => Err(ProxyError::ForeignHost),
-            _ => Ok(()),
-        },
+    match Authority::parse(named, Some(80))?.host.is_public_name() {
+        true => Err(ProxyError::ForeignHost),
+        false => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! smuggling lives on, so the bytes are followed here, beside the library, and any stream with a
 //! second reading is refused.
 
+use http::Uri;
 use memchr::memchr;
 
 /// What makes a request ambiguous.
@@ -28,6 +29,8 @@ pub enum Violation {
     Name,
     /// Not `METHOD TARGET HTTP/1.x`.
     RequestLine,
+    /// A target that is no URI in any of the forms of RFC 9112, section 3.2.
+    Target,
     /// More than [`MOST_HEAD_BYTES`].
     HeadTooLarge,
     /// More than [`MOST_FIELDS`].
@@ -54,6 +57,7 @@ impl Violation {
             Self::Chunk => "the chunked body is malformed",
             Self::Name => "a header line does not begin with a plain name and a colon",
             Self::RequestLine => "the request line is not `METHOD TARGET HTTP/1.1`",
+            Self::Target => "the request's target is not a valid URI",
             Self::HeadTooLarge => "the request line and headers are larger than 64 KiB",
             Self::TooManyFields => "the request has more than 100 header fields",
             Self::SlowHead => "the request line and headers took too long to arrive",
@@ -72,6 +76,7 @@ impl Violation {
             Self::Chunk,
             Self::Name,
             Self::RequestLine,
+            Self::Target,
             Self::HeadTooLarge,
             Self::TooManyFields,
             Self::SlowHead,
@@ -140,6 +145,11 @@ impl Framing {
                 | State::ChunkEnd
                 | State::Trailers
         )
+    }
+
+    /// Whether the connection has left HTTP.
+    pub fn is_opaque(&self) -> bool {
+        self.state == State::Opaque
     }
 
     /// Reads the next bytes of the connection.
@@ -250,6 +260,9 @@ impl Head {
         let visible = !target.is_empty() && target.iter().all(|b| *b > b' ' && *b != 0x7f);
         if !token || !visible || !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
             return Err(Violation::RequestLine);
+        }
+        if Uri::try_from(target).is_err() {
+            return Err(Violation::Target);
         }
         Ok(Self {
             version_1_0: version == b"HTTP/1.0",
@@ -428,6 +441,9 @@ mod tests {
             ("G{T / HTTP/1.1\r\n", RequestLine),
             ("\x16\x03\x01\x02", RequestLine),
             ("GET / HTTP/1.2\r\n", RequestLine),
+            ("GET http:// HTTP/1.1\r\n", Target),
+            ("CONNECT [::1:443 HTTP/1.1\r\n", Target),
+            ("CONNECT a\u{e4}:443 HTTP/1.1\r\n", Target),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n",
                 Chunk,

@@ -278,6 +278,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<S> {
                 Poll::Ready(Err(error))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // After an upgrade whoever relays the bytes keeps the time.
+            Poll::Pending if this.framing.is_opaque() => Poll::Pending,
             Poll::Pending => {
                 let error = ready!(this.poll_deadline(cx));
                 match this.waiting {
@@ -323,7 +325,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_trickles_in_is_cut_at_its_first_deadline() {
-        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let (agent, proxy) = tokio::io::duplex(1024);
         let mut gate = watched(proxy, Arc::default());
         let (mut hear, mut speak) = tokio::io::split(agent);
         let trickle = tokio::spawn(async move {
@@ -423,5 +425,19 @@ mod tests {
         drop(exchange);
         let error = gate.read(&mut buffer).await.unwrap_err();
         assert_eq!(error.to_string(), "idle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgraded_connection_may_be_silent() {
+        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let mut gate = watched(proxy, Arc::default());
+        agent
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n")
+            .await
+            .unwrap();
+        let mut buffer = [0; 128];
+        assert!(gate.read(&mut buffer).await.unwrap() > 0);
+        let waited = tokio::time::timeout(Duration::from_secs(3600), gate.read(&mut buffer)).await;
+        assert!(waited.is_err(), "the gate ended an upgraded connection");
     }
 }

@@ -2,11 +2,12 @@
 //! someone ends it.
 
 use std::io;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::time::Instant;
 
 /// What passed.
@@ -44,20 +45,20 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let counters = Arc::new(Counters::default());
-    let (agent_read, agent_write) = tokio::io::split(agent);
-    let (origin_read, origin_write) = tokio::io::split(origin);
-    let copies = async {
-        tokio::try_join!(
-            copy(agent_read, origin_write, &counters.sent, &counters),
-            copy(origin_read, agent_write, &counters.received, &counters),
-        )
+    let counters = Counters::default();
+    let mut agent = Counted {
+        inner: agent,
+        count: &counters.sent,
+    };
+    let mut origin = Counted {
+        inner: origin,
+        count: &counters.received,
     };
     let end = tokio::select! {
         // First, so that nothing passes what has ended already.
         biased;
         () = until => RelayEnd::Revoked,
-        done = copies => match done {
+        done = copy_bidirectional_with_sizes(&mut agent, &mut origin, BUFFER, BUFFER) => match done {
             Ok(_) => RelayEnd::Closed,
             Err(_) => RelayEnd::Broken,
         },
@@ -66,12 +67,46 @@ where
     (counters.total(), end)
 }
 
+/// An IO whose reads are counted. The idle watch looks at the counts, so the bytes need no clock.
+struct Counted<'a, S> {
+    inner: S,
+    count: &'a AtomicU64,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.count
+            .fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
 #[derive(Default)]
 struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
-    /// Grows with every read, so that the idle watch needs no clock on the path of the bytes.
-    reads: AtomicU64,
 }
 
 impl Counters {
@@ -85,10 +120,10 @@ impl Counters {
     /// Ends when no read happened for at least `idle`, and at most a quarter more.
     async fn silence(&self, idle: Duration) {
         let step = (idle / 4).max(Duration::from_millis(10));
-        let (mut seen, mut since) = (self.reads.load(Ordering::Relaxed), Instant::now());
+        let (mut seen, mut since) = (self.total(), Instant::now());
         loop {
             tokio::time::sleep(step).await;
-            let now = self.reads.load(Ordering::Relaxed);
+            let now = self.total();
             if now != seen {
                 (seen, since) = (now, Instant::now());
             } else if since.elapsed() >= idle {
@@ -98,29 +133,10 @@ impl Counters {
     }
 }
 
-async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    count: &AtomicU64,
-    counters: &Counters,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            // A peer that is gone already has closed its side too.
-            to.shutdown().await.ok();
-            return Ok(());
-        }
-        counters.reads.fetch_add(1, Ordering::Relaxed);
-        to.write_all(&buffer[..read]).await?;
-        to.flush().await?;
-        count.fetch_add(read as u64, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[tokio::test]

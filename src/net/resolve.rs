@@ -23,7 +23,7 @@ pub enum ResolveError {
         /// The name.
         host: Host,
         /// What the resolver said.
-        cause: String,
+        cause: &'static str,
     },
     /// Every address is one that is not dialled.
     #[error("{host} leads to {}, which no rule allows", guarded.as_str())]
@@ -110,7 +110,11 @@ impl Resolver {
             .await
             .map_err(|error| ResolveError::Dns {
                 host: host.clone(),
-                cause: error.to_string(),
+                cause: match (error.is_nx_domain(), error.is_no_records_found()) {
+                    (true, _) => "there is no such name",
+                    (_, true) => "the name has no address",
+                    _ => "the resolver did not answer",
+                },
             })?;
         Ok(answer.iter().map(|ip| SocketAddr::new(ip, port)).collect())
     }
@@ -142,7 +146,7 @@ impl Resolver {
             }),
             (true, None) => Err(ResolveError::Dns {
                 host: host.clone(),
-                cause: "the answer is empty".to_owned(),
+                cause: "the answer is empty",
             }),
         }
     }

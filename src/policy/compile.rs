@@ -100,7 +100,7 @@ impl<'b> Compiler<'b> {
             match Selector::parse(name) {
                 Ok(selector) => selectors.push(selector),
                 Err(error) => self.error(
-                    ConfigError::new("TG0310", error.to_string())
+                    ConfigError::new("TG0510", error.to_string())
                         .at(policy.place(name, name.len()))
                         .label("no agent can have this name"),
                 ),
@@ -133,7 +133,7 @@ impl<'b> Compiler<'b> {
         let rule = Arc::new(Rule {
             place: RuleRef {
                 policy: policy.name.as_str().into(),
-                file: policy.file.name.as_str().into(),
+                file: last_name(&policy.file.name).into(),
                 line: written.line,
             },
             scope: scope.clone(),
@@ -165,12 +165,12 @@ impl<'b> Compiler<'b> {
         if written.hosts.is_empty() {
             let error = match &written.preset {
                 Some(preset) => ConfigError::new(
-                    "TG0301",
+                    "TG0501",
                     format!("the preset `{}` is not resolved", preset.value),
                 )
                 .at(policy.place(preset, preset.len()))
                 .help("list the built-in ones with `tollgate gen presets`"),
-                None => ConfigError::new("TG0301", "a rule names no hosts")
+                None => ConfigError::new("TG0501", "a rule names no hosts")
                     .at(policy.place(written, 1))
                     .help("add `hosts: [api.example.com]`"),
             };
@@ -182,7 +182,7 @@ impl<'b> Compiler<'b> {
                 Ok(pattern) if patterns.contains(&pattern) => {}
                 Ok(pattern) => patterns.push(pattern),
                 Err(error) => self.error(
-                    ConfigError::new("TG0302", error.to_string())
+                    ConfigError::new("TG0502", error.to_string())
                         .at(policy.place(host, host.len()))
                         .label("not a host pattern")
                         .help("write `api.example.com`, `*.example.com` or an IP address"),
@@ -231,7 +231,7 @@ impl<'b> Compiler<'b> {
             AmbiguousPaths::Refuse => PathPattern::parse(path),
         };
         parsed.map_err(|error| {
-            let wrong = ConfigError::new("TG0303", error.to_string())
+            let wrong = ConfigError::new("TG0503", error.to_string())
                 .at(policy.place(path, path.len()))
                 .label("not a path pattern");
             match error {
@@ -250,7 +250,7 @@ impl<'b> Compiler<'b> {
                 Ok(method) => methods.push(method),
                 Err(guess) => {
                     let error =
-                        ConfigError::new("TG0304", format!("`{}` is not a method", written.value))
+                        ConfigError::new("TG0504", format!("`{}` is not a method", written.value))
                             .at(policy.place(written, written.len()));
                     self.error(match guess {
                         Some(guess) => error.label(format!("did you mean `{guess}`?")),
@@ -264,7 +264,7 @@ impl<'b> Compiler<'b> {
 
     fn ports(&mut self, policy: &PolicyDocument, spec: &EgressRuleSpec) {
         for port in spec.ports.iter().filter(|port| port.value == 0) {
-            self.error(ConfigError::new("TG0311", "0 is not a port").at(policy.place(port, 1)));
+            self.error(ConfigError::new("TG0511", "0 is not a port").at(policy.place(port, 1)));
         }
     }
 
@@ -282,7 +282,7 @@ impl<'b> Compiler<'b> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if route.is_empty() || !route.bytes().all(plain) {
             return self.error(
-                ConfigError::new("TG0308", format!("`{}` cannot name a route", route.value))
+                ConfigError::new("TG0508", format!("`{}` cannot name a route", route.value))
                     .at(place)
                     .label("use a to z, 0 to 9 and `-`"),
             );
@@ -290,7 +290,7 @@ impl<'b> Compiler<'b> {
         let [HostPattern::Exact(host)] = hosts else {
             return self.error(
                 ConfigError::new(
-                    "TG0308",
+                    "TG0508",
                     "a route wants exactly one host without a wildcard",
                 )
                 .at(place)
@@ -356,6 +356,11 @@ impl<'b> Compiler<'b> {
     fn error(&mut self, error: ConfigError) {
         self.errors.push(error);
     }
+}
+
+/// `scan.yaml` of `/etc/tollgate/scan.yaml`; a preset's name as it is.
+fn last_name(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
 }
 
 fn ports_of(spec: &EgressRuleSpec) -> Vec<u16> {

@@ -49,7 +49,7 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
     let written = fields.into_iter().filter(|(_, written)| *written);
     written
         .map(|(field, _)| {
-            ConfigError::new("TG0309", format!("{who} cannot have `{field}`"))
+            ConfigError::new("TG0509", format!("{who} cannot have `{field}`"))
                 .at(place.clone())
                 .help(format!(
                     "remove `{field}`, or write it in a rule of its own"

@@ -17,7 +17,7 @@ pub struct RuleRef {
     /// `metadata.name` of its policy.
     #[serde(serialize_with = "as_str")]
     pub policy: Arc<str>,
-    /// The file it stands in.
+    /// The file it stands in, by its last name: agents see this, and a path says where things are.
     #[serde(serialize_with = "as_str")]
     pub file: Arc<str>,
     /// The line it begins on; 0 when nobody wrote it down.

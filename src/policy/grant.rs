@@ -36,7 +36,7 @@ impl<'b> Grants<'b> {
                 match HostPattern::parse(host) {
                     Ok(pattern) => hosts.push(pattern),
                     Err(error) => errors.push(
-                        ConfigError::new("TG0302", error.to_string())
+                        ConfigError::new("TG0502", error.to_string())
                             .at(document.place(host, host.len()))
                             .label("not a host pattern"),
                     ),
@@ -87,7 +87,7 @@ impl<'b> Grants<'b> {
         let at = policy.place(name, name.len());
         let Some(grant) = self.by_name.get(name.as_str()) else {
             let unknown =
-                ConfigError::new("TG0305", format!("no credential is named `{}`", name.value))
+                ConfigError::new("TG0505", format!("no credential is named `{}`", name.value))
                     .at(at);
             return Some(match self.similar(name) {
                 Some(similar) => unknown.label(format!("did you mean `{similar}`?")),
@@ -97,7 +97,7 @@ impl<'b> Grants<'b> {
         let place = format!("{}:{}", grant.document.file.name, grant.document.line);
         if let Some(host) = hosts.iter().find(|host| !grant.covers(host)) {
             return Some(
-                ConfigError::new("TG0306", format!("the credential `{}` may not go to {host}", name.value))
+                ConfigError::new("TG0506", format!("the credential `{}` may not go to {host}", name.value))
                     .at(at)
                     .label("this rule is for more hosts than the credential")
                     .help(format!("add {host} to `hosts` of the credential at {place}, or give the host a rule of its own")),
@@ -109,7 +109,7 @@ impl<'b> Grants<'b> {
             .find(|port| port.value != 80 && !grant.ports.contains(&port.value))?;
         Some(
             ConfigError::new(
-                "TG0306",
+                "TG0506",
                 format!(
                     "the credential `{}` may not go to port {}",
                     name.value, port.value

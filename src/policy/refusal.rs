@@ -124,9 +124,15 @@ impl<'e> Refusal<'e> {
             DenialReason::AmbiguousPath => "set `ambiguousPaths: Pass`".to_owned(),
             DenialReason::DeniedByRule => "remove or narrow the rule".to_owned(),
         };
+        let place = &self.nearest?.place;
+        // A preset is part of the program: what it lacks stands in a rule of one's own.
+        if place.file.starts_with('<') {
+            let what = format!("add a rule for `{host}` besides the preset's");
+            return Some(Edit { what, rule: None });
+        }
         Some(Edit {
             what,
-            rule: Some(self.nearest?.place.clone()),
+            rule: Some(place.clone()),
         })
     }
 }

@@ -51,11 +51,12 @@ impl Ledgers {
     }
 
     /// Opens an account.
-    pub fn open(self: &Arc<Self>, ingress: Ingress, kind: Kind, _peer: SocketAddr) -> Accounting {
+    pub fn open(self: &Arc<Self>, ingress: Ingress, kind: Kind, peer: SocketAddr) -> Accounting {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let record = Record {
             time: SystemTime::now(),
             id: format!("{:x}-{number:x}", self.boot & 0xff_ffff_ffff),
+            peer,
             agent: None,
             ingress: ingress.as_str(),
             kind,
@@ -187,12 +188,12 @@ impl Accounting {
             r.reason = Some(error.reason());
             r.status = Some(error.status().as_u16());
         });
-        let agent = self
-            .record
-            .as_ref()
-            .and_then(|r| r.agent.as_ref())
-            .map_or("", Agent::name);
-        self.ledgers.metrics.refused(agent, error.reason());
+        // An origin that fails refuses nothing: the status says it.
+        if !reached {
+            let agent = self.record.as_ref().and_then(|r| r.agent.as_ref());
+            let agent = agent.map_or("", Agent::name);
+            self.ledgers.metrics.refused(agent, error.reason());
+        }
         self.complete = true;
     }
 

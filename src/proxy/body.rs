@@ -1,20 +1,16 @@
-//! Owns the bodies of the data path: frames pass as they come, counted and watched for silence,
-//! never gathered.
+//! Owns the response's body on its way to the agent: frames pass as they come, counted and watched for
+//! silence, never gathered.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
-use super::headers::clean_trailers;
 use crate::net::gate::InFlight;
 
 /// What ends a body early.
@@ -29,129 +25,6 @@ pub enum BodyError {
     /// Nothing came for the idle time.
     #[error("the body was silent too long")]
     Idle,
-}
-
-/// A request's body on its way to the origin.
-#[derive(Default)]
-pub enum RequestBody {
-    /// None.
-    #[default]
-    Empty,
-    /// One that was read whole.
-    Whole(Option<Bytes>),
-    /// One that is passed on as it comes.
-    Stream(Incoming, Arc<AtomicU64>),
-    /// One that the agent holds back until the origin asks for it.
-    Expecting(Incoming, Arc<AtomicU64>, Continuation),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        if let Self::Expecting(_, _, wait) = this {
-            std::task::ready!(wait.poll(cx))?;
-            if let Self::Expecting(inner, count, _) = std::mem::take(this) {
-                *this = Self::Stream(inner, count);
-            }
-        }
-        match this {
-            Self::Empty | Self::Expecting(..) => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(inner, count) => {
-                let mut frame = std::task::ready!(Pin::new(inner).poll_frame(cx));
-                if let Some(Ok(frame)) = &mut frame {
-                    if let Some(data) = frame.data_ref() {
-                        count.fetch_add(data.len() as u64, Ordering::Relaxed);
-                    }
-                    if let Some(trailers) = frame.trailers_mut() {
-                        clean_trailers(trailers);
-                    }
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Whole(bytes) => bytes.is_none(),
-            Self::Stream(inner, _) | Self::Expecting(inner, ..) => inner.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
-            }
-            Self::Stream(inner, _) | Self::Expecting(inner, ..) => inner.size_hint(),
-        }
-    }
-}
-
-/// The wait for an origin's `100 Continue` (RFC 9110, section 10.1.1). The agent is told to continue
-/// when its body is first asked for, so holding back the asking leaves the decision to the origin.
-pub struct Continuation {
-    shared: Arc<Asked>,
-    patience: Pin<Box<Sleep>>,
-}
-
-/// What the origin said about the body.
-#[derive(Default)]
-pub struct Asked {
-    verdict: AtomicU8,
-    waker: AtomicWaker,
-}
-
-/// An origin that never says 100 (HTTP/1.0, HTTP/2 here) gets the body after this long.
-const PATIENCE: Duration = Duration::from_secs(1);
-const CONTINUE: u8 = 1;
-const ANSWERED: u8 = 2;
-
-impl Asked {
-    /// The origin wants the body.
-    pub fn go_on(&self) {
-        self.say(CONTINUE);
-    }
-
-    /// The origin has answered already; a body that was not asked for by then is not sent.
-    pub fn answered(&self) {
-        self.say(ANSWERED);
-    }
-
-    fn say(&self, verdict: u8) {
-        self.verdict
-            .compare_exchange(0, verdict, Ordering::AcqRel, Ordering::Acquire)
-            .ok();
-        self.waker.wake();
-    }
-}
-
-impl Continuation {
-    /// Waits for what `shared` hears.
-    pub fn new(shared: Arc<Asked>) -> Self {
-        Self {
-            shared,
-            patience: Box::pin(tokio::time::sleep(PATIENCE)),
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        self.shared.waker.register(cx.waker());
-        match self.shared.verdict.load(Ordering::Acquire) {
-            CONTINUE => Poll::Ready(Ok(())),
-            ANSWERED => Poll::Ready(Err(BodyError::NotWanted)),
-            _ => self.patience.as_mut().poll(cx).map(Ok),
-        }
-    }
 }
 
 /// A response's body on its way to the agent. Dropping it settles the exchange's account.

@@ -1,35 +1,30 @@
 //! Owns one request from top to bottom: agree, authorize, inject, forward, account.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use http::{Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::account::{Accounting, Ledgers};
-use super::body::{self, Continuation, RequestBody, ResponseBody};
+use super::body::ResponseBody;
 use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::lease::Lease;
+use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
-use super::snapshot::SnapshotStore;
+use super::snapshot::{Snapshot, SnapshotStore};
 use super::upgrade::Upgrade;
+use super::upload::{Prepared, RequestBody, Upload};
 use super::upstream::{Protocols, Upstream};
-use crate::inject::body::BodySwap;
 use crate::inject::set::Target;
 use crate::net::gate::GateState;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::redact::SafeTarget;
-use crate::types::agent::Agent;
-use crate::types::host::Authority;
-use crate::types::intent::{EgressIntent, Ingress, RequestLine, Scheme};
 
 /// What every exchange works with.
 pub struct Exchange {
@@ -41,38 +36,6 @@ pub struct Exchange {
     pub ledgers: Arc<Ledgers>,
     /// The process's open connections.
     pub drain: Drain,
-}
-
-/// The connection a request came on.
-pub struct Passage {
-    /// The door.
-    pub ingress: Ingress,
-    /// The agent's address.
-    pub peer: SocketAddr,
-    /// What watches an HTTP/1.1 connection.
-    pub gate: Option<Arc<GateState>>,
-}
-
-/// Who asks for which origin, as the door established it.
-#[derive(Clone)]
-pub struct Asked {
-    /// Who.
-    pub agent: Agent,
-    /// Cleartext or TLS towards the origin.
-    pub scheme: Scheme,
-    /// Which origin.
-    pub authority: Authority,
-    /// Whether the request's own head must name that origin. On the base-URL door it names the proxy.
-    pub agreement: Agreement,
-}
-
-/// Whether a request's head names its origin.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Agreement {
-    /// `Host` and URI must name the origin.
-    Required,
-    /// They name the proxy; the route named the origin.
-    ByRoute,
 }
 
 impl Exchange {
@@ -89,9 +52,9 @@ impl Exchange {
         let mut accounting = self
             .ledgers
             .open(passage.ingress, Kind::Request, passage.peer);
-        let injectors = &self.snapshots.load_full().injectors;
+        let snapshot = self.snapshots.load_full();
         let target = SafeTarget::of(request.uri().path_and_query(), |text| {
-            injectors.holds_secret(text.as_bytes())
+            snapshot.injectors.holds_secret(text.as_bytes())
         });
         accounting.asked(request.method(), target, request.version());
         let told = match *request.method() {
@@ -99,10 +62,20 @@ impl Exchange {
             _ => Told::InBody,
         };
         let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
+        let http1 = request.version() != Version::HTTP_2;
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
+        let (head, body) = request.into_parts();
+        let mut upload = Upload::new(&head, body);
         let result = match asked {
-            Ok(asked) => self.relay(passage, asked, request, &mut accounting).await,
+            Ok(asked) => {
+                let request = Ask {
+                    head,
+                    upload: &mut upload,
+                };
+                self.relay(passage, asked, request, &snapshot, &mut accounting)
+                    .await
+            }
             Err(error) => Err(error),
         };
         let mut response = match result {
@@ -112,12 +85,14 @@ impl Exchange {
                 response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight))
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
-            Err(error) => refuse(&error, dialect, told, accounting),
+            Err(error) => {
+                upload.discard().await;
+                refuse(&error, dialect, told, accounting)
+            }
         };
         // After a refused upgrade the agent's next bytes are not followed any more.
-        if asks_to_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            || self.drain.is_draining()
-        {
+        let stays = asks_to_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if http1 && (stays || self.drain.is_draining()) {
             close_after(&mut response);
         }
         response
@@ -127,7 +102,8 @@ impl Exchange {
         &self,
         passage: &Passage,
         asked: Asked,
-        request: Request<Incoming>,
+        Ask { mut head, upload }: Ask<'_>,
+        snapshot: &Snapshot,
         accounting: &mut Accounting,
     ) -> Result<Answer, ProxyError> {
         accounting.identified(&asked.agent);
@@ -136,9 +112,7 @@ impl Exchange {
             return Err(ProxyError::Ambiguous(violation));
         }
         let _in_flight = passage.gate.as_ref().map(GateState::exchange);
-        let snapshot = self.snapshots.load_full();
 
-        let (mut head, body) = request.into_parts();
         headers::method(&head.method)?;
         headers::expectation(&head.headers)?;
         if asked.agreement == Agreement::Required {
@@ -175,13 +149,14 @@ impl Exchange {
         let agent_side = (wish == UpgradeWish::WebSocket)
             .then(|| head.extensions.remove::<OnUpgrade>())
             .flatten();
-        let (body, expected) =
-            outgoing_body(&mut head, body, injected.body.take(), accounting).await?;
+        let Prepared { body, wanted } = upload
+            .prepare(&mut head, injected.body.take(), accounting)
+            .await?;
         let mut request = outgoing(&asked, head, body)?;
-        if let Some(expected) = expected.clone() {
+        if let Some(wanted) = wanted.clone() {
             hyper::ext::on_informational(&mut request, move |said| {
                 if said.status() == StatusCode::CONTINUE {
-                    expected.go_on();
+                    wanted.go_on();
                 }
             });
         }
@@ -192,8 +167,8 @@ impl Exchange {
         };
         let mut response = self.upstream.send(&permit, protocols, request).await?;
         accounting.answered(response.status());
-        if let Some(expected) = expected {
-            expected.answered();
+        if let Some(wanted) = wanted {
+            wanted.answered();
         }
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -270,6 +245,12 @@ enum Told {
     InHead,
 }
 
+/// A request on its way in.
+struct Ask<'a> {
+    head: Parts,
+    upload: &'a mut Upload,
+}
+
 enum Answer {
     Relayed(Response<Incoming>, Permit),
     Upgraded(Response<Incoming>, Box<Switch>),
@@ -280,72 +261,6 @@ struct Switch {
     origin: OnUpgrade,
     lease: Lease,
     idle: Duration,
-}
-
-impl Asked {
-    fn intent<'a>(&'a self, method: &'a Method, uri: &'a Uri) -> EgressIntent<'a> {
-        EgressIntent {
-            agent: &self.agent,
-            authority: &self.authority,
-            scheme: self.scheme,
-            request: Some(RequestLine {
-                method,
-                path: uri.path(),
-            }),
-        }
-    }
-}
-
-/// Streams the body on, or reads it whole when a credential goes into it.
-async fn outgoing_body(
-    head: &mut Parts,
-    body: Incoming,
-    swap: Option<BodySwap>,
-    accounting: &mut Accounting,
-) -> Result<(RequestBody, Option<Arc<body::Asked>>), ProxyError> {
-    if body.is_end_stream() {
-        return Ok((RequestBody::Empty, None));
-    }
-    let uploads = accounting.uploads();
-    let Some(swap) = swap else {
-        headers::announce(head, body.size_hint().exact());
-        if !head.headers.contains_key(header::EXPECT) {
-            return Ok((RequestBody::Stream(body, uploads), None));
-        }
-        let expected = Arc::new(body::Asked::default());
-        let wait = Continuation::new(expected.clone());
-        return Ok((RequestBody::Expecting(body, uploads, wait), Some(expected)));
-    };
-    // A body that is read whole here has been asked for here.
-    head.headers.remove(header::EXPECT);
-    let whole = spool(RequestBody::Stream(body, uploads), swap.limit()).await?;
-    let whole = match swap.apply(&whole)? {
-        Some(swapped) => {
-            accounting.injected(&swapped.credentials);
-            swapped.bytes
-        }
-        None => whole,
-    };
-    head.headers
-        .insert(header::CONTENT_LENGTH, whole.len().into());
-    Ok((RequestBody::Whole(Some(whole)), None))
-}
-
-async fn spool(mut body: RequestBody, limit: u64) -> Result<Bytes, ProxyError> {
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ProxyError::AgentBody)?;
-        let Ok(data) = frame.into_data() else {
-            return Err(ProxyError::Malformed(
-                "a body that a credential goes into cannot have trailers",
-            ));
-        };
-        if (whole.len() + data.len()) as u64 > limit {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(whole.freeze())
 }
 
 /// The request as the origin gets it; `Host` or `:authority` follows from the URI.

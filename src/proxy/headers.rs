@@ -13,16 +13,16 @@ use crate::types::host::Authority;
 use crate::types::intent::Scheme;
 
 /// Fields that concern one connection only.
-const HOP_BY_HOP: &[HeaderName] = &[
+static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
 ];
-
-/// Names that have no constant.
-const HOP_BY_HOP_NAMES: &[&str] = &["keep-alive", "proxy-connection", "http2-settings"];
 
 /// Fields that a `Connection` field must not take out: the origin decides by them.
 const END_TO_END: &[&str] = &[
@@ -52,7 +52,12 @@ pub fn agree(head: &Parts, scheme: Scheme, target: &Authority) -> Result<(), Pro
     let misdirected = || ProxyError::Misdirected {
         target: target.clone(),
     };
-    let same = |text: &str| matches!(Authority::parse(text, Some(scheme.default_port())), Ok(named) if named == *target);
+    let default_port = scheme.default_port();
+    let same = |text: &str| {
+        // Nearly always the name is there as it is kept.
+        (target.port == default_port && target.host.name() == Some(text))
+            || Authority::parse(text, Some(default_port)).is_ok_and(|named| named == *target)
+    };
     if let Some(named) = head.uri.authority()
         && !same(named.as_str())
     {
@@ -270,16 +275,17 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
-    }
-    for name in HOP_BY_HOP_NAMES {
-        headers.remove(*name);
     }
 }
 
 /// Cleans an origin's head. `Alt-Svc` would send agents to HTTP/3, past the proxy.
 pub fn end_response_hop(headers: &mut HeaderMap) {
+    // A length beside chunks is not the body's (RFC 9112, section 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
 }

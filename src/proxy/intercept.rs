@@ -14,8 +14,9 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::error::cause;
-use super::exchange::{Agreement, Asked, Exchange, Passage};
+use super::exchange::Exchange;
 use super::last_word::{Caller, last_word};
+use super::passage::{Agreement, Asked, Passage};
 use super::serve;
 use crate::net::client_hello::UNRECOGNIZED_NAME;
 use crate::net::gate::{AgentLimits, Gate, GateState};

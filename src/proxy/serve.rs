@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::ResponseBody;
-use crate::net::framing::{MOST_FIELDS, MOST_HEAD_BYTES};
+use crate::net::framing::MOST_HEAD_BYTES;
 use crate::net::gate::Gate;
 use crate::rt::drain::Drain;
 
@@ -33,9 +33,11 @@ where
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
+        // A limit on the number of fields, even the library's own of 100, would make it clear room for
+        // them on the heap at each parse.
         .max_buf_size(MOST_HEAD_BYTES + SLACK)
-        .max_headers(MOST_FIELDS)
-        .half_close(true)
+        // An agent that hangs up ends its exchange: a model that nobody listens to still costs.
+        .half_close(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);

@@ -19,9 +19,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::body::RequestBody;
 use super::dial::{DialError, Dialer};
 use super::error::{ProxyError, cause};
+use super::upload::RequestBody;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::tls::upstream::{Alpn, OriginTrust};
 use crate::types::host::{Authority, Host};
@@ -160,7 +160,6 @@ fn client(connector: Connector) -> Client<Connector, RequestBody> {
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
-        .http1_max_headers(256)
         // Long answers at full speed: the window holds a round trip of a fast path.
         .http2_initial_stream_window_size(1 << 20)
         .http2_initial_connection_window_size(4 << 20)

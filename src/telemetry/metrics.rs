@@ -224,16 +224,16 @@ impl Metrics {
     }
 
     /// Values that are read off rather than counted, taken before each scrape.
-    pub fn observe(&self, minted: u64, hits: u64, log_dropped: u64, ready: bool) {
+    pub fn observe(&self, observed: &Observed) {
         let saturating = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.leaves
             .with_label_values(&["minted"])
-            .set(saturating(minted));
+            .set(saturating(observed.minted));
         self.leaves
             .with_label_values(&["hit"])
-            .set(saturating(hits));
-        self.log_dropped.set(saturating(log_dropped));
-        self.ready.set(if ready { 1.0 } else { 0.0 });
+            .set(saturating(observed.hits));
+        self.log_dropped.set(saturating(observed.log_dropped));
+        self.ready.set(if observed.ready { 1.0 } else { 0.0 });
     }
 
     /// Everything, in the Prometheus text format.
@@ -244,6 +244,19 @@ impl Metrics {
             Err(error) => format!("# {error}\n").into_bytes(),
         }
     }
+}
+
+/// Values that are read off elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed {
+    /// Leaves minted since the start.
+    pub minted: u64,
+    /// Leaves taken from the cache.
+    pub hits: u64,
+    /// Access log records lost.
+    pub log_dropped: u64,
+    /// Whether the process is ready.
+    pub ready: bool,
 }
 
 /// Counts a connection out when it is dropped.

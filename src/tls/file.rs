@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -16,6 +16,8 @@ const READ_LIMIT: u64 = 4 << 20;
 pub(super) struct Contents {
     /// Bits of `rwxrwxrwx`, plus set-id and sticky.
     pub(super) mode: u32,
+    /// Whether another user owns it: a mounted Secret belongs to root and is read through its group.
+    pub(super) mounted: bool,
     /// The bytes; zeroized, since they may be a key.
     pub(super) bytes: Zeroizing<Vec<u8>>,
 }
@@ -36,6 +38,7 @@ pub(super) fn read(path: &Path) -> io::Result<Contents> {
     }
     Ok(Contents {
         mode: metadata.permissions().mode() & 0o7777,
+        mounted: metadata.uid() != rustix::process::geteuid().as_raw(),
         bytes,
     })
 }

@@ -1,4 +1,5 @@
-//! Owns the proof that real clients read our certificates as we do. Run with `cargo test -- --ignored real_clients`.
+//! Owns the proof that real clients read our certificates as we do. It needs curl, git, openssl, python3
+//! and node, which `make test` installs.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -180,7 +181,6 @@ async fn ask(mut command: Command) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs curl, git, openssl, python3 and node"]
 async fn real_clients_read_the_constraints_as_we_do() {
     let dir = tempfile::tempdir().unwrap();
     let mut surprises = Vec::new();

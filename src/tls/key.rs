@@ -38,9 +38,13 @@ impl CaKey {
     }
 
     /// Reads a PEM file, which nobody but its owner may be able to read.
+    ///
+    /// A file of another owner may be readable by its group: that is how Kubernetes mounts a Secret
+    /// for a process that is not root (`fsGroup`, mode 0440).
     pub(super) fn read(path: &Path) -> Result<Self, CaError> {
         let contents = file::read(path).map_err(CaError::io("read", path))?;
-        if contents.mode & 0o077 != 0 {
+        let private = if contents.mounted { 0o037 } else { 0o077 };
+        if contents.mode & private != 0 {
             return Err(CaError::KeyReadable {
                 path: path.to_owned(),
                 mode: contents.mode,

@@ -85,6 +85,14 @@ impl Host {
         }
     }
 
+    /// Whether strangers can own this name: it ends in a suffix of the public list (publicsuffix.org).
+    /// Addresses, `localhost` and a cluster's names do not.
+    pub fn is_public_name(&self) -> bool {
+        self.name()
+            .and_then(|name| psl::suffix(name.as_bytes()))
+            .is_some_and(|suffix| suffix.is_known())
+    }
+
     /// The address, if this is a literal.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
@@ -350,6 +358,15 @@ mod tests {
         ] {
             assert!(Host::parse(bad).is_err(), "{bad:?} was accepted");
         }
+    }
+
+    #[test]
+    fn public_names_are_those_that_strangers_can_own() {
+        let public = |name: &str| Host::parse(name).unwrap().is_public_name();
+        assert!(public("evil.com") && public("a.co.uk") && public("x.github.io"));
+        assert!(
+            !public("localhost") && !public("tollgate.svc.cluster.local") && !public("10.0.0.1")
+        );
     }
 
     #[test]

@@ -365,7 +365,7 @@ async fn an_agents_token_that_is_too_short_is_told_by_the_agents_name() {
         .env("SCAN", "token-of-scan-0001");
     told(
         &missing.serve_ends().await,
-        &["credential `fix`", "`FIX` is not set"],
+        &["`token of agent fix`", "`FIX` is not set"],
     );
     let same = echo_policy().setting(agents);
     let same = same

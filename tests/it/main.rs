@@ -11,13 +11,17 @@
 #[macro_use]
 mod support;
 
+mod agreement;
 mod architecture;
+mod bad_credentials;
 mod bad_files;
 mod bad_helpers;
+mod bad_input;
+mod bad_origin;
 mod bad_settings;
-
 mod baseline;
 mod claude_code;
+mod cli;
 mod codex;
 mod curl;
 mod gh;
@@ -25,10 +29,10 @@ mod git;
 mod grpc;
 mod http;
 mod life;
-
 mod no_leak;
+mod placements;
 mod presets;
-
+mod readme;
 mod reload;
 mod run;
 mod sdks;

@@ -34,96 +34,96 @@ fn said(rule: &str) -> Vec<String> {
 #[test]
 fn every_mistake_is_told_with_its_place() {
     for (rule, error) in [
-        ("http: []", "TG0301 { a rule names no hosts"),
+        ("http: []", "TG0501 { a rule names no hosts"),
         (
             "preset: claud",
-            "TG0301 claud the preset `claud` is not resolved",
+            "TG0501 claud the preset `claud` is not resolved",
         ),
         (
             "hosts: [https://a.com]",
-            "TG0302 https://a.com write the host alone, without scheme, port or path (not a host pattern)",
+            "TG0502 https://a.com write the host alone, without scheme, port or path (not a host pattern)",
         ),
         (
             "hosts: ['*.com']",
-            "TG0302 '*.co `*.com` covers names that strangers can register; write a wildcard below a registrable domain (not a host pattern)",
+            "TG0502 '*.co `*.com` covers names that strangers can register; write a wildcard below a registrable domain (not a host pattern)",
         ),
         (
             "hosts: [a.com], http: [{paths: [v1]}]",
-            "TG0303 v1 a path pattern begins with `/` (not a path pattern)",
+            "TG0503 v1 a path pattern begins with `/` (not a path pattern)",
         ),
         (
             "hosts: [a.com], http: [{paths: [/a%2fb]}]",
-            "TG0303 /a%2fb the pattern has an encoded slash (`%2F`), so it does not name one resource (not a path pattern)",
+            "TG0503 /a%2fb the pattern has an encoded slash (`%2F`), so it does not name one resource (not a path pattern)",
         ),
         (
             "hosts: [a.com], http: [{methods: [get]}]",
-            "TG0304 get `get` is not a method (did you mean `GET`?)",
+            "TG0504 get `get` is not a method (did you mean `GET`?)",
         ),
         (
             "hosts: [a.com], http: [{methods: [PSOT]}]",
-            "TG0304 PSOT `PSOT` is not a method (did you mean `POST`?)",
+            "TG0504 PSOT `PSOT` is not a method (did you mean `POST`?)",
         ),
         (
             "hosts: [a.com], http: [{methods: ['G T']}]",
-            "TG0304 'G  `G T` is not a method (did you mean `GET`?)",
+            "TG0504 'G  `G T` is not a method (did you mean `GET`?)",
         ),
         (
             "hosts: [a.com], http: [{methods: [purge]}]",
-            "TG0304 purge `purge` is not a method",
+            "TG0504 purge `purge` is not a method",
         ),
         (
             "hosts: [api.github.com], credentials: [gihub]",
-            "TG0305 gihub no credential is named `gihub` (did you mean `github`?)",
+            "TG0505 gihub no credential is named `gihub` (did you mean `github`?)",
         ),
         (
             "hosts: [api.github.com], credentials: [x]",
-            "TG0305 x no credential is named `x`",
+            "TG0505 x no credential is named `x`",
         ),
         (
             "hosts: [github.com], credentials: [github]",
-            "TG0306 github the credential `github` may not go to github.com (this rule is for more hosts than the credential)",
+            "TG0506 github the credential `github` may not go to github.com (this rule is for more hosts than the credential)",
         ),
         (
             "hosts: ['*.npmjs.org'], credentials: [npm]",
-            "TG0306 npm the credential `npm` may not go to *.npmjs.org (this rule is for more hosts than the credential)",
+            "TG0506 npm the credential `npm` may not go to *.npmjs.org (this rule is for more hosts than the credential)",
         ),
         (
             "hosts: [api.github.com], ports: [8443], credentials: [github]",
-            "TG0306 8443 the credential `github` may not go to port 8443",
+            "TG0506 8443 the credential `github` may not go to port 8443",
         ),
         (
             "hosts: [a.com], route: A/b",
-            "TG0308 A/b `A/b` cannot name a route (use a to z, 0 to 9 and `-`)",
+            "TG0508 A/b `A/b` cannot name a route (use a to z, 0 to 9 and `-`)",
         ),
         (
             "hosts: [a.com, b.com], route: a",
-            "TG0308 a a route wants exactly one host without a wildcard",
+            "TG0508 a a route wants exactly one host without a wildcard",
         ),
         (
             "hosts: ['*.a.com'], route: a",
-            "TG0308 a a route wants exactly one host without a wildcard",
+            "TG0508 a a route wants exactly one host without a wildcard",
         ),
         (
             "hosts: [a.com], tls: Passthrough, http: [{methods: [GET]}]",
-            "TG0309 { `tls: Passthrough` cannot have `http`",
+            "TG0509 { `tls: Passthrough` cannot have `http`",
         ),
         (
             "hosts: [api.github.com], tls: Passthrough, credentials: [github]",
-            "TG0309 { `tls: Passthrough` cannot have `credentials`",
+            "TG0509 { `tls: Passthrough` cannot have `credentials`",
         ),
         (
             "hosts: [api.github.com], action: Deny, credentials: [github]",
-            "TG0309 { a rule that refuses cannot have `credentials`",
+            "TG0509 { a rule that refuses cannot have `credentials`",
         ),
         (
             "hosts: [a.com], action: Deny, route: a",
-            "TG0309 { a rule that refuses cannot have `route`",
+            "TG0509 { a rule that refuses cannot have `route`",
         ),
         (
             "hosts: [a.com], tls: Intercept, sni: Optional",
-            "TG0309 { a rule that ends TLS cannot have `sni`",
+            "TG0509 { a rule that ends TLS cannot have `sni`",
         ),
-        ("hosts: [a.com], ports: [0]", "TG0311 0 0 is not a port"),
+        ("hosts: [a.com], ports: [0]", "TG0511 0 0 is not a port"),
     ] {
         assert_eq!(said(rule), [error], "{rule}");
     }
@@ -155,5 +155,5 @@ egress:
   route: r
 ";
     let codes = errors(&[policy]).iter().map(|e| e.code).collect::<Vec<_>>();
-    assert_eq!(codes, ["TG0310", "TG0302", "TG0304", "TG0303", "TG0403"]);
+    assert_eq!(codes, ["TG0510", "TG0502", "TG0504", "TG0503", "TG0403"]);
 }

@@ -12,6 +12,9 @@ pub struct TestCa {
     pem: String,
 }
 
+/// A certificate and its key.
+pub type Leaf = (CertificateDer<'static>, PrivateKeyDer<'static>);
+
 impl TestCa {
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
@@ -33,7 +36,11 @@ impl TestCa {
         &self.pem
     }
 
-    pub fn leaf(&self, names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    pub fn leaf(&self, names: &[&str]) -> Leaf {
+        self.leaf_until(names, OffsetDateTime::now_utc() + Duration::days(1))
+    }
+
+    pub fn leaf_until(&self, names: &[&str], end: OffsetDateTime) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -42,7 +49,8 @@ impl TestCa {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         // Python 3.13 refuses a leaf without it.
         params.use_authority_key_identifier_extension = true;
-        validity(&mut params);
+        params.not_before = end - Duration::days(2);
+        params.not_after = end;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (
             certificate.der().clone(),

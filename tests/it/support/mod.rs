@@ -1,13 +1,14 @@
 //! What the sentences are written with: the binary, origins, doors and clients.
 
-#[macro_use]
-pub mod clients;
 pub mod agent;
 pub mod anthropic;
 pub mod ca;
+#[macro_use]
+pub mod clients;
 pub mod door;
 pub mod echo;
 pub mod github;
+pub mod hello;
 pub mod needles;
 pub mod openai;
 pub mod operator;
@@ -15,6 +16,8 @@ pub mod origin;
 pub mod proxy;
 pub mod recorded;
 pub mod reply;
+pub mod scene;
 pub mod telegram;
 pub mod tunnel;
 pub mod visitor;
+pub mod wire;

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -16,11 +17,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use super::ca::TestCa;
+use super::ca::{Leaf, TestCa};
 use super::recorded::{Recorded, RequestLog};
 use super::reply::{self, Reply};
 
@@ -80,6 +82,7 @@ pub struct Origin {
     /// The authority its certificate comes from; empty without TLS.
     pub ca_pem: String,
     log: Arc<RequestLog>,
+    connections: Arc<AtomicUsize>,
     accept: JoinHandle<()>,
 }
 
@@ -117,14 +120,50 @@ impl Origin {
         Self::open(names, &[], handler).await
     }
 
+    /// An HTTPS origin that does with a connection whatever it likes.
+    pub async fn rude<F, Fut>(names: &[&str], conduct: F) -> Self
+    where
+        F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let ca = TestCa::new();
+        let tls = acceptor(ca.leaf(names), &[b"http/1.1"]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let accept = tokio::spawn(async move {
+            let mut running = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                if let Ok(stream) = tls.accept(stream).await {
+                    running.spawn(conduct(stream));
+                }
+            }
+        });
+        Self {
+            addr,
+            names: names.iter().map(|n| (*n).to_owned()).collect(),
+            ca_pem: ca.pem().to_owned(),
+            log: Arc::default(),
+            connections,
+            accept,
+        }
+    }
+
+    /// An HTTPS origin with a certificate of `leaf`, while agents' proxies are told to believe `ca_pem`.
+    pub async fn certified(name: &str, ca_pem: &str, leaf: Leaf) -> Self {
+        let handler = |_| async { reply::text(200, "reached") };
+        let handler: Arc<Handler> = Arc::new(move |exchange| handler(exchange).boxed());
+        let tls = Some(acceptor(leaf, &[b"http/1.1"]));
+        Self::start(&[name], tls, ca_pem.to_owned(), handler).await
+    }
+
     async fn open<F, Fut>(names: &[&str], protocols: &[&[u8]], handler: F) -> Self
     where
         F: Fn(Exchange) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let log = Arc::new(RequestLog::default());
         let handler: Arc<Handler> = Arc::new(move |exchange| handler(exchange).boxed());
         let (tls, ca_pem) = match protocols {
             [] => (None, String::new()),
@@ -132,17 +171,40 @@ impl Origin {
                 let ca = TestCa::new();
                 let mut all = names.to_vec();
                 all.push("localhost");
-                (Some(acceptor(&ca, &all, protocols)), ca.pem().to_owned())
+                (
+                    Some(acceptor(ca.leaf(&all), protocols)),
+                    ca.pem().to_owned(),
+                )
             }
         };
-        let accept = tokio::spawn(accept(listener, tls, handler, log.clone()));
+        Self::start(names, tls, ca_pem, handler).await
+    }
+
+    async fn start(
+        names: &[&str],
+        tls: Option<TlsAcceptor>,
+        ca_pem: String,
+        handler: Arc<Handler>,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let log = Arc::new(RequestLog::default());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let accept = tokio::spawn(accept(listener, tls, handler, log.clone(), counted));
         Self {
             addr,
             names: names.iter().map(|n| (*n).to_owned()).collect(),
             ca_pem,
             log,
+            connections,
             accept,
         }
+    }
+
+    /// How often it was dialled.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Every request so far.
@@ -186,8 +248,7 @@ impl Origin {
     }
 }
 
-fn acceptor(ca: &TestCa, names: &[&str], protocols: &[&[u8]]) -> TlsAcceptor {
-    let (certificate, key) = ca.leaf(names);
+fn acceptor((certificate, key): Leaf, protocols: &[&[u8]]) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -204,9 +265,11 @@ async fn accept(
     tls: Option<TlsAcceptor>,
     handler: Arc<Handler>,
     log: Arc<RequestLog>,
+    count: Arc<AtomicUsize>,
 ) {
     let mut connections = JoinSet::new(); // ends them all with the origin
     while let Ok((stream, _)) = listener.accept().await {
+        count.fetch_add(1, Ordering::SeqCst);
         let (tls, handler, log) = (tls.clone(), handler.clone(), log.clone());
         connections.spawn(async move {
             stream.set_nodelay(true).unwrap();

@@ -1,0 +1,39 @@
+# `make` lists the targets. Debian with a Rust toolchain is all they need; the rest is installed by package name.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build bench fmt lint clean
+
+# A compiler for aws-lc and mimalloc, and the system's roots for the bundle that agents get.
+NEED_BUILD := cc:gcc+libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: ## the main job on this machine, in about a second; KEEP=1 keeps it running
+	@.ci/need $(NEED_BUILD) curl:curl
+	@cargo build --quiet --locked --bin tollgate --example demo
+	@target/debug/examples/demo $(if $(KEEP),--keep)
+
+test: ## install the clients that the tests drive, run everything, list what was skipped
+	@.ci/need $(NEED_BUILD)
+	@.ci/test
+
+build: ## the binary, in target/release
+	@.ci/need $(NEED_BUILD)
+	cargo build --locked --release
+
+bench: ## a table of ratios to a direct connection and to nginx (about ten minutes)
+	@.ci/need $(NEED_BUILD)
+	benches/run.sh
+
+fmt: ## format the code
+	cargo fmt
+
+lint: ## rustfmt, clippy with warnings as errors, cargo-deny
+	@.ci/need $(NEED_BUILD)
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@.ci/deny
+
+clean: ## remove what was built and the tests' clients
+	cargo clean
+	rm -rf .clients

@@ -1,0 +1,9 @@
+//! The measures, one a file.
+
+pub mod bodies;
+pub mod events;
+pub mod handshake;
+pub mod hosts;
+pub mod idle;
+pub mod latency;
+pub mod small;

@@ -1,0 +1,232 @@
+//! Owns the figures of a run: collected by row and column, printed as one table and then round by round.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+/// Whose figure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Column {
+    Direct,
+    Nginx,
+    Tollgate,
+}
+
+struct Row {
+    key: &'static str,
+    title: &'static str,
+    digits: usize,
+    aim: &'static str,
+}
+
+const fn row(key: &'static str, title: &'static str, digits: usize, aim: &'static str) -> Row {
+    Row {
+        key,
+        title,
+        digits,
+        aim,
+    }
+}
+
+const ROWS: &[Row] = &[
+    row(
+        "small.cpu",
+        "small POST, 16 kept connections: CPU s per 1,000",
+        4,
+        "ratio <= 1.2",
+    ),
+    row("small.rate", "  requests/s, all on the same cores", 0, ""),
+    row(
+        "small.log.cpu",
+        "  with an access log: CPU s per 1,000",
+        4,
+        "ratio <= 1.2",
+    ),
+    row("small.log.rate", "  with an access log: requests/s", 0, ""),
+    row(
+        "small.http2.cpu",
+        "  origin speaks HTTP/2 (nginx: 1.1): CPU s per 1,000",
+        4,
+        "",
+    ),
+    row(
+        "handshake.cpu",
+        "new connection per POST: CPU s per 1,000",
+        3,
+        "",
+    ),
+    row("handshake.rate", "  connections/s", 0, ""),
+    row("latency.p50", "one connection: p50 us", 0, ""),
+    row("latency.p99", "  p99 us", 0, ""),
+    row("added.p50", "  added p50 us", 0, "< 60"),
+    row("added.p99", "  added p99 us", 0, ""),
+    row(
+        "events.p50",
+        "1,000 SSE streams: delay per event, p50 us",
+        0,
+        "",
+    ),
+    row("events.p99", "  p99 us", 0, ""),
+    row("events.lost", "  events lost", 0, "0"),
+    row("events.cpu", "  CPU s per 1,000 events", 4, ""),
+    row("upload.rate", "upload 256 MiB: MB/s", 0, ""),
+    row("upload.cpu", "  CPU s per GB", 2, ""),
+    row("download.rate", "download 256 MiB: MB/s", 0, ""),
+    row("download.cpu", "  CPU s per GB", 2, ""),
+    row("idle", "idle connection: KiB each", 1, ""),
+    row(
+        "hosts.leaf.cpu",
+        "first TLS to each of 1,000 hosts, over a second: CPU ms",
+        3,
+        "< 0.5",
+    ),
+    row("hosts.leaf.wall", "  wall ms", 3, ""),
+    row(
+        "hosts.first.cpu",
+        "first request to each, over a second: CPU ms",
+        3,
+        "",
+    ),
+    row("hosts.first.wall", "  wall ms", 3, ""),
+    row("start", "resident at start: MiB", 1, "<= 12"),
+    row("peak", "resident at most: MiB", 1, ""),
+];
+
+/// Figures as they come.
+pub struct Report {
+    figures: BTreeMap<(&'static str, Column), Vec<f64>>,
+    load: String,
+}
+
+impl Report {
+    pub fn new() -> Self {
+        Self {
+            figures: BTreeMap::new(),
+            load: load(),
+        }
+    }
+
+    /// Adds one round's figure.
+    pub fn add(&mut self, row: &'static str, column: Column, figure: f64) {
+        assert!(ROWS.iter().any(|known| known.key == row), "no row {row}");
+        self.figures.entry((row, column)).or_default().push(figure);
+    }
+
+    /// Prints what the machine is, the table, and what each round said.
+    pub fn print(&self, rounds: usize, took: Duration) {
+        println!(
+            "tollgate {}, {}",
+            env!("CARGO_PKG_VERSION"),
+            jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC")
+        );
+        println!("{}", machine());
+        println!(
+            "load average {} at the start, {} at the end",
+            self.load,
+            load()
+        );
+        println!(
+            "medians of {rounds} interleaved rounds, {} s in all; client, origin and proxy share the cores\n",
+            took.as_secs()
+        );
+        println!(
+            "| {:<56} | {:>8} | {:>8} | {:>8} | {:>5} | {:<12} |",
+            "measure", "direct", "nginx", "tollgate", "ratio", "aim"
+        );
+        println!(
+            "|{:-<58}|{:->10}|{:->10}|{:->10}|{:->7}|{:-<14}|",
+            "", ":", ":", ":", ":", ""
+        );
+        for row in ROWS
+            .iter()
+            .filter(|row| self.of(row, Column::Tollgate).is_some())
+        {
+            let cell = |column| {
+                self.of(row, column)
+                    .map_or(String::new(), |f| format!("{:.*}", row.digits, median(f)))
+            };
+            let ratio = self
+                .ratio(row)
+                .map_or(String::new(), |ratio| format!("{ratio:.2}"));
+            println!(
+                "| {:<56} | {:>8} | {:>8} | {:>8} | {:>5} | {:<12} |",
+                row.title,
+                cell(Column::Direct),
+                cell(Column::Nginx),
+                cell(Column::Tollgate),
+                ratio,
+                row.aim
+            );
+        }
+        println!("\nround by round:");
+        for ((row, column), figures) in &self.figures {
+            let figures: Vec<String> = figures
+                .iter()
+                .map(|figure| format!("{figure:.5}"))
+                .collect();
+            println!(
+                "{row:<18} {column:<9} {}",
+                figures.join(" "),
+                column = format!("{column:?}")
+            );
+        }
+    }
+
+    fn of(&self, row: &Row, column: Column) -> Option<&[f64]> {
+        self.figures.get(&(row.key, column)).map(Vec::as_slice)
+    }
+
+    /// The median of tollgate's ratio to nginx, each taken within its round.
+    fn ratio(&self, row: &Row) -> Option<f64> {
+        let (nginx, tollgate) = (
+            self.of(row, Column::Nginx)?,
+            self.of(row, Column::Tollgate)?,
+        );
+        let ratios: Vec<f64> = nginx.iter().zip(tollgate).map(|(n, t)| t / n).collect();
+        Some(median(&ratios)).filter(|ratio| ratio.is_finite())
+    }
+}
+
+/// The middle one.
+pub fn median(figures: &[f64]) -> f64 {
+    percentile(figures, 0.5)
+}
+
+/// The figure that a share of all figures does not exceed.
+pub fn percentile(figures: &[f64], share: f64) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+fn machine() -> String {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let after = |text: &str, key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key));
+        line.and_then(|line| line.split_once(':'))
+            .map_or(String::new(), |(_, value)| value.trim().to_owned())
+    };
+    let said = |program: &str, arg: &str| {
+        let output = Command::new(program).arg(arg).output();
+        let text = output.map_or(Vec::new(), |o| [o.stdout, o.stderr].concat());
+        String::from_utf8_lossy(&text)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    format!(
+        "{} x {}, {}, Linux {}; {}; {}",
+        std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        after(&read("/proc/cpuinfo"), "model name"),
+        after(&read("/proc/meminfo"), "MemTotal"),
+        read("/proc/sys/kernel/osrelease").trim(),
+        said("nginx", "-v"),
+        said("rustc", "--version"),
+    )
+}
+
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("?").to_owned()
+}

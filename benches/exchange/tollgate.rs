@@ -1,0 +1,121 @@
+//! Owns the real `tollgate` binary under measure, with a policy as operators write them.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::certs::Certificates;
+use crate::client;
+use crate::fixture::{HOST, HTTP2_HOST, LOCAL_HOSTS};
+use crate::origin::{Addresses, SECRET};
+use crate::process::{Output, Process};
+use crate::report::Column;
+use crate::subject::{Subject, Way};
+
+/// What the agent holds instead of the secret.
+const PLACEHOLDER: &str = "sk-ant-api03-a-placeholder-9876543210zyxwvutsrqponmlkjihgfedcba9876543210zyxwvutsrqponmlkjihgfedcbaAA";
+
+const DOCUMENTS: &str = "
+apiVersion: tollgate.dev/v1alpha1
+kind: EgressPolicy
+metadata: { name: agents }
+spec:
+  egress:
+    - hosts: [api.anthropic.com, '*.bench.example']
+      http:
+        - { methods: [GET, POST], paths: [/v1/messages, /v1/messages/**] }
+        - { methods: [POST], paths: [/v1/upload] }
+        - { methods: [GET], paths: ['/v1/download/**', '/v1/events/**'] }
+      credentials: [anthropic]
+    - hosts: [github.com, api.github.com]
+      http:
+        - { methods: [GET], paths: [/repos/**] }
+    - hosts: [registry.npmjs.org, pypi.org, files.pythonhosted.org]
+---
+apiVersion: tollgate.dev/v1alpha1
+kind: EgressCredential
+metadata: { name: anthropic }
+spec:
+  hosts: [api.anthropic.com, '*.bench.example']
+  placements:
+    - header: { name: x-api-key }
+    - bearer: {}
+";
+
+/// Whether exchanges are logged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    Off,
+    File,
+}
+
+/// A running tollgate.
+pub struct Tollgate {
+    pub process: Process,
+    pub subject: Subject,
+}
+
+impl Tollgate {
+    /// Starts one whose names all lead to the origin.
+    pub fn start(dir: &Path, certificates: &Certificates, origin: Addresses, log: Log) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
+        let mut resolve = format!(
+            "      {HOST}: ['{}']\n      {HTTP2_HOST}: ['{}']\n",
+            origin.http1, origin.http2
+        );
+        for index in 0..LOCAL_HOSTS {
+            writeln!(
+                resolve,
+                "      h{index}.bench.example: ['{}']",
+                origin.http1
+            )
+            .unwrap();
+        }
+        let log = match log {
+            Log::Off => "'off'".to_owned(),
+            Log::File => format!("{{ file: {}/access.log }}", dir.display()),
+        };
+        let (at, ca) = (dir.display(), certificates.authority.display());
+        let config = format!(
+            "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: {{ name: bench }}\nspec:\n  \
+             listen: 127.0.0.1:0\n  admin: {{ listen: '127.0.0.1:0' }}\n  stateDir: {at}/state\n  accessLog: {log}\n  \
+             documents: [documents.yaml]\n  upstream:\n    roots: {{ file: {ca} }}\n    resolve:\n{resolve}"
+        );
+        let secret = dir.join("secret");
+        std::fs::write(&secret, SECRET).unwrap();
+        let rest = format!(
+            "  source: {{ file: {{ path: {} }} }}\n  placeholder: {{ value: {PLACEHOLDER} }}\n",
+            secret.display()
+        );
+        std::fs::write(dir.join("documents.yaml"), format!("{DOCUMENTS}{rest}")).unwrap();
+        let file = dir.join("tollgate.yaml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = command();
+        command.env_clear().arg("serve").arg("--config").arg(file);
+        let (process, address) = Process::start(&mut command, Output::Stderr, listening);
+        let subject = Subject {
+            column: Column::Tollgate,
+            address,
+            way: Way::Connect,
+            key: PLACEHOLDER,
+            tls: client::tls(&dir.join("state/ca.crt")),
+        };
+        Self { process, subject }
+    }
+}
+
+/// The binary, started by the profiler that `BENCH_UNDER` names, if it names one.
+fn command() -> Command {
+    let binary = env!("CARGO_BIN_EXE_tollgate");
+    let under = std::env::var("BENCH_UNDER").unwrap_or_default();
+    let mut words = under.split_whitespace().chain([binary]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
+}
+
+fn listening(line: &str) -> Option<SocketAddr> {
+    let address = line.split("listen=").nth(1)?;
+    address.split_whitespace().next()?.parse().ok()
+}

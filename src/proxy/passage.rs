@@ -1,0 +1,58 @@
+//! Owns what a door says of a request: the connection it came on, who asks, and for which origin.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Method, Uri};
+
+use crate::net::gate::GateState;
+use crate::types::agent::Agent;
+use crate::types::host::Authority;
+use crate::types::intent::{EgressIntent, Ingress, RequestLine, Scheme};
+
+/// The connection a request came on.
+pub struct Passage {
+    /// The door.
+    pub ingress: Ingress,
+    /// The agent's address.
+    pub peer: SocketAddr,
+    /// What watches an HTTP/1.1 connection.
+    pub gate: Option<Arc<GateState>>,
+}
+
+/// Who asks for which origin, as the door established it.
+#[derive(Clone)]
+pub struct Asked {
+    /// Who.
+    pub agent: Agent,
+    /// Cleartext or TLS towards the origin.
+    pub scheme: Scheme,
+    /// Which origin.
+    pub authority: Authority,
+    /// Whether the request's own head must name that origin. On the base-URL door it names the proxy.
+    pub agreement: Agreement,
+}
+
+/// Whether a request's head names its origin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Agreement {
+    /// `Host` and URI must name the origin.
+    Required,
+    /// They name the proxy; the route named the origin.
+    ByRoute,
+}
+
+impl Asked {
+    /// What is asked of the policy when the request has this method and this URI.
+    pub fn intent<'a>(&'a self, method: &'a Method, uri: &'a Uri) -> EgressIntent<'a> {
+        EgressIntent {
+            agent: &self.agent,
+            authority: &self.authority,
+            scheme: self.scheme,
+            request: Some(RequestLine {
+                method,
+                path: uri.path(),
+            }),
+        }
+    }
+}

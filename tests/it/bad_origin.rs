@@ -1,0 +1,339 @@
+//! Origins that fail or misbehave: told to the agent as what they are, and the proxy goes on.
+
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
+
+use super::support::ca::TestCa;
+use super::support::origin::Origin;
+use super::support::proxy::{Proxy, ProxyBuilder, proxy};
+use super::support::wire::{self, Answer};
+use super::support::{reply, tunnel};
+
+const HOST: &str = "rude.example.com";
+
+/// Reads a request's head; its path tells how to behave.
+async fn path(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return String::new(),
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    head.split(' ').nth(1).unwrap().to_owned()
+}
+
+async fn conduct(mut stream: TlsStream<TcpStream>) {
+    let answer: &[u8] = match path(&mut stream).await.as_str() {
+        "/closes" => b"",
+        "/garbage" => b"\x00\x01\x02 this is not HTTP\r\n\r\n",
+        "/half-head" => b"HTTP/1.1 200 OK\r\nContent-Le",
+        "/switches" => b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nraw",
+        "/two-lengths" => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi!",
+        "/bad-length" => b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nhi",
+        "/less" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
+        "/more" => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi, HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "/both" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        "/bad-chunk" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhi\r\n0\r\n\r\n",
+        "/fields" => {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nAlt-Svc: h3=\":443\"\r\nKeep-Alive: timeout=5\r\n\
+              Connection: x-hop\r\nX-Hop: 1\r\nProxy-Authenticate: Basic\r\nProxy-Connection: close\r\nUpgrade: h2c\r\n\
+              Set-Cookie: a=b; Secure\r\nSet-Cookie: c=d\r\nX-Stays: 1\r\n\r\nhi"
+        }
+        "/storm" => {
+            for _ in 0..2000 {
+                let hint = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n";
+                stream.write_all(hint).await.unwrap();
+            }
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+        }
+        "/silent" => {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            b""
+        }
+        "/falls-silent" => {
+            let begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n";
+            stream.write_all(begun).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            b""
+        }
+        "/ws" => {
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nAlt-Svc: h3=\":443\"\r\n\r\nraw"
+        }
+        _ => b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nreached",
+    };
+    stream.write_all(answer).await.ok();
+    stream.shutdown().await.ok();
+}
+
+fn before(origin: &Origin) -> ProxyBuilder {
+    proxy().origin(origin).policy(
+        "
+        - hosts: [rude.example.com]
+          tls: Intercept
+          timeouts: {responseHeaders: 1s, idle: 1s}
+        ",
+    )
+}
+
+async fn ask(proxy: &Proxy, host: &str, path: &str) -> (Answer, Vec<u8>) {
+    let mut stream = tunnel::tls(&proxy.door().await, host, &[b"http/1.1"]).await;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = wire::say(&mut stream, head.as_bytes()).await;
+    let rest = wire::rest(&mut stream).await;
+    (answer, rest)
+}
+
+async fn last_record(proxy: &Proxy, count: usize) -> Value {
+    proxy.access_log(count).await.pop().unwrap()
+}
+
+fn assert_told(case: &str, answer: &Answer, status: u16, stage: &str, says: &str) {
+    assert_eq!(answer.status, status, "{case}: {answer:?}");
+    assert_eq!(
+        answer.header("x-tollgate-stage"),
+        Some(stage),
+        "{case}: {answer:?}"
+    );
+    assert_eq!(
+        answer.header("x-tollgate-decision"),
+        None,
+        "{case}: not a denial"
+    );
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    let told = body["error"]["message"].as_str().unwrap();
+    assert!(
+        told.starts_with("Egress proxy: ") && told.contains(says),
+        "{case}: {told}"
+    );
+}
+
+#[tokio::test]
+async fn answers_that_are_none_become_502() {
+    let origin = Origin::rude(&[HOST], conduct).await;
+    let proxy = before(&origin).start().await;
+    let mut count = 0;
+    for path in [
+        "/closes",
+        "/garbage",
+        "/half-head",
+        "/switches",
+        "/two-lengths",
+        "/bad-length",
+    ] {
+        let (answer, _) = ask(&proxy, HOST, path).await;
+        assert_told(path, &answer, 502, "origin_error", "sent no valid HTTP");
+        assert_eq!(answer.header("retry-after"), Some("1"), "{path}");
+        count += 1;
+        let record = last_record(&proxy, count).await;
+        assert_eq!(
+            (&record["reason"], &record["status"]),
+            (&"origin_error".into(), &502.into()),
+            "{path}"
+        );
+        let (answer, _) = ask(&proxy, HOST, "/fine").await;
+        assert_eq!(answer.text(), "reached", "after {path}");
+        count += 1;
+        proxy.access_log(count).await;
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_break_off_break_off_for_the_agent_too() {
+    let origin = Origin::rude(&[HOST], conduct).await;
+    let proxy = before(&origin).start().await;
+    let door = proxy.door().await;
+    let cases = [
+        ("/bad-chunk", "origin_broke_off"),
+        ("/falls-silent", "origin_silent"),
+        ("/less", "origin_broke_off"),
+    ];
+    for (number, (path, end)) in cases.into_iter().enumerate() {
+        let mut stream = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let all = String::from_utf8(wire::rest(&mut stream).await).unwrap();
+        // The end of chunks or the announced length is what tells whole from broken.
+        let whole = all.ends_with("0\r\n\r\n") || all.contains("content-length: 9");
+        assert!(!whole, "{path} looks whole: {all}");
+        let record = last_record(&proxy, 2 * number + 1).await;
+        assert_eq!(record["end"], end, "{path}: {record}");
+
+        let mut sender = tunnel::http2(&door, HOST).await;
+        let request = http::Request::get(format!("https://{HOST}{path}"));
+        let request = request.body(reply::full("")).unwrap();
+        // Head and break may come in one packet, or one after the other.
+        if let Ok(answer) = sender.send_request(request).await {
+            assert!(answer.into_body().collect().await.is_err(), "{path}");
+        }
+        proxy.access_log(2 * number + 2).await;
+    }
+    assert_eq!(ask(&proxy, HOST, "/fine").await.0.text(), "reached");
+}
+
+#[tokio::test]
+async fn one_request_gets_one_answer_however_much_the_origin_sends() {
+    let origin = Origin::rude(&[HOST], conduct).await;
+    let proxy = before(&origin).start().await;
+    let (answer, rest) = ask(&proxy, HOST, "/more").await;
+    assert_eq!((answer.text().as_str(), rest.as_slice()), ("hi", &b""[..]));
+    assert_eq!(ask(&proxy, HOST, "/fine").await.0.text(), "reached");
+    // Chunked wins (RFC 9112, section 6.3), and the length may not stay beside it.
+    let (answer, rest) = ask(&proxy, HOST, "/both").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-length"), None, "{answer:?}");
+    assert_eq!(rest, b"2\r\nhi\r\n0\r\n\r\n");
+    let (answer, _) = ask(&proxy, HOST, "/storm").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hi"));
+}
+
+#[tokio::test]
+async fn what_concerns_one_connection_or_leads_past_the_proxy_stays_behind() {
+    let origin = Origin::rude(&[HOST], conduct).await;
+    let proxy = before(&origin).start().await;
+    let (answer, _) = ask(&proxy, HOST, "/fields").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hi"));
+    for gone in [
+        "alt-svc",
+        "keep-alive",
+        "x-hop",
+        "proxy-authenticate",
+        "proxy-connection",
+        "upgrade",
+    ] {
+        assert_eq!(answer.header(gone), None, "{answer:?}");
+    }
+    let cookies: Vec<_> = answer
+        .headers
+        .iter()
+        .filter(|(n, _)| n.eq_ignore_ascii_case("set-cookie"))
+        .collect();
+    assert_eq!(cookies.len(), 2);
+    assert_eq!(answer.header("x-stays"), Some("1"));
+
+    let mut stream = tunnel::tls(&proxy.door().await, HOST, &[b"http/1.1"]).await;
+    let head = format!(
+        "GET /ws HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let answer = wire::say(&mut stream, head.as_bytes()).await;
+    assert_eq!(answer.status, 101);
+    assert_eq!(answer.header("alt-svc"), None, "{answer:?}");
+    assert_eq!(wire::rest(&mut stream).await, b"raw");
+}
+
+#[tokio::test]
+async fn an_origin_that_says_nothing_is_given_up_in_time() {
+    let origin = Origin::rude(&[HOST], conduct).await;
+    let proxy = before(&origin).start().await;
+    let started = Instant::now();
+    let (answer, _) = ask(&proxy, HOST, "/silent").await;
+    assert_told(
+        "/silent",
+        &answer,
+        504,
+        "response_timeout",
+        "no response head in time",
+    );
+    assert!(started.elapsed() < Duration::from_secs(15));
+    assert_eq!(last_record(&proxy, 1).await["reason"], "response_timeout");
+    assert_eq!(ask(&proxy, HOST, "/fine").await.0.text(), "reached");
+}
+
+#[tokio::test]
+async fn certificates_that_are_not_to_be_believed_end_in_502() {
+    let (ca, other) = (TestCa::new(), TestCa::new());
+    let yesterday = OffsetDateTime::now_utc() - time::Duration::days(1);
+    for (case, leaf, says) in [
+        ("expired", ca.leaf_until(&[HOST], yesterday), "expired"),
+        (
+            "for another name",
+            ca.leaf(&["other.example.com"]),
+            "not valid for name",
+        ),
+        (
+            "of an unknown authority",
+            other.leaf(&[HOST]),
+            "invalid peer certificate",
+        ),
+    ] {
+        let origin = Origin::certified(HOST, ca.pem(), leaf).await;
+        let proxy = before(&origin).start().await;
+        let (answer, _) = ask(&proxy, HOST, "/").await;
+        assert_told(case, &answer, 502, "tls", says);
+        assert_eq!(answer.header("x-should-retry"), Some("false"), "{case}");
+        assert!(answer.text().contains("caFile"), "{case}");
+        assert_eq!(last_record(&proxy, 1).await["reason"], "tls", "{case}");
+        assert!(origin.requests().is_empty(), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn origins_that_cannot_be_reached_end_in_502() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let plain = Origin::plain(&["plain.example.com"], |_| async {
+        reply::text(200, "reached")
+    })
+    .await;
+    let proxy = proxy()
+        .resolve("closed.example.com", closed)
+        .resolve("plain.example.com", plain.addr)
+        .policy(
+            "
+            - {hosts: [closed.example.com], tls: Intercept}
+            - {hosts: [tunnel.closed.example.com, nowhere.invalid, plain.example.com]}
+            - {hosts: [name.invalid], tls: Intercept}
+            ",
+        )
+        .resolve("tunnel.closed.example.com", closed)
+        .start()
+        .await;
+    let (answer, _) = ask(&proxy, "closed.example.com", "/").await;
+    assert_told("closed", &answer, 502, "connect", "connection refused");
+    assert_eq!(last_record(&proxy, 1).await["reason"], "connect");
+    let (answer, _) = ask(&proxy, "name.invalid", "/").await;
+    assert_told(
+        "no such name",
+        &answer,
+        502,
+        "dns",
+        "DNS has no address for name.invalid",
+    );
+    assert_eq!(last_record(&proxy, 2).await["reason"], "dns");
+
+    // A tunnel is dialled before CONNECT is answered, so the reason phrase can tell.
+    let door = proxy.door().await;
+    let (_, status) = tunnel::connect(&door, "tunnel.closed.example.com:443").await;
+    assert!(
+        status.starts_with("HTTP/1.1 502 no connection to tunnel.closed"),
+        "{status}"
+    );
+    let (_, status) = tunnel::connect(&door, "nowhere.invalid:443").await;
+    assert!(
+        status.starts_with("HTTP/1.1 502 DNS has no address"),
+        "{status}"
+    );
+    let reasons: Vec<Value> = proxy
+        .access_log(4)
+        .await
+        .iter()
+        .map(|r| r["reason"].clone())
+        .collect();
+    assert_eq!(reasons, ["connect", "dns", "connect", "dns"]);
+
+    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+    let head = b"GET http://plain.example.com/ HTTP/1.1\r\nHost: plain.example.com\r\n\r\n";
+    assert_eq!(wire::say(&mut stream, head).await.text(), "reached");
+}
