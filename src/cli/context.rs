@@ -99,13 +99,11 @@ impl Context {
                 let state = StateDir::locate(spec.state_dir.as_deref());
                 // Making one is for the proxy: it must be able to read its own.
                 state.existing_secret("admin.token")?.ok_or_else(|| {
-                    let file = state.file("admin.token");
                     // Temporary: the file comes with the proxy.
                     StartError::Temporary {
-                        what: format!(
-                            "there is no {}: is `tollgate serve` running, with this configuration?",
-                            file.display()
-                        ),
+                        what: format!("there is no {}", state.file("admin.token").display()),
+                        help: "`tollgate serve` makes it; is it running, with this configuration?"
+                            .to_owned(),
                     }
                 })
             }
