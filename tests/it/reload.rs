@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::door::Door;
 use super::support::echo::{self, Echo, PLACEHOLDER, REAL_KEY};
-use super::support::operator::{Mount, PATIENCE, put, until};
+use super::support::operator::{Mount, put, until};
 use super::support::proxy::{Proxy, proxy};
 use super::support::visitor::{Visitor, get};
 
