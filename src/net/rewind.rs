@@ -17,7 +17,16 @@ pub struct Rewind<S> {
 impl<S> Rewind<S> {
     /// Puts `prefix` back in front of `inner`.
     pub fn new(prefix: Bytes, inner: S) -> Self {
-        Self { prefix, inner }
+        let mut rewind = Self { prefix, inner };
+        rewind.release();
+        rewind
+    }
+
+    /// An empty prefix may still hold the buffer it was cut from, for as long as the connection lives.
+    fn release(&mut self) {
+        if self.prefix.is_empty() {
+            self.prefix = Bytes::new();
+        }
     }
 
     /// Whether bytes are left to give back.
@@ -43,6 +52,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewind<S> {
         let taken = self.prefix.len().min(buf.remaining());
         buf.put_slice(&self.prefix[..taken]);
         self.prefix.advance(taken);
+        self.release();
         Poll::Ready(Ok(()))
     }
 }

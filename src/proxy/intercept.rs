@@ -51,8 +51,10 @@ impl Interception {
             authority,
             peer,
         } = self;
-        let stream = match timeout(HANDSHAKE, handshake(stream, &authority.host, &leaves)).await {
-            Ok(Ok(stream)) => stream,
+        // On the heap: the handshake is gone afterwards, and the session is moved several times.
+        let handshake = Box::pin(handshake(stream, &authority.host, &leaves));
+        let stream = match timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) => Box::new(stream),
             failed => {
                 let error = match failed {
                     Ok(Err(error)) => error,

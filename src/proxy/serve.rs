@@ -29,7 +29,9 @@ where
     let state = stream.state();
     let service = service_fn(|request| {
         state.serving();
-        let response = service(request);
+        // The library keeps room for this future as long as the connection lives: for a pointer to it
+        // an idle connection has less to keep.
+        let response = Box::pin(service(request));
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
