@@ -16,7 +16,7 @@ use tollgate::config::load::load_bundle;
 use tollgate::credential::held::{HeldCredential, Need};
 use tollgate::credential::source::Fetched;
 use tollgate::inject::placeholder::PlaceholderKey;
-use tollgate::inject::set::{Injectors, Target};
+use tollgate::inject::set::{Granted, Injectors, Target};
 use tollgate::types::agent::Agent;
 use tollgate::types::host::Authority;
 use tollgate::types::intent::Scheme;
@@ -76,7 +76,19 @@ fn inject(criterion: &mut Criterion) {
     group.bench_function("swap_header_of_20", |bencher| {
         bencher.iter_batched_ref(
             || head.clone(),
-            |head| injectors.apply(&agent, &target, &applicable, head).unwrap(),
+            |head| {
+                injectors
+                    .apply(
+                        &agent,
+                        &target,
+                        &Granted {
+                            applicable: &applicable,
+                            guarding: &applicable,
+                        },
+                        head,
+                    )
+                    .unwrap()
+            },
             BatchSize::SmallInput,
         );
     });
@@ -85,7 +97,19 @@ fn inject(criterion: &mut Criterion) {
         head.headers.remove("x-api-key");
         bencher.iter_batched_ref(
             || head.clone(),
-            |head| injectors.apply(&agent, &target, &[], head).unwrap(),
+            |head| {
+                injectors
+                    .apply(
+                        &agent,
+                        &target,
+                        &Granted {
+                            applicable: &[],
+                            guarding: &[],
+                        },
+                        head,
+                    )
+                    .unwrap()
+            },
             BatchSize::SmallInput,
         );
     });

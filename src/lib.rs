@@ -20,13 +20,14 @@
 //!     proxy/tunnel      server name = target, then bytes unread, both ways
 //!     proxy/intercept   TLS ended with a leaf for exactly this host, h1 or h2 inside
 //!       proxy/exchange    one request, top to bottom:
-//!         net/framing       the bytes have one reading                 -> or 400
+//!         net/framing       the bytes have one reading (net/gate)      -> or 400
 //!         proxy/headers     URI, Host and connection name one origin   -> or 421
 //!         policy/engine     EgressIntent                               -> Permit | Denial
 //!         inject/set        Permit + head: placeholders become secrets -> or 403, 503
+//!         proxy/upload      the body streams on, or is read whole for a swap
 //!         proxy/upstream    Permit + request: resolve, guard, dial,
 //!                           verify, send                               -> response
-//!         proxy/upgrade     101: WebSocket frames, both ways
+//!         proxy/upgrade     101: WebSocket frames, both ways, while its lease holds
 //!         proxy/body        frames leave as they come
 //!       proxy/account     one record and one count, on every way out
 //! ```

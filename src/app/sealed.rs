@@ -13,6 +13,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use rustix::fs::{MemfdFlags, memfd_create};
 use zeroize::Zeroizing;
 
@@ -71,11 +74,28 @@ pub fn seal(names: &BTreeSet<String>) -> io::Result<SealedEnv> {
 
 /// Whether a variable's value is one of the secrets, or has one in it: people export a key under a
 /// second name, or write it into a URL. Short ones could be in anything.
-fn holds_one<'a>(value: &OsStr, mut secrets: impl Iterator<Item = &'a Secret>) -> bool {
+pub fn holds_one<'a>(value: &OsStr, mut secrets: impl Iterator<Item = &'a Secret>) -> bool {
+    let holds = |needle: &[u8]| memchr::memmem::find(value.as_bytes(), needle).is_some();
     secrets.any(|secret| {
         let secret = secret.expose();
-        secret.len() >= 16 && memchr::memmem::find(value.as_bytes(), secret).is_some()
+        secret.len() >= 16 && (holds(secret) || encoded(secret).iter().any(|form| holds(form)))
     })
+}
+
+/// What base64 makes of a secret wherever it stands in a text (`user:SECRET`), without the characters
+/// that its neighbours have a part in.
+fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let form = |engine: &GeneralPurpose, offset: usize| {
+        let padded = Zeroizing::new([&[0; 2][..offset], secret].concat());
+        let whole = Zeroizing::new(engine.encode(&*padded).into_bytes());
+        let (from, to) = ((offset * 8).div_ceil(6), padded.len() * 8 / 6);
+        Zeroizing::new(whole[from..to].to_vec())
+    };
+    let engines = [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD];
+    engines
+        .into_iter()
+        .flat_map(|engine| (0..3).map(move |offset| form(engine, offset)))
+        .collect()
 }
 
 fn received() -> io::Result<BTreeMap<String, Secret>> {
@@ -177,6 +197,24 @@ mod tests {
                 "{value}"
             );
         }
+    }
+
+    #[test]
+    fn a_secret_is_found_in_base64_wherever_it_stands() {
+        let secret = Secret::from("sk-ant-api03-abcdefgh+/x".to_owned());
+        for text in ["", "u:", "xy:", "user:", "x-access-token:"] {
+            for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+                let value = engine.encode(format!("{text}sk-ant-api03-abcdefgh+/x:more"));
+                assert!(
+                    holds_one(OsStr::new(&value), [&secret].into_iter()),
+                    "{text} {value}"
+                );
+            }
+        }
+        assert!(!holds_one(
+            OsStr::new("c2stYW50LWFwaTAz"),
+            [&secret].into_iter()
+        ));
     }
 
     #[test]

@@ -98,12 +98,13 @@ impl Context {
             None => {
                 let state = StateDir::locate(spec.state_dir.as_deref());
                 // Making one is for the proxy: it must be able to read its own.
-                state.existing_secret("admin.token")?.ok_or_else(|| {
-                    StartError::setting(
-                        format!("there is no {}", state.file("admin.token").display()),
-                        "`tollgate serve` makes it; is it running, with this configuration?",
-                    )
-                })
+                state
+                    .existing_secret("admin.token")?
+                    .ok_or_else(|| StartError::Temporary {
+                        what: format!("there is no {}", state.file("admin.token").display()),
+                        help: "`tollgate serve` makes it; is it running, with this configuration?"
+                            .to_owned(),
+                    })
             }
             Some(source) => {
                 let context = self.sources(settings)?;

@@ -13,8 +13,9 @@ pub fn dispatch(cli: Cli) -> Exit {
         (true, ..) => Loudness::Quiet,
         (_, true, _) => Loudness::Verbose,
         // The child owns the terminal: only what went wrong is said.
-        (_, _, Command::Run(_)) => Loudness::Quiet,
-        _ => Loudness::Normal,
+        (_, _, Command::Serve) => Loudness::Normal,
+        // Other commands say what they have to say themselves.
+        _ => Loudness::Quiet,
     };
     install(loudness);
     let context = Context::new(global);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{ErrorKind, IsTerminal};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -205,13 +204,7 @@ fn child_variables(
         .iter()
         .filter_map(|c| c.current().ok())
         .collect();
-    let holds = |value: &OsString| {
-        let value = value.as_bytes();
-        secrets.iter().any(|secret| {
-            let secret = secret.expose();
-            secret.len() >= 8 && memchr::memmem::find(value, secret).is_some()
-        })
-    };
+    let holds = |value: &OsString| sealed::holds_one(value, secrets.iter().map(AsRef::as_ref));
     let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os()
         .filter(|(name, value)| !removed.iter().any(|r| name == r.as_str()) && !holds(value))
         .collect();

@@ -45,6 +45,15 @@ pub struct Injectors {
     tables: Cache<Agent, Arc<AgentTable>>,
 }
 
+/// What a permit says of credentials.
+#[derive(Debug, Clone, Copy)]
+pub struct Granted<'a> {
+    /// Those that apply to this request.
+    pub applicable: &'a [Arc<str>],
+    /// Those that any rule has for this host.
+    pub guarding: &'a [Arc<str>],
+}
+
 /// Which placeholders an agent is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
@@ -137,18 +146,18 @@ impl Injectors {
     }
 
     /// Changes a request head so that it may go to `target`: secrets stand where the agent's
-    /// placeholders stood. `applicable` names the credentials that the policy's permit grants.
+    /// placeholders stood. `granted` names the credentials that the policy's permit grants.
     ///
     /// After an error the head may be half changed and must not be used any more.
     pub fn apply(
         &self,
         agent: &Agent,
         target: &Target<'_>,
-        applicable: &[Arc<str>],
+        granted: &Granted<'_>,
         head: &mut Parts,
     ) -> Result<Injected, InjectError> {
         let table = self.table(agent);
-        let guarding = self.guarding(applicable, &target.authority.host);
+        let guarding = self.guarding(granted, &target.authority.host);
         let present: Vec<&HeaderName> = WELL_KNOWN
             .iter()
             .filter(|name| head.headers.contains_key(*name))
@@ -156,6 +165,7 @@ impl Injectors {
         let mut pass = Pass {
             injectors: self,
             target,
+            applicable: granted.applicable,
             guarding: &guarding,
             present: &present,
             table: &table,
@@ -179,18 +189,22 @@ impl Injectors {
         })
     }
 
-    /// The credentials that the permit grants and that are for this host, whatever the port and
-    /// the scheme: they make the host one where foreign credentials are judged.
-    fn guarding(&self, applicable: &[Arc<str>], host: &Host) -> Vec<(usize, &Credential)> {
-        let names = applicable.iter().enumerate();
-        let once = names.filter(|(at, name)| !applicable[..*at].contains(name));
-        let granted = once.filter_map(|(_, name)| {
-            let index = *self.by_name.get(name)?;
-            Some((index, self.credentials.get(index)?))
-        });
-        granted
-            .filter(|(_, credential)| credential.is_for(host))
-            .collect()
+    /// The credentials that rules have for this host, whatever the path, the port and the scheme:
+    /// they make the host one where foreign credentials are judged.
+    fn guarding(&self, granted: &Granted<'_>, host: &Host) -> Vec<(usize, &Credential)> {
+        let mut found: Vec<(usize, &Credential)> = Vec::new();
+        for name in granted.applicable.iter().chain(granted.guarding) {
+            let Some(index) = self.by_name.get(name).copied() else {
+                continue;
+            };
+            let Some(credential) = self.credentials.get(index) else {
+                continue;
+            };
+            if credential.is_for(host) && !found.iter().any(|(known, _)| *known == index) {
+                found.push((index, credential));
+            }
+        }
+        found
     }
 
     fn table(&self, agent: &Agent) -> Arc<AgentTable> {
@@ -212,6 +226,7 @@ impl Injectors {
 struct Pass<'a> {
     injectors: &'a Injectors,
     target: &'a Target<'a>,
+    applicable: &'a [Arc<str>],
     guarding: &'a [(usize, &'a Credential)],
     /// The well-known credential fields that the agent sent.
     present: &'a [&'static HeaderName],
@@ -229,9 +244,11 @@ impl<'a> Pass<'a> {
 
     /// Those of them that may go out with this request.
     fn active(&self) -> impl Iterator<Item = (usize, &'a Credential)> + use<'a> {
-        let target = self.target;
+        let (target, applicable) = (self.target, self.applicable);
         self.guarding().filter(move |(_, credential)| {
-            target.scheme == Scheme::Https && credential.may_go_to(target.authority)
+            target.scheme == Scheme::Https
+                && applicable.contains(&credential.name)
+                && credential.may_go_to(target.authority)
         })
     }
 
@@ -415,7 +432,10 @@ impl<'a> Pass<'a> {
 
     fn body(&self, table: &Arc<AgentTable>, head: &Parts) -> Result<Option<BodySwap>, InjectError> {
         let mut targets = Vec::new();
-        for (index, credential) in self.guarding() {
+        // Bodies are read for the credentials of the deciding rule only: on a path without one a large
+        // upload must pass unread.
+        let applicable = |credential: &Credential| self.applicable.contains(&credential.name);
+        for (index, credential) in self.guarding().filter(|(_, c)| applicable(c)) {
             for place in &credential.bodies {
                 let position = place.position();
                 targets.push(BodyTarget {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::error::InjectError;
 use super::placeholder::PlaceholderKey;
-use super::set::{Injected, Injectors, Target};
+use super::set::{Granted, Injected, Injectors, Target};
 use crate::config::bundle::{Bundle, Document};
 use crate::config::credential::EgressCredentialSpec;
 use crate::config::error::{ConfigError, SourceFile};
@@ -114,9 +114,15 @@ impl World {
             authority: &authority,
             scheme: self.scheme,
         };
-        let outcome = self
-            .injectors
-            .apply(&self.agent, &target, &self.applicable, head);
+        let outcome = self.injectors.apply(
+            &self.agent,
+            &target,
+            &Granted {
+                applicable: &self.applicable,
+                guarding: &self.applicable,
+            },
+            head,
+        );
         if let Err(error) = &outcome {
             let texts = format!(
                 "{error:?} {} {} {}",

@@ -75,7 +75,8 @@ pub async fn answer(
                     return;
                 };
                 let authority = asked.authority.clone();
-                let idle = permit.dial().timeouts.idle;
+                let dial = permit.dial().clone();
+                let idle = dial.timeouts.idle;
                 let tunnel = Tunnel {
                     agent,
                     origin,
@@ -87,7 +88,10 @@ pub async fn answer(
                 let snapshots = exchange.snapshots.clone();
                 let allowed = move || {
                     let permit = snapshots.load().policy.authorize(&asked.intent());
-                    permit.is_ok_and(|p| matches!(p.treatment(), Treatment::Tunnel(_)))
+                    // Other addresses, another tunnel: this one was dialled under the old ones.
+                    permit.is_ok_and(|p| {
+                        matches!(p.treatment(), Treatment::Tunnel(_)) && **p.dial() == *dial
+                    })
                 };
                 Box::pin(tunnel.carry(exchange.snapshots.clone(), allowed)).await;
             });

@@ -47,10 +47,16 @@ async fn request(
     peer: SocketAddr,
     gate: Arc<GateState>,
 ) -> Response<ResponseBody> {
-    let agent = doors
-        .identifier
-        .identify(request.headers().get(header::PROXY_AUTHORIZATION))
-        .map_err(ProxyError::from);
+    let mut shown = request
+        .headers()
+        .get_all(header::PROXY_AUTHORIZATION)
+        .iter();
+    let agent = match (shown.next(), shown.next()) {
+        (_, Some(_)) => Err(ProxyError::Malformed(
+            "the request has two Proxy-Authorization fields",
+        )),
+        (shown, None) => doors.identifier.identify(shown).map_err(ProxyError::from),
+    };
     if request.method() == Method::CONNECT {
         return connect::answer(doors, agent, request, peer, &gate).await;
     }

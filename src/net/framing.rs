@@ -115,7 +115,10 @@ enum State {
 #[derive(Debug, Default)]
 struct Head {
     version_1_0: bool,
-    hands_over: bool,
+    /// CONNECT: what follows the head is not HTTP if it is granted.
+    connects: bool,
+    /// `Upgrade`: the same for what follows the body.
+    upgrades: bool,
     length: Option<u64>,
     lengths: u32,
     encodings: u32,
@@ -161,7 +164,7 @@ impl Framing {
                     let taken = left.min(bytes.len() as u64);
                     bytes = &bytes[taken as usize..];
                     self.state = match (self.state, left - taken) {
-                        (State::Body(_), 0) => State::Start,
+                        (State::Body(_), 0) => self.head.after(),
                         (State::Body(_), left) => State::Body(left),
                         (_, 0) => State::ChunkEnd,
                         (_, left) => State::ChunkData(left),
@@ -237,7 +240,7 @@ impl Framing {
             State::ChunkSize => self.state = chunk_size(line)?,
             State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
             State::ChunkEnd => return Err(Violation::Chunk),
-            State::Trailers if line.is_empty() => self.state = State::Start,
+            State::Trailers if line.is_empty() => self.state = self.head.after(),
             State::Trailers if line.starts_with(b" ") || line.starts_with(b"\t") => {
                 return Err(Violation::Folding);
             }
@@ -266,7 +269,7 @@ impl Head {
         }
         Ok(Self {
             version_1_0: version == b"HTTP/1.0",
-            hands_over: method == b"CONNECT",
+            connects: method == b"CONNECT",
             bytes: line.len() + 2,
             ..Self::default()
         })
@@ -293,7 +296,7 @@ impl Head {
         }
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.hands_over = true,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrades = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths += 1;
                 self.length = std::str::from_utf8(value)
@@ -322,15 +325,23 @@ impl Head {
         if self.encodings > 0 && self.version_1_0 {
             return Err(Violation::TransferEncoding);
         }
-        if self.hosts > 1 || (self.hosts == 0 && !self.version_1_0 && !self.hands_over) {
+        if self.hosts > 1 || (self.hosts == 0 && !self.version_1_0 && !self.connects) {
             return Err(Violation::Host);
         }
         Ok(match self.length {
-            _ if self.hands_over => State::Opaque,
+            _ if self.connects => State::Opaque,
             _ if self.encodings > 0 => State::ChunkSize,
-            None | Some(0) => State::Start,
+            None | Some(0) => self.after(),
             Some(length) => State::Body(length),
         })
+    }
+
+    /// What follows the whole request.
+    fn after(&self) -> State {
+        match self.upgrades {
+            true => State::Opaque,
+            false => State::Start,
+        }
     }
 }
 
@@ -378,6 +389,19 @@ mod tests {
         ] {
             assert_eq!(read(good), Ok(()), "{good:?}");
         }
+    }
+
+    #[test]
+    fn a_body_before_an_upgrade_is_followed_like_any_other() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nContent-Length: 3\r\n\r\n";
+        let mut framing = Framing::default();
+        framing.feed(head.as_bytes()).unwrap();
+        assert!(framing.within_body() && !framing.is_opaque());
+        framing.feed(b"abc").unwrap();
+        assert!(framing.is_opaque());
+        let chunked =
+            "POST / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+        assert_eq!(read(chunked), Err(Violation::Chunk));
     }
 
     #[test]

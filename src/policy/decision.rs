@@ -92,6 +92,7 @@ pub struct Permit {
     pub(super) rule: Option<RuleRef>,
     pub(super) treatment: Treatment,
     pub(super) credentials: Arc<[Arc<str>]>,
+    pub(super) guarding: Arc<[Arc<str>]>,
     pub(super) dial: Arc<DialProfile>,
     pub(super) would_deny: Option<Box<Denial>>,
 }
@@ -123,6 +124,12 @@ impl Permit {
     /// injects refuses to do so on cleartext.
     pub fn credentials(&self) -> &[Arc<str>] {
         &self.credentials
+    }
+
+    /// Names of every credential that a rule for this host has for this agent: a key of the agent's
+    /// own is judged on the whole host, not only where a credential applies.
+    pub fn guarding(&self) -> &[Arc<str>] {
+        &self.guarding
     }
 
     /// How the origin is dialled.

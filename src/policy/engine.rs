@@ -194,6 +194,7 @@ impl Engine {
                 rule: None,
                 treatment: Treatment::Tunnel(SniMode::Required),
                 credentials: Arc::default(),
+                guarding: Arc::default(),
                 dial: self.default_dial.clone(),
                 would_deny,
             },
@@ -371,6 +372,19 @@ impl<'e, 'i> Panel<'e, 'i> {
         )
     }
 
+    /// The credentials of all the host's rules, whatever their port. Shared when the deciding rule has them all.
+    fn guarding(&self, rule: &Rule) -> Arc<[Arc<str>]> {
+        let rules = || {
+            let rules = self.claim.rules.iter().map(|rule| &**rule);
+            rules.filter(|rule| rule.allows() && rule.scope.covers(self.agent))
+        };
+        let known = |name: &Arc<str>| rule.credentials.contains(name);
+        match rules().all(|other| other.credentials.iter().all(known)) {
+            true => rule.credentials.clone(),
+            false => union(rules()),
+        }
+    }
+
     fn permit(&self, intent: &EgressIntent<'_>, rule: &Rule) -> Permit {
         Permit {
             authority: intent.authority.clone(),
@@ -381,6 +395,7 @@ impl<'e, 'i> Panel<'e, 'i> {
                 false => Treatment::Tunnel(rule.sni),
             },
             credentials: rule.credentials.clone(),
+            guarding: self.guarding(rule),
             dial: rule.dial.clone(),
             would_deny: None,
         }

@@ -19,7 +19,7 @@ use super::snapshot::{Snapshot, SnapshotStore};
 use super::upgrade::Upgrade;
 use super::upload::{Prepared, RequestBody, Upload};
 use super::upstream::{Protocols, Upstream};
-use crate::inject::set::Target;
+use crate::inject::set::{Granted, Target};
 use crate::net::gate::GateState;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
@@ -114,6 +114,7 @@ impl Exchange {
         let _in_flight = passage.gate.as_ref().map(GateState::exchange);
 
         headers::method(&head.method)?;
+        headers::bounds(&head)?;
         headers::expectation(&head.headers)?;
         if asked.agreement == Agreement::Required {
             headers::agree(&head, asked.scheme, &asked.authority)?;
@@ -140,10 +141,13 @@ impl Exchange {
             authority: &asked.authority,
             scheme: asked.scheme,
         };
-        let mut injected =
-            snapshot
-                .injectors
-                .apply(&asked.agent, &target, permit.credentials(), &mut head)?;
+        let granted = Granted {
+            applicable: permit.credentials(),
+            guarding: permit.guarding(),
+        };
+        let mut injected = snapshot
+            .injectors
+            .apply(&asked.agent, &target, &granted, &mut head)?;
         accounting.injected(&injected.credentials);
 
         let agent_side = (wish == UpgradeWish::WebSocket)
@@ -186,6 +190,7 @@ impl Exchange {
                 method,
                 uri,
                 credentials: injected.credentials.into_iter().map(|c| c.name).collect(),
+                dial: permit.dial().clone(),
             };
             return Ok(Answer::Upgraded(
                 response,

@@ -9,6 +9,7 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version};
 
 use super::error::ProxyError;
+use crate::net::framing::MOST_FIELDS;
 use crate::types::host::Authority;
 use crate::types::intent::Scheme;
 
@@ -96,24 +97,54 @@ const METHOD_OVERRIDES: &[&str] = &[
     "x-method-override",
 ];
 /// Fields by which some servers take a request for one of another path.
-const PATH_OVERRIDES: &[&str] = &["x-original-url", "x-rewrite-url"];
+const PATH_OVERRIDES: &[&str] = &["x-original-url", "x-rewrite-url", "x-forwarded-uri"];
+
+/// Servers that hand fields over as variables read `_` and `-` alike (RFC 3875, section 4.1.18).
+fn is_one_of(name: &HeaderName, words: &[&str]) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    let name = name.as_str();
+    name.starts_with('x')
+        && words
+            .iter()
+            .any(|word| word.len() == name.len() && name.bytes().zip(word.bytes()).all(same))
+}
+
+/// Bounds that the HTTP/1.1 gate keeps by itself, and the scheme, which only HTTP/2 repeats per request.
+pub fn bounds(head: &Parts) -> Result<(), ProxyError> {
+    if head.version != Version::HTTP_2 {
+        return Ok(());
+    }
+    if head.headers.len() > MOST_FIELDS {
+        return Err(ProxyError::Malformed(
+            "the request has more than 100 fields",
+        ));
+    }
+    match head.uri.scheme_str() {
+        None | Some("https") => Ok(()),
+        Some(_) => Err(ProxyError::Malformed(
+            "the request names a scheme that the connection does not have",
+        )),
+    }
+}
 
 /// The method that a header names besides the request line: policy must judge it as well. A header
 /// that names another path is refused, since no client of an API sends one.
 pub fn overriding_method(head: &Parts) -> Result<Option<Method>, ProxyError> {
-    if PATH_OVERRIDES
-        .iter()
-        .any(|name| head.headers.contains_key(*name))
+    if head
+        .headers
+        .keys()
+        .any(|name| is_one_of(name, PATH_OVERRIDES))
     {
         return Err(ProxyError::Malformed(
             "a header names another path than the request line",
         ));
     }
     let mut found = None;
-    for value in METHOD_OVERRIDES
+    let naming = head
+        .headers
         .iter()
-        .flat_map(|name| head.headers.get_all(*name))
-    {
+        .filter(|(name, _)| is_one_of(name, METHOD_OVERRIDES));
+    for (_, value) in naming {
         let named = Method::from_bytes(
             value
                 .as_bytes()
@@ -288,7 +319,20 @@ pub fn end_response_hop(headers: &mut HeaderMap) {
     }
     remove_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
+    // Ours alone: an origin must not speak in the proxy's name.
+    for name in OWN_FIELDS {
+        headers.remove(*name);
+    }
 }
+
+/// Fields that only this proxy sends.
+const OWN_FIELDS: &[&str] = &[
+    "x-tollgate-decision",
+    "x-tollgate-rule",
+    "x-tollgate-request-id",
+    "x-tollgate-stage",
+    "x-tollgate-credential",
+];
 
 /// Cleans the head of an accepted upgrade, which keeps what makes it one.
 pub fn end_upgrade_hop(headers: &mut HeaderMap) {
@@ -459,5 +503,42 @@ mod tests {
         };
         assert_eq!(wish("websocket"), (UpgradeWish::WebSocket, true));
         assert_eq!(wish("h2c"), (UpgradeWish::None, false));
+    }
+
+    #[test]
+    fn overrides_are_seen_through_underscores() {
+        let of =
+            |name: &str| overriding_method(&head(http::Request::builder().header(name, "DELETE")));
+        for name in [
+            "X-HTTP-Method-Override",
+            "X_HTTP_Method_Override",
+            "x_http-method",
+        ] {
+            assert_eq!(of(name).unwrap(), Some(Method::DELETE), "{name}");
+        }
+        for name in ["X-Original-URL", "X_Original_URL", "X-Forwarded-Uri"] {
+            assert!(of(name).is_err(), "{name}");
+        }
+        assert_eq!(of("x-request-id").unwrap(), None);
+    }
+
+    #[test]
+    fn http2_heads_have_the_bounds_of_http1() {
+        let build = || http::Request::builder().version(Version::HTTP_2);
+        let crowded = (0..101).fold(build().uri("https://a.com/"), |b, n| {
+            b.header(format!("x-{n}"), "1")
+        });
+        assert!(bounds(&head(crowded)).is_err());
+        assert!(bounds(&head(build().uri("http://a.com/"))).is_err());
+        assert!(bounds(&head(build().uri("https://a.com/"))).is_ok());
+    }
+
+    #[test]
+    fn an_origin_does_not_speak_in_the_proxys_name() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-tollgate-decision", HeaderValue::from_static("deny"));
+        headers.insert("x-request-id", HeaderValue::from_static("1"));
+        end_response_hop(&mut headers);
+        assert_eq!(headers.len(), 1);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Method, Uri};
 
 use super::snapshot::Snapshot;
+use crate::policy::decision::DialProfile;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{EgressIntent, RequestLine, Scheme};
@@ -23,6 +24,8 @@ pub struct Lease {
     pub uri: Uri,
     /// What went into it.
     pub credentials: Vec<Arc<str>>,
+    /// How its origin was reached: which addresses, and what was believed.
+    pub dial: Arc<DialProfile>,
 }
 
 impl Lease {
@@ -39,6 +42,6 @@ impl Lease {
         };
         let granted = |permit: &[Arc<str>]| self.credentials.iter().all(|c| permit.contains(c));
         let permit = now.policy.authorize(&intent);
-        permit.is_ok_and(|permit| granted(permit.credentials()))
+        permit.is_ok_and(|permit| granted(permit.credentials()) && **permit.dial() == *self.dial)
     }
 }

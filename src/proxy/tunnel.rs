@@ -70,6 +70,10 @@ impl Tunnel {
                 return self.say_why(refused).await;
             }
         };
+        // Waiting for the first bytes takes time, and not one may pass that is no longer allowed.
+        if !allowed() {
+            return self.accounting.closed("revoked");
+        }
         let agent = Rewind::new(first, self.agent);
         let (relayed, end) =
             relay(agent, self.origin, self.idle, revoked(&snapshots, allowed)).await;

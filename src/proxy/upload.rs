@@ -39,6 +39,8 @@ pub struct Prepared {
 /// connection or a reset stream for the whole answer.
 const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
+/// Longest silence within a body that is read whole.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 impl Upload {
     /// The body of a request whose head is `head`.
@@ -120,7 +122,12 @@ impl Upload {
 
 async fn whole(body: &mut Incoming, limit: u64, count: &AtomicU64) -> Result<Bytes, ProxyError> {
     let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    loop {
+        // On HTTP/2 nothing below keeps the time of a body.
+        let next = tokio::time::timeout(LONGEST_WAIT, body.frame()).await;
+        let Some(frame) = next.map_err(|_| ProxyError::AgentBody)? else {
+            break;
+        };
         let frame = frame.map_err(|_| ProxyError::AgentBody)?;
         let Ok(data) = frame.into_data() else {
             return Err(ProxyError::Malformed(

@@ -1,14 +1,12 @@
 //! Where a connection goes: the target, the server name, the Host field and the dialled address must
 //! name one place, and one that a rule allows.
 
-use std::time::{Duration, Instant};
-
 use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::support::origin::Origin;
-use super::support::proxy::{Proxy, proxy};
+use super::support::proxy::proxy;
 use super::support::reply::{self, full};
 use super::support::scene::{BARE, HOST, Scene, TUNNEL};
 use super::support::wire::{self, Answer};
@@ -465,22 +463,6 @@ async fn a_tunnel_must_name_its_host_in_the_clear() {
     scene.still_serves().await;
 }
 
-/// Writes new documents for a running proxy and waits until `target` is treated otherwise.
-async fn reload(proxy: &Proxy, documents: &str, applied: impl AsyncFn() -> bool) {
-    let file = proxy.config.parent().unwrap().join("documents.yaml");
-    std::fs::write(file.with_extension("new"), documents).unwrap();
-    std::fs::rename(file.with_extension("new"), &file).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while !applied().await {
-        assert!(
-            Instant::now() < deadline,
-            "not reloaded: {}",
-            proxy.output()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// Naming an address is not enough to be let at it: its range must be listed, and the proxy's own
 /// ports stay closed even then.
 #[tokio::test]
@@ -505,13 +487,10 @@ async fn guarded_addresses_are_dialled_only_where_a_rule_lists_them() {
         wire::say(&mut stream, head.as_bytes()).await
     };
     let door = proxy.door().await;
-    let guarded = |answer: &Answer| answer.header("x-tollgate-stage") == Some("address_guard");
-    reload(&proxy, &policy(""), async || {
-        guarded(&get(origin.addr).await)
-    })
-    .await;
+    proxy.reload(&policy("")).await;
     let answer = get(origin.addr).await;
     assert_eq!(answer.status, 403);
+    assert_eq!(answer.header("x-tollgate-stage"), Some("address_guard"));
     assert!(
         answer.text().contains("a loopback address") && answer.text().contains("allowAddresses")
     );
@@ -523,10 +502,8 @@ async fn guarded_addresses_are_dialled_only_where_a_rule_lists_them() {
     assert_eq!(origin.connections(), 0);
 
     let listed = policy(", allowAddresses: [127.0.0.0/8, \"::/0\", 0.0.0.0/0]");
-    reload(&proxy, &listed, async || {
-        get(origin.addr).await.status == 200
-    })
-    .await;
+    proxy.reload(&listed).await;
+    assert_eq!(get(origin.addr).await.status, 200);
     for own in [proxy.addr, proxy.admin] {
         let answer = get(own).await;
         assert_eq!(answer.status, 403, "{own}: {}", answer.text());

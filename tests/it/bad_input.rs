@@ -312,6 +312,33 @@ async fn heads_past_their_bounds_are_refused() {
     scene.still_serves().await;
 }
 
+/// HTTP/2 has its own words for it: the library answers 431 or resets the stream, and other streams go on.
+#[tokio::test]
+async fn heads_past_their_bounds_do_not_get_through_by_http2_either() {
+    let scene = Scene::new().await;
+    let mut sender = tunnel::http2(&scene.door, HOST).await;
+    for (count, size) in [(1, 70 * 1024), (2000, 40)] {
+        let mut request = Request::get(format!("https://{HOST}/v1/x"))
+            .body(full(""))
+            .unwrap();
+        for number in 0..count {
+            let name = http::HeaderName::try_from(format!("x-{number}")).unwrap();
+            request
+                .headers_mut()
+                .insert(name, "y".repeat(size).parse().unwrap());
+        }
+        let mut other = tunnel::http2(&scene.door, HOST).await;
+        if let Ok(answer) = other.send_request(request).await {
+            assert_eq!(answer.status(), 431);
+        }
+    }
+    assert!(scene.origin.requests().is_empty());
+    let request = Request::get(format!("https://{HOST}/v1/x"))
+        .body(full(""))
+        .unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+}
+
 #[tokio::test]
 async fn methods_that_reflect_or_connect_are_refused_within_tls() {
     let scene = Scene::new().await;
@@ -485,8 +512,8 @@ async fn a_refusal_to_head_has_no_body() {
             .is_empty()
     );
 
-    let refused = format!(
-        "HEAD http://evil.example.org/ HTTP/1.1\r\nHost: evil.example.org\r\nConnection: close\r\n\r\n"
+    let refused = String::from(
+        "HEAD http://evil.example.org/ HTTP/1.1\r\nHost: evil.example.org\r\nConnection: close\r\n\r\n",
     );
     let mut stream = scene.outside().await;
     tokio::io::AsyncWriteExt::write_all(&mut stream, refused.as_bytes())
@@ -494,6 +521,50 @@ async fn a_refusal_to_head_has_no_body() {
         .unwrap();
     let all = wire::rest(&mut stream).await;
     assert!(all.starts_with(b"HTTP/1.1 403") && all.ends_with(b"\r\n\r\n"));
+}
+
+/// A reset in the middle of an upload would take the refusal with it.
+#[tokio::test]
+async fn a_refusal_reaches_those_who_are_uploading() {
+    let scene = Scene::new().await;
+    let body = "x".repeat(500_000);
+    let mut stream = scene.inside(PATHS).await;
+    let head = format!("POST /v2/x HTTP/1.1\r\nHost: {PATHS}\r\nContent-Length: 500000\r\n\r\n");
+    let answer = wire::say(&mut stream, (head + &body).as_bytes()).await;
+    scene
+        .refused("http1", &answer, 403, "path_not_allowed", "/v1/**")
+        .await;
+    let next = format!("GET /v1/x HTTP/1.1\r\nHost: {PATHS}\r\n\r\n");
+    assert_eq!(
+        wire::say(&mut stream, next.as_bytes()).await.status,
+        200,
+        "the same connection"
+    );
+    scene.settle().await;
+
+    let mut sender = tunnel::http2(&scene.door, PATHS).await;
+    let request = Request::post(format!("https://{PATHS}/v2/x"))
+        .body(full(body))
+        .unwrap();
+    let answer = Answer::of(sender.send_request(request).await.unwrap()).await;
+    scene
+        .refused("http2", &answer, 403, "path_not_allowed", "/v1/**")
+        .await;
+
+    // One who announces and never sends is not waited for.
+    let mut stream = scene.inside(PATHS).await;
+    let head = format!("POST /v2/x HTTP/1.1\r\nHost: {PATHS}\r\nContent-Length: 5\r\n\r\n");
+    let answer = wire::say(&mut stream, head.as_bytes()).await;
+    scene
+        .refused("silent", &answer, 403, "path_not_allowed", "/v1/**")
+        .await;
+    let head = format!(
+        "POST /v2/x HTTP/1.1\r\nHost: {PATHS}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    );
+    let answer = wire::say(&mut scene.inside(PATHS).await, head.as_bytes()).await;
+    scene
+        .refused("asking first", &answer, 403, "path_not_allowed", "/v1/**")
+        .await;
 }
 
 #[tokio::test]

@@ -235,3 +235,49 @@ async fn a_foreign_credential_is_stripped_or_passed_where_the_document_says_so()
         assert_eq!(stage.origin.requests()[0].header("authorization"), expected);
     }
 }
+
+/// The way out is the host, not the path: the provider's upload API takes the attacker's key as well.
+#[tokio::test]
+async fn a_foreign_credential_is_refused_on_every_path_of_a_host_with_a_credential() {
+    let curl = client!("curl");
+    let origin = Origin::tls(&[HOST], |mut exchange| async move {
+        exchange.body().await;
+        reply::text(200, "reached")
+    })
+    .await;
+    let rules = format!(
+        "- {{hosts: [{HOST}], http: [{{paths: [/v1/**]}}], credentials: [secret]}}\n\
+         - {{hosts: [{HOST}], http: [{{paths: [/files/**]}}]}}"
+    );
+    let spec = format!(
+        "hosts: [{HOST}]\nplaceholder: {{value: {PLACEHOLDER}}}\n\
+         placements: [{{header: {{name: x-api-key}}}}, {{body: {{pointer: /key}}}}]"
+    );
+    let proxy = proxy()
+        .origin(&origin)
+        .policy(&rules)
+        .credential_file("secret", REAL, &spec)
+        .start()
+        .await;
+    let agent = Agent::at(&proxy.door().await);
+    let stage = Stage {
+        curl,
+        origin,
+        _proxy: proxy,
+        agent,
+    };
+    let foreign = ["-H", "x-api-key: my-own-key-123456", "-d", "stolen"];
+    stage
+        .refuses("/v1/x", &foreign, "403", "did not give to this agent")
+        .await;
+    stage
+        .refuses("/files/x", &foreign, "403", "did not give to this agent")
+        .await;
+    let placeholder = format!("x-api-key: {PLACEHOLDER}");
+    stage
+        .refuses("/files/x", &["-H", &placeholder], "403", "placeholder")
+        .await;
+    // A body is read only where a credential may go into it: elsewhere any size passes.
+    std::fs::write(stage.agent.work().join("large"), vec![b'x'; 3 << 20]).unwrap();
+    stage.passes("/files/x", &["--data-binary", "@large"]).await;
+}

@@ -1,23 +1,17 @@
-//! Documents that change while the proxy serves: what is in force when, for new requests and for what
-//! is open already.
+//! Documents that change while the proxy serves: what is in force when, and what goes on under the old
+//! ones. What ends with them is in `revocation.rs`.
 
 use std::fs;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use http_body_util::BodyExt as _;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_tungstenite::client_async;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_util::sync::CancellationToken;
 
 use super::support::door::Door;
 use super::support::echo::{self, Echo, PLACEHOLDER, REAL_KEY};
-use super::support::operator::{Mount, PATIENCE, put, until};
+use super::support::operator::{Mount, put, until};
 use super::support::proxy::{Proxy, proxy};
-use super::support::tunnel;
 use super::support::visitor::{Visitor, get};
 
 /// What is promised for a change of policy.
@@ -121,73 +115,6 @@ async fn a_rule_that_is_removed_stops_requests_on_kept_connections() {
         assert_eq!(visitor.get("/first").await.unwrap().0, 403);
     }
     assert_eq!(echo.origin.requests().len(), before);
-}
-
-#[tokio::test]
-async fn a_tunnel_is_closed_when_its_rule_goes() {
-    let echo = echo::echo().await;
-    let tunnelled = "{hosts: [echo.example.com], tls: Passthrough}";
-    // The same host intercepted is no tunnel any more either.
-    for next in ["{hosts: [elsewhere.example.com], tls: Passthrough}", ALL] {
-        let proxy = allowing_names(&echo, tunnelled).await;
-        let mut door = proxy.bare_door();
-        door.ca_file = proxy.file("origin-ca.pem");
-        let mut stream = tunnel::tls(&door, echo::HOST, &[b"http/1.1"]).await;
-        let silent = tunnel::connect(&door, "echo.example.com:443").await.0;
-        let request = b"GET /open/x HTTP/1.1\r\nhost: echo.example.com\r\n\r\n";
-        stream.write_all(request).await.unwrap();
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200");
-        put(&proxy.file("policy.yaml"), policy(next));
-        let mut rest = Vec::new();
-        let closed = tokio::time::timeout(IN_FORCE, stream.read_to_end(&mut rest)).await;
-        assert!(closed.is_ok(), "the tunnel is still open");
-        // One that has not said a word yet gets nowhere either.
-        let late = tunnel::handshake(&door, echo::HOST, &[b"http/1.1"], silent).await;
-        assert!(late.is_err(), "the silent tunnel is still open");
-        let ended = async || {
-            let log = fs::read_to_string(proxy.file("access.log")).unwrap_or_default();
-            log.contains(r#""end":"revoked""#)
-        };
-        until("the log tells why", PATIENCE, ended).await;
-    }
-}
-
-/// The rule, its path or its credential: whatever goes takes the connection with it.
-#[tokio::test]
-async fn a_websocket_is_closed_when_what_allowed_it_goes() {
-    let bare = "{hosts: [echo.example.com], tls: Intercept}";
-    for next in ["{hosts: [elsewhere.example.com]}", OTHER, bare] {
-        let echo = echo::echo().await;
-        let proxy = allowing_names(&echo, ALL).await;
-        let stream = tunnel::tls(&proxy.bare_door(), echo::HOST, &[b"http/1.1"]).await;
-        let mut request = "wss://echo.example.com/ws".into_client_request().unwrap();
-        let key = format!("Bearer {PLACEHOLDER}").parse().unwrap();
-        request.headers_mut().insert("authorization", key);
-        let (mut socket, _) = client_async(request, stream).await.unwrap();
-        // A change that leaves it its right leaves it open.
-        put(&proxy.file("policy.yaml"), policy(SOME));
-        until("reloaded", IN_FORCE, async || {
-            proxy.metric(RELOADED).await == Some(1.0)
-        })
-        .await;
-        socket.send(Message::text("still here")).await.unwrap();
-        assert_eq!(
-            socket.next().await.unwrap().unwrap(),
-            Message::text("still here")
-        );
-        put(&proxy.file("policy.yaml"), policy(next));
-        let closed = tokio::time::timeout(IN_FORCE, async {
-            while let Some(Ok(_)) = socket.next().await {}
-        });
-        assert!(
-            closed.await.is_ok(),
-            "the connection is still open after {next}"
-        );
-        let records = proxy.access_log(1).await;
-        assert_eq!(records[0]["end"], "revoked", "{records:?}");
-    }
 }
 
 #[tokio::test]
@@ -494,15 +421,4 @@ fn credential(name: &str, source: &str) -> String {
          hosts: [echo.example.com]\n  source: {source}\n  placements: [{{bearer: {{}}}}]\n  \
          placeholder: {{value: placeholder-of-{name}}}\n"
     )
-}
-
-/// The authority may sign any name, so that rules may name other hosts later.
-async fn allowing_names(echo: &Echo, rules: &str) -> Proxy {
-    let described = proxy()
-        .origin(&echo.origin)
-        .documents_at("policy.yaml")
-        .setting("ca: {nameConstraints: off}")
-        .credential_file("echo", REAL_KEY, CREDENTIAL);
-    put(&described.file("policy.yaml"), policy(rules));
-    described.start().await
 }

@@ -91,6 +91,13 @@ impl Proxy {
         }
     }
 
+    /// Replaces the documents and has them read, which must succeed.
+    pub async fn reload(&self, documents: &str) {
+        std::fs::write(self.file("documents.yaml"), documents).unwrap();
+        let said = self.admin("POST", "/v1/reload").await;
+        assert_eq!(said.status, 200, "{}", said.text);
+    }
+
     pub async fn readyz(&self) -> Said {
         self.admin("GET", "/readyz").await
     }
