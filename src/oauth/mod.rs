@@ -2,8 +2,13 @@
 //! processes, and lets no rotated token be used before it is stored.
 
 pub mod endpoint_error;
+pub mod import;
+pub mod manager;
 pub mod owner;
 pub mod record;
+pub mod redeem;
+pub mod requester;
+pub mod seed;
 pub mod store;
 pub mod token;
 pub mod transport;
