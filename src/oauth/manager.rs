@@ -22,7 +22,7 @@ use crate::rt::pace::{back_off, jitter, renewal};
 use crate::types::secret::Secret;
 
 /// What a grant's owner works with.
-pub struct Grant {
+pub struct GrantParts {
     /// Where it outlives the process.
     pub store: Arc<dyn TokenStore>,
     /// Who asks for tokens.
@@ -49,7 +49,7 @@ const ORDERS: usize = 64;
 
 /// Starts to own `grant` for `held`. The second half ends when the store was read and, where that was
 /// called for, the endpoint was asked for the first time.
-pub fn own(grant: Grant, held: &Arc<HeldCredential>) -> (GrantOwner, oneshot::Receiver<()>) {
+pub fn own(grant: GrantParts, held: &Arc<HeldCredential>) -> (GrantOwner, oneshot::Receiver<()>) {
     let (orders, received) = mpsc::channel(ORDERS);
     let (standing, seen) = watch::channel(Standing::Unknown);
     let (started, first) = oneshot::channel();
@@ -71,7 +71,7 @@ pub fn own(grant: Grant, held: &Arc<HeldCredential>) -> (GrantOwner, oneshot::Re
 }
 
 struct Manager {
-    grant: Arc<Grant>,
+    grant: Arc<GrantParts>,
     held: Weak<HeldCredential>,
     sightings: Arc<Sightings>,
     standing: watch::Sender<Standing>,
@@ -287,7 +287,11 @@ impl Manager {
             _ => Some(Deadline::after(pause)),
         };
         // It may have been withdrawn on the way, and turned out to be as good as before.
-        if !self.is_doubtful() {
+        let withdrawn = self
+            .held
+            .upgrade()
+            .is_some_and(|held| held.current().is_err());
+        if withdrawn && !self.is_doubtful() {
             self.hold_out();
         }
         let next = match self.wake {
@@ -454,3 +458,6 @@ fn differs(one: &GrantRecord, other: &GrantRecord) -> bool {
         || one.needs_login != other.needs_login
         || one.intent.as_ref().map(|i| i.doubtful) != other.intent.as_ref().map(|i| i.doubtful)
 }
+
+#[cfg(test)]
+mod tests;

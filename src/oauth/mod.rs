@@ -2,6 +2,8 @@
 //! processes, and lets no rotated token be used before it is stored.
 
 pub mod endpoint_error;
+#[cfg(test)]
+mod fixture;
 pub mod import;
 pub mod manager;
 pub mod owner;
