@@ -460,4 +460,5 @@ fn differs(one: &GrantRecord, other: &GrantRecord) -> bool {
 }
 
 #[cfg(test)]
+#[path = "manager_tests.rs"]
 mod tests;

@@ -375,4 +375,5 @@ fn random_id() -> String {
 }
 
 #[cfg(test)]
+#[path = "redeem_tests.rs"]
 mod tests;
