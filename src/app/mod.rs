@@ -11,3 +11,4 @@ pub mod run;
 pub mod sealed;
 pub mod settings;
 pub mod state;
+pub mod token_transport;

@@ -9,6 +9,7 @@ pub mod credential;
 pub mod documents;
 pub mod error;
 pub mod explain;
+pub mod known_clients;
 pub mod literal;
 pub mod load;
 pub mod located;

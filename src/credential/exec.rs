@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::held::HeldCredential;
-use super::source::{Fetched, MAX_BYTES, SourceError, clean};
+use super::source::{Fetched, Form, MAX_BYTES, SourceError};
 use crate::config::source::ExecOutput;
 use crate::rt::deadline::Deadline;
 use crate::rt::pace::{back_off, jitter, renewal};
@@ -42,6 +42,8 @@ pub struct Helper {
     pub command: Vec<String>,
     /// What it prints.
     pub output: ExecOutput,
+    /// What the secret in it is.
+    pub form: Form,
     /// How long it may run.
     pub timeout: Duration,
     /// How long a secret without an expiry is used.
@@ -160,7 +162,10 @@ impl Helper {
         let said = |error: SourceError| error.to_string();
         let lasting = now + self.ttl;
         if self.output == ExecOutput::Text {
-            let secret = clean(stdout, "printed a text that").map_err(said)?;
+            let secret = self
+                .form
+                .read(stdout, "printed a text that")
+                .map_err(said)?;
             return Ok(Fetched {
                 secret,
                 expires_at: Some(lasting),
@@ -180,7 +185,10 @@ impl Helper {
         let status = answer.status.ok_or("printed no `status`")?;
         let token = status.token.ok_or("printed no `status.token`")?;
         let token = Zeroizing::new(token.into_bytes());
-        let secret = clean(token, "printed a `status.token` that").map_err(said)?;
+        let secret = self
+            .form
+            .read(token, "printed a `status.token` that")
+            .map_err(said)?;
         let expires_at = match status.expiration_timestamp {
             Some(text) => expiry(&text, now)?,
             None => lasting,
@@ -306,6 +314,7 @@ mod tests {
             credential: "github".to_owned(),
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
             output,
+            form: Form::Line,
             timeout: Duration::from_secs(10),
             ttl: DEFAULT_TTL,
             env: BTreeMap::from([("EXTRA".to_owned(), "given".to_owned())]),

@@ -68,6 +68,37 @@ pub fn clean(mut bytes: Zeroizing<Vec<u8>>, place: &str) -> Result<Secret, Sourc
     }
 }
 
+/// What a source is expected to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A secret alone on one line, as it is sent.
+    Line,
+    /// A document that holds one: a PEM key, a JSON file.
+    Document,
+}
+
+impl Form {
+    /// Turns what a source gave into a secret of this form. `place` names the source.
+    pub fn read(self, bytes: Zeroizing<Vec<u8>>, place: &str) -> Result<Secret, SourceError> {
+        match self {
+            Self::Line => clean(bytes, place),
+            Self::Document => document(bytes, place),
+        }
+    }
+}
+
+fn document(mut bytes: Zeroizing<Vec<u8>>, place: &str) -> Result<Secret, SourceError> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(SourceError::Missing(format!("{place} is empty")));
+    }
+    match bytes.contains(&0) || std::str::from_utf8(&bytes).is_err() {
+        true => Err(SourceError::Broken(format!(
+            "{place} is not text; is it a binary file?"
+        ))),
+        false => Ok(Secret::new(std::mem::take(&mut *bytes))),
+    }
+}
+
 /// What keeps `bytes` from being a credential.
 fn flaw(bytes: &[u8]) -> Option<&'static str> {
     if bytes.contains(&0) {
@@ -110,6 +141,20 @@ mod tests {
             assert_eq!(cleaned(written.as_bytes()).unwrap().expose(), b"s3cret");
         }
         assert_eq!(cleaned("påss wörd\n".as_bytes()).unwrap().len(), 11);
+    }
+
+    #[test]
+    fn a_document_is_kept_as_it_is() {
+        let document = |bytes: &[u8]| Form::Document.read(Zeroizing::new(bytes.to_vec()), "it");
+        let pem = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        assert_eq!(document(pem.as_bytes()).unwrap().expose(), pem.as_bytes());
+        for bytes in [&b" \n"[..], b"s3\0", b"s3\xff"] {
+            let error = document(bytes).unwrap_err().to_string();
+            assert!(
+                error.starts_with("it is ") && !error.contains("s3"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
