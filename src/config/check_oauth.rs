@@ -9,7 +9,7 @@ use super::check_store::store_error;
 use super::error::{ConfigError, SourceFile};
 use super::literal::shown;
 use super::located::Located;
-use super::source::{ClientAuthentication, GrantSpec, OAuthSpec, SourceSpec, StoreSpec};
+use super::source::{ClientAuthentication, GrantSpec, LoginSpec, OAuthSpec, SourceSpec, StoreSpec};
 use super::spot;
 use super::url::{EndpointUrl, secure_url};
 
@@ -91,16 +91,25 @@ impl Check<'_> {
             return;
         }
         let known = oauth.client.is_some();
-        // Google's JSON keys name their token endpoint themselves.
-        let named_by_key = matches!(oauth.grant, GrantSpec::JwtBearer { .. });
-        if oauth.token_endpoint.is_none() && !known && !named_by_key {
+        if oauth.token_endpoint.is_none() && !known {
+            let help = match oauth.grant {
+                GrantSpec::JwtBearer { .. } => {
+                    "add `tokenEndpoint: https://…`; Google's is `https://oauth2.googleapis.com/token`"
+                }
+                GrantSpec::RefreshToken {} => {
+                    "add `tokenEndpoint: https://…`, or `client: claude-code` or `client: codex`"
+                }
+                _ => "add `tokenEndpoint: https://…`",
+            };
             self.wrong(
                 LACKS,
                 format!("the `{grant}` grant has no `tokenEndpoint`"),
-                "add `tokenEndpoint: https://…`, or `client: claude-code` or `client: codex`",
+                help,
             );
         }
-        let anonymous = matches!(oauth.grant, GrantSpec::JwtBearer { .. });
+        // An assertion names who it is for; only a secret needs somebody to belong to.
+        let anonymous =
+            matches!(oauth.grant, GrantSpec::JwtBearer { .. }) && oauth.client_secret.is_none();
         if oauth.client_id.is_none() && !known && !anonymous {
             self.wrong(
                 LACKS,
@@ -138,25 +147,23 @@ impl Check<'_> {
         if is_refresh(&oauth.grant) {
             return;
         }
-        let login = &oauth.login;
-        let begins = login.authorization_endpoint.is_some()
-            || login.device_authorization_endpoint.is_some()
-            || login.redirect_uri.is_some();
         let app = matches!(oauth.grant, GrantSpec::GithubApp { .. });
         for (written, field) in [
             (oauth.seed.is_some(), "seed"),
-            (begins, "login"),
+            (oauth.login != LoginSpec::default(), "login"),
             (!oauth.agent_endpoints.is_empty(), "agentEndpoints"),
             (app && oauth.token_endpoint.is_some(), "tokenEndpoint"),
             (app && oauth.client_id.is_some(), "clientId"),
             (app && oauth.client_secret.is_some(), "clientSecret"),
+            (app && oauth.request_body.is_some(), "requestBody"),
             (app && !oauth.scopes.is_empty(), "scopes"),
+            (app && !oauth.parameters.is_empty(), "parameters"),
         ] {
             if written {
                 self.wrong(
                     USELESS,
                     format!("the `{grant}` grant has no use for `{field}`"),
-                    &format!("remove `{field}`, or use the `refreshToken` grant"),
+                    &format!("remove `{field}`, or choose another `grant`"),
                 );
             }
         }
@@ -213,6 +220,17 @@ impl Check<'_> {
             && let Err(error) = endpoint("api", api)
         {
             self.errors.push(spot::at(error, self.file, self.source));
+        }
+        let known = oauth.client.is_some();
+        if let (Some(begin), None, false) =
+            (&login.authorization_endpoint, &login.redirect_uri, known)
+        {
+            let error = ConfigError::new(
+                LACKS,
+                "`login` has an `authorizationEndpoint` and no `redirectUri`",
+            )
+            .help("add the `redirectUri` that the client was registered with");
+            self.wrong_at(begin, error);
         }
         if let Some(redirect) = &login.redirect_uri
             && !is_redirect(redirect)

@@ -63,7 +63,9 @@ fn sources_as_providers_want_them_are_accepted() {
              scopes: [\"https://www.googleapis.com/auth/cloud-platform\"], parameters: {{ audience: x }}, \
              store: {{ memory: {{}} }}"
         ),
-        "grant: { jwtBearer: { key: { file: { path: key.json } } } }".to_owned(),
+        "tokenEndpoint: \"https://oauth2.googleapis.com/token\", \
+         grant: { jwtBearer: { key: { file: { path: key.json } } } }"
+            .to_owned(),
         "grant: { githubApp: { appId: Iv23liExample, installationId: 7, key: { file: { path: k } } } }"
             .to_owned(),
         format!(
@@ -91,6 +93,16 @@ fn every_mistake_is_told_with_its_place_and_a_way_out() {
             "grant: { githubApp: { appId: \"\", installationId: 7, key: { file: { path: k } } } }".to_owned(),
             "TG0331 {",
             "`appId` is empty",
+        ),
+        (
+            "grant: { jwtBearer: { key: { file: { path: k } } } }".to_owned(),
+            "TG0331 {",
+            "Google's is",
+        ),
+        (
+            with("login: { authorizationEndpoint: \"https://a.com/authorize\" }"),
+            "TG0331 \"https://a.com/authorize\"",
+            "no `redirectUri`",
         ),
         (
             "client: codex, grant: { clientCredentials: {} }".to_owned(),
