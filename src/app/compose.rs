@@ -139,6 +139,7 @@ pub async fn compose(
         token,
         snapshots: snapshots.clone(),
         credentials: Box::new(move || listed.all()),
+        owners: Box::new(|_| None),
         ledgers: ledgers.clone(),
         leaves: leaves.clone(),
         authority: authority.clone(),

@@ -15,6 +15,7 @@ pub mod grant_secrets;
 pub mod import;
 pub mod manager;
 pub mod owner;
+pub mod phantom;
 pub mod record;
 pub mod redeem;
 pub mod refusal;
