@@ -37,9 +37,20 @@ pub enum SourceError {
     /// There is something, but it is not usable, or it cannot be asked for.
     #[error("{0}")]
     Broken(String),
-    /// Only a person can go on: the grant is gone and a new login is needed.
+    /// Only a person can go on: the grant is gone and a new login is needed. The value held before went
+    /// with it.
     #[error("{0}")]
     NeedsLogin(String),
+    /// The value held before may be invalid any moment: it is not used until the source says more.
+    #[error("{0}")]
+    Withdrawn(String),
+}
+
+impl SourceError {
+    /// Whether the value held before must not be used any more.
+    pub fn withdraws(&self) -> bool {
+        matches!(self, Self::NeedsLogin(_) | Self::Withdrawn(_))
+    }
 }
 
 /// Turns what a source gave into a secret: line ends at its end are dropped, everything else that

@@ -1,17 +1,22 @@
 //! Tokens that must be renewed: Tollgate is the only owner of a grant, redeems it once at a time across
 //! processes, and lets no rotated token be used before it is stored.
 
-pub mod answer;
-pub mod body;
-pub mod claims;
-pub mod clock;
+mod answer;
+mod body;
+mod claims;
+mod clock;
 pub mod endpoint;
 pub mod endpoint_error;
 pub mod grant;
 pub mod grant_secrets;
+pub mod import;
+pub mod manager;
 pub mod owner;
 pub mod record;
-pub mod refusal;
+pub mod redeem;
+mod refusal;
+pub mod requester;
+pub mod seed;
 pub mod settings;
 pub mod store;
 pub mod token;
