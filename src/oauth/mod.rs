@@ -2,6 +2,8 @@
 //! processes, and lets no rotated token be used before it is stored.
 
 mod answer;
+pub mod asker;
+mod assertion;
 mod body;
 mod claims;
 mod clock;
