@@ -1,4 +1,6 @@
-//! Tasks, shutdown, and what is wrong meanwhile.
+//! Tasks, shutdown, what is wrong meanwhile, and files.
 
 pub mod drain;
+pub mod file;
+pub mod lock;
 pub mod ready;
