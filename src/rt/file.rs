@@ -102,6 +102,11 @@ impl Temporary {
         Ok(Self { file, path })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes `length` octets of the disk, so that writing as many later needs none.
     pub fn reserve(&self, length: u64) -> io::Result<()> {
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {

@@ -3,4 +3,5 @@
 pub mod drain;
 pub mod file;
 pub mod lock;
+pub mod mounts;
 pub mod ready;
