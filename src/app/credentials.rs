@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::join_all;
 
 use crate::config::bundle::Bundle;
-use crate::config::credential::SourceSpec;
+use crate::config::source::SourceSpec;
 use crate::credential::held::{HeldCredential, Need};
 use crate::credential::open::{Patience, SourceContext, open};
 

@@ -4,7 +4,7 @@ use super::credentials::Credentials;
 use super::error::StartError;
 use super::settings::Settings;
 use super::state::StateDir;
-use crate::config::credential::SourceSpec;
+use crate::config::source::SourceSpec;
 use crate::credential::held::Need;
 use crate::credential::open::{Patience, SourceContext, open};
 use crate::identity::identifier::{AgentToken, Identifier};

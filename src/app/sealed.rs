@@ -20,8 +20,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use zeroize::Zeroizing;
 
 use crate::config::bundle::Bundle;
-use crate::config::credential::SourceSpec;
 use crate::config::root::TollgateConfigSpec;
+use crate::config::source::SourceSpec;
 use crate::credential::env::SealedEnv;
 use crate::types::secret::Secret;
 
@@ -43,6 +43,7 @@ pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
     credentials
         .chain(own)
         .chain(agents)
+        .flat_map(SourceSpec::with_nested)
         .filter_map(|source| match source {
             SourceSpec::Env { name } => Some(name.clone()),
             _ => None,

@@ -26,9 +26,9 @@ use crate::app::run::run_until;
 use crate::app::settings::Settings;
 use crate::app::{sealed, state};
 use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress};
-use crate::config::credential::SourceSpec;
 use crate::config::located::Located;
 use crate::config::root::AccessLogSpec;
+use crate::config::source::SourceSpec;
 use crate::config::units::Span;
 use crate::credential::open::SourceContext;
 use crate::inject::set::Named;
@@ -184,10 +184,11 @@ fn removed_variables(settings: &Settings) -> Result<Vec<String>, StartError> {
                 .iter()
                 .flat_map(|p| p.env.iter().cloned()),
         );
-        if let Some(SourceSpec::Exec { env, .. }) =
-            credential.spec.source.as_ref().map(|s| &s.value)
-        {
-            names.extend(env.keys().cloned());
+        let sources = credential.spec.source.iter();
+        for source in sources.flat_map(|source| source.value.with_nested()) {
+            if let SourceSpec::Exec { env, .. } = source {
+                names.extend(env.keys().cloned());
+            }
         }
     }
     names.push(sealed::handover_variable().to_owned());

@@ -5,11 +5,12 @@ use http::HeaderName;
 
 use super::bundle::Document;
 use super::check_policy::{check_ports, host_error};
-use super::credential::{EgressCredentialSpec, PlaceholderSpec, PlacementSpec, SourceSpec};
+use super::credential::{EgressCredentialSpec, PlaceholderSpec, PlacementSpec};
 use super::error::ConfigError;
 use super::literal::shown;
 use super::located::Located;
 use super::shape::Shape;
+use super::source::SourceSpec;
 use super::spot;
 
 /// Every mistake in `credential`, presets being resolved.

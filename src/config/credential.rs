@@ -1,14 +1,12 @@
 //! Owns `EgressCredential` as written: where a secret comes from, which hosts may receive it, where
 //! it goes, and the placeholder that stands for it. A secret itself is never part of a document.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::located::Located;
-use super::units::{Size, Span};
+use super::source::SourceSpec;
+use super::units::Size;
 
 /// The `spec` of an `EgressCredential`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -41,53 +39,6 @@ pub struct EgressCredentialSpec {
     /// Start and be ready even if the secret is not there; using its placeholder is then refused.
     #[serde(default)]
     pub optional: bool,
-}
-
-/// Where a secret comes from; exactly one.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum SourceSpec {
-    /// A variable of the proxy's own environment: read once, then removed from the process.
-    Env {
-        /// The variable's name.
-        name: String,
-    },
-    /// A file, followed when it changes (Kubernetes `..data` swaps included).
-    File {
-        /// Path of the file.
-        path: PathBuf,
-        /// JSON pointer (RFC 6901) to the secret, when the file is a JSON document.
-        #[serde(default)]
-        pointer: Option<String>,
-    },
-    /// A program that prints the secret; see the reference for its JSON protocol.
-    Exec {
-        /// Program and arguments; no shell is involved.
-        command: Vec<String>,
-        /// What it prints.
-        #[serde(default)]
-        output: ExecOutput,
-        /// How long it may run; 10s when absent.
-        #[serde(default)]
-        timeout: Option<Span>,
-        /// How long a secret without an expiry of its own is used; 5m when absent.
-        #[serde(default)]
-        ttl: Option<Span>,
-        /// Variables it gets besides PATH and HOME.
-        #[serde(default)]
-        env: BTreeMap<String, String>,
-    },
-}
-
-/// What an exec source prints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ExecOutput {
-    /// An `ExecCredential` document as kubectl's plugins print it: `status.token`, `status.expirationTimestamp`.
-    #[default]
-    Json,
-    /// The secret alone, on one line (`gh auth token`).
-    Text,
 }
 
 /// A place in a request where the placeholder may stand.

@@ -7,9 +7,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::bundle::Document;
-use crate::config::credential::{PlacementSpec, SourceSpec};
+use crate::config::credential::PlacementSpec;
 use crate::config::policy::{EgressPolicySpec, Mode};
 use crate::config::render::{Coloring, render};
+use crate::config::source::SourceSpec;
 
 const POLICY: &str =
     "apiVersion: tollgate.dev/v1alpha1\nkind: EgressPolicy\nmetadata: { name: p }\n";

@@ -22,6 +22,7 @@ pub mod resolve;
 pub mod root;
 pub mod schema;
 pub mod shape;
+pub mod source;
 pub mod spot;
 pub mod suggest;
 pub mod units;

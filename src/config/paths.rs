@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::credential::{EgressCredentialSpec, SourceSpec};
+use super::credential::EgressCredentialSpec;
 use super::policy::EgressPolicySpec;
 use super::root::{AccessLogSpec, RootsSpec, TollgateConfigSpec};
+use super::source::{GrantSpec, OAuthSpec, SourceSpec, StoreSpec};
 
 /// The directory that relative paths in `file` start from.
 pub(super) fn directory_of(file: &Path) -> PathBuf {
@@ -83,6 +84,28 @@ fn anchor_source(source: &mut SourceSpec, dir: &Path) {
                 }
             }
         }
+        SourceSpec::Oauth(oauth) => anchor_oauth(oauth, dir),
+    }
+}
+
+fn anchor_oauth(oauth: &mut OAuthSpec, dir: &Path) {
+    anchor_each(&mut oauth.ca_file, dir);
+    if let Some(StoreSpec::File { path, key_file }) =
+        oauth.store.as_mut().map(|store| &mut store.value)
+    {
+        anchor(path, dir);
+        anchor_each(key_file, dir);
+    }
+    let key = match &mut oauth.grant {
+        GrantSpec::JwtBearer { key, .. } | GrantSpec::GithubApp { key, .. } => Some(key),
+        GrantSpec::RefreshToken {} | GrantSpec::ClientCredentials {} => None,
+    };
+    for source in key
+        .into_iter()
+        .chain(&mut oauth.client_secret)
+        .chain(&mut oauth.seed)
+    {
+        anchor_source(source, dir);
     }
 }
 

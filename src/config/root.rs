@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::credential::SourceSpec;
 use super::located::Located;
+use super::source::SourceSpec;
 use super::units::Span;
 
 /// The `spec` of a `TollgateConfig`.

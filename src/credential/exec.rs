@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::held::HeldCredential;
 use super::source::{Fetched, MAX_BYTES, SourceError, clean};
-use crate::config::credential::ExecOutput;
+use crate::config::source::ExecOutput;
 
 /// Version of the request on standard input, and of answers of our own making.
 const API_VERSION: &str = "tollgate.dev/v1alpha1";

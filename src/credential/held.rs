@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{hmac, rand};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -24,6 +25,27 @@ pub struct HeldCredential {
     writing: Mutex<()>,
     versions: watch::Sender<u64>,
     refresher: OnceLock<AbortOnDropHandle<()>>,
+    renewer: OnceLock<Arc<dyn Renewer>>,
+    /// When the source last gave a value, and when an origin last refused one.
+    marks: Mutex<Marks>,
+}
+
+/// Renews a credential ahead of its time, because an origin refused it.
+pub trait Renewer: std::fmt::Debug + Send + Sync {
+    /// Renews it unless that has happened since version `rejected`; many who ask share one renewal.
+    /// It goes on when whoever asked leaves.
+    ///
+    /// Errors say why there is no new value; the request's first answer then stands.
+    fn renew(&self, rejected: u64) -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// Largest request body that is kept for the second try, in octets.
+    fn replay_limit(&self) -> u64;
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    renewed: Option<SystemTime>,
+    rejected: Option<SystemTime>,
 }
 
 /// The secret that is current at one moment.
@@ -72,6 +94,10 @@ pub struct CredentialStatus {
     pub expires_at: Option<String>,
     /// What the source last failed with, until it works again.
     pub last_error: Option<String>,
+    /// When the source last gave the value, or confirmed it (RFC 3339).
+    pub last_renewal: Option<String>,
+    /// When an origin last answered 401 to it (RFC 3339).
+    pub last_rejection: Option<String>,
     /// Grows with each new value; 0 before the first.
     pub version: u64,
     /// Tells values apart within this process: a keyed hash, useless to anyone who guesses secrets.
@@ -80,16 +106,20 @@ pub struct CredentialStatus {
 
 /// How a credential is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "camelCase")]
 pub enum CredentialState {
     /// A valid value is held and its source works.
     Ok,
+    /// A valid value is held; less than a tenth of its life is left, and nothing has failed yet.
+    Expiring,
     /// The source has nothing, and no value is held.
     Missing,
     /// The source fails; the last good value, if there is one, is still used.
     Failing,
     /// The value held has expired and none came after it.
     Expired,
+    /// A person must log in again; the last good value, if there is one, is still used until it expires.
+    NeedsLogin,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +148,8 @@ struct Failure {
 struct Expiry {
     at: SystemTime,
     deadline: Option<Instant>,
+    /// From here on the value counts as expiring.
+    late: SystemTime,
 }
 
 impl Expiry {
@@ -126,6 +158,7 @@ impl Expiry {
         Self {
             at,
             deadline: Instant::now().checked_add(left),
+            late: at - left / 10,
         }
     }
 
@@ -152,6 +185,8 @@ impl HeldCredential {
             writing: Mutex::new(()),
             versions: watch::Sender::new(0),
             refresher: OnceLock::new(),
+            renewer: OnceLock::new(),
+            marks: Mutex::default(),
         })
     }
 
@@ -199,6 +234,7 @@ impl HeldCredential {
         let held = self.state.load();
         let (state, since) = held.summary(now);
         let value = held.value.as_ref();
+        let marks = *self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         CredentialStatus {
             name: self.name.to_string(),
             source: self.origin.clone(),
@@ -209,6 +245,8 @@ impl HeldCredential {
                 .and_then(|v| v.expiry)
                 .map(|expiry| rfc3339(expiry.at)),
             last_error: held.failure.as_ref().map(|f| f.error.to_string()),
+            last_renewal: marks.renewed.map(rfc3339),
+            last_rejection: marks.rejected.map(rfc3339),
             version: value.map_or(0, |v| v.current.version),
             fingerprint: value.map(|v| v.fingerprint.clone()),
         }
@@ -231,9 +269,34 @@ impl HeldCredential {
         }
     }
 
+    /// Lets `renewer` renew it when an origin refuses it. The first one stays.
+    pub fn renewed_by(&self, renewer: Arc<dyn Renewer>) {
+        self.renewer.set(renewer).ok();
+    }
+
+    /// Who renews it when an origin refuses it, if anybody can.
+    pub fn renewer(&self) -> Option<&Arc<dyn Renewer>> {
+        self.renewer.get()
+    }
+
+    /// It was renewed at `at`, perhaps by another process.
+    pub fn renewed(&self, at: SystemTime) {
+        self.mark(|marks| marks.renewed = Some(at));
+    }
+
+    /// An origin answered 401 to it.
+    pub fn rejected(&self) {
+        self.mark(|marks| marks.rejected = Some(SystemTime::now()));
+    }
+
+    fn mark(&self, mark: impl FnOnce(&mut Marks)) {
+        mark(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn keep(&self, fetched: Fetched) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
+        self.mark(|marks| marks.renewed = Some(now));
         let held = self.state.load();
         let expiry = fetched.expires_at.map(|at| Expiry::new(at, now));
         let value = match &held.value {
@@ -272,12 +335,17 @@ impl HeldCredential {
     fn failed(&self, error: SourceError) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.state.load();
-        if held.value.is_some() && held.failure.is_none() {
+        let was_login =
+            matches!(&held.failure, Some(f) if matches!(f.error, SourceError::NeedsLogin(_)));
+        let is_login = matches!(error, SourceError::NeedsLogin(_));
+        if is_login && !was_login {
+            tracing::error!(credential = %self.name, reason = %error, "the credential needs a login");
+        } else if held.value.is_some() && held.failure.is_none() {
             tracing::warn!(credential = %self.name, reason = %error, "its source fails; the last good value is still used");
         }
         let since = match &held.failure {
-            Some(failure) => failure.since,
-            None => SystemTime::now(),
+            Some(failure) if was_login == is_login => failure.since,
+            _ => SystemTime::now(),
         };
         self.state.store(Arc::new(State {
             value: held.value.clone(),
@@ -302,16 +370,27 @@ impl Value {
 impl State {
     fn summary(&self, now: SystemTime) -> (CredentialState, SystemTime) {
         match (&self.value, &self.failure) {
+            (
+                _,
+                Some(
+                    failure @ Failure {
+                        error: SourceError::NeedsLogin(_),
+                        ..
+                    },
+                ),
+            ) => (CredentialState::NeedsLogin, failure.since),
             (Some(value), failure) if value.expired(now) => {
                 let at = value.expiry.map(|expiry| expiry.at);
                 let since = at.or(failure.as_ref().map(|f| f.since)).unwrap_or(now);
                 (CredentialState::Expired, since.min(now))
             }
-            (Some(_), Some(failure)) => (CredentialState::Failing, failure.since),
-            (Some(value), None) => (CredentialState::Ok, value.since),
-            (None, Some(failure)) => match failure.error {
-                SourceError::Missing(_) => (CredentialState::Missing, failure.since),
-                SourceError::Broken(_) => (CredentialState::Failing, failure.since),
+            (Some(value), None) => match value.expiry {
+                Some(expiry) if now >= expiry.late => (CredentialState::Expiring, expiry.late),
+                _ => (CredentialState::Ok, value.since),
+            },
+            (held, Some(failure)) => match (held, &failure.error) {
+                (None, SourceError::Missing(_)) => (CredentialState::Missing, failure.since),
+                _ => (CredentialState::Failing, failure.since),
             },
             (None, None) => (CredentialState::Missing, now),
         }

@@ -11,7 +11,8 @@ use super::env::SealedEnv;
 use super::exec::{DEFAULT_TIMEOUT, DEFAULT_TTL, Helper};
 use super::file::SecretFile;
 use super::held::{HeldCredential, Need};
-use crate::config::credential::SourceSpec;
+use super::source::SourceError;
+use crate::config::source::SourceSpec;
 
 /// What sources need of the process.
 #[derive(Debug, Clone, Default)]
@@ -108,6 +109,10 @@ fn begin(
                 helper.refresh(weak, fetched).await;
             }));
         }
+        // Checked where documents are: a grant has an owner, and it is not a key of the process's own.
+        SourceSpec::Oauth(_) => report(Err(SourceError::Broken(
+            "an OAuth source cannot stand here; use env, file or exec".to_owned(),
+        ))),
     }
     first
 }
@@ -121,6 +126,7 @@ fn origin(spec: &SourceSpec) -> String {
         SourceSpec::Exec { command, .. } => {
             format!("exec:{}", command.first().map_or("", String::as_str))
         }
+        SourceSpec::Oauth(_) => "oauth".to_owned(),
     }
 }
 
@@ -129,7 +135,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::credential::ExecOutput;
+    use crate::config::source::ExecOutput;
     use crate::credential::held::CredentialState;
     use crate::types::secret::Secret;
 

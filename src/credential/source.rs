@@ -37,6 +37,9 @@ pub enum SourceError {
     /// There is something, but it is not usable, or it cannot be asked for.
     #[error("{0}")]
     Broken(String),
+    /// Only a person can go on: the grant is gone and a new login is needed.
+    #[error("{0}")]
+    NeedsLogin(String),
 }
 
 /// Turns what a source gave into a secret: line ends at its end are dropped, everything else that

@@ -1,0 +1,293 @@
+//! Owns what is kept of a grant, and the form it is kept in: versioned JSON that a newer Tollgate can
+//! read and an older one refuses.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::token::TokenSet;
+use crate::types::secret::Secret;
+
+/// Everything that is kept of one grant.
+#[derive(Debug, Default)]
+pub struct GrantRecord {
+    /// Grows whenever the tokens change.
+    pub generation: u64,
+    /// The tokens; none before the first login.
+    pub tokens: Option<TokenSet>,
+    /// When they were last renewed.
+    pub refreshed_at: Option<SystemTime>,
+    /// A redeem that was begun; no result of it is known.
+    pub intent: Option<Intent>,
+    /// Only a person can go on from here.
+    pub needs_login: Option<NeedsLogin>,
+}
+
+/// What was written down before a token endpoint was called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Intent {
+    /// Tells one redeem from another.
+    pub id: String,
+    /// The process that began it, for people: host name and process id.
+    pub by: String,
+    /// When, by that process's clock.
+    #[serde(with = "rfc3339")]
+    pub at: SystemTime,
+}
+
+/// Why only a person can go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NeedsLogin {
+    /// Since when.
+    #[serde(with = "rfc3339")]
+    pub since: SystemTime,
+    /// In plain words, without any token.
+    pub why: String,
+}
+
+/// Why stored bytes are not a record. Without any part of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// They are something else, or damaged.
+    #[error("it is not a grant record ({0})")]
+    Malformed(String),
+    /// A newer Tollgate wrote them.
+    #[error("a newer Tollgate wrote it (version {0}; this one knows {VERSION})")]
+    Newer(u64),
+}
+
+/// The version of the form; an incompatible change makes it grow.
+const VERSION: u64 = 1;
+const KIND: &str = "tollgate.dev/oauth-grant";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    kind: String,
+    version: u64,
+    generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokens: Option<WrittenTokens>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_rfc3339"
+    )]
+    refreshed_at: Option<SystemTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    intent: Option<Intent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    needs_login: Option<NeedsLogin>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenTokens {
+    access: Zeroizing<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh: Option<Zeroizing<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<Zeroizing<String>>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_rfc3339"
+    )]
+    expires_at: Option<SystemTime>,
+    #[serde(with = "rfc3339")]
+    issued_at: SystemTime,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    scopes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    profile: Map<String, Value>,
+}
+
+impl GrantRecord {
+    /// The record as it is kept. The bytes are secret.
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, RecordError> {
+        let text = |secret: &Secret| {
+            let text = std::str::from_utf8(secret.expose());
+            text.map(|text| Zeroizing::new(text.to_owned()))
+                .map_err(|_| RecordError::Malformed("a token is not text".to_owned()))
+        };
+        let tokens = match &self.tokens {
+            None => None,
+            Some(tokens) => Some(WrittenTokens {
+                access: text(&tokens.access)?,
+                refresh: tokens.refresh.as_ref().map(text).transpose()?,
+                id: tokens.id.as_ref().map(text).transpose()?,
+                expires_at: tokens.expires_at,
+                issued_at: tokens.issued_at,
+                scopes: tokens.scopes.clone(),
+                profile: tokens.profile.clone(),
+            }),
+        };
+        let written = Written {
+            kind: KIND.to_owned(),
+            version: VERSION,
+            generation: self.generation,
+            tokens,
+            refreshed_at: self.refreshed_at,
+            intent: self.intent.clone(),
+            needs_login: self.needs_login.clone(),
+        };
+        // Large enough not to grow: growing leaves copies of tokens behind in freed memory.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(16 << 10));
+        serde_json::to_writer_pretty(&mut *bytes, &written)
+            .map_err(|error| RecordError::Malformed(error.to_string()))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads what [`GrantRecord::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        #[derive(Deserialize)]
+        struct Head {
+            kind: String,
+            version: u64,
+        }
+        // The library's own texts quote what they found, which may be a token.
+        let place = |error: serde_json::Error| {
+            let (line, column) = (error.line(), error.column());
+            RecordError::Malformed(format!("line {line}, column {column}"))
+        };
+        let head: Head = serde_json::from_slice(bytes).map_err(place)?;
+        if head.kind != KIND {
+            return Err(RecordError::Malformed(format!("its kind is not {KIND}")));
+        }
+        if head.version > VERSION {
+            return Err(RecordError::Newer(head.version));
+        }
+        let written: Written = serde_json::from_slice(bytes).map_err(place)?;
+        let secret = |text: Zeroizing<String>| Secret::new(text.as_bytes().to_vec());
+        Ok(Self {
+            generation: written.generation,
+            tokens: written.tokens.map(|tokens| TokenSet {
+                access: secret(tokens.access),
+                refresh: tokens.refresh.map(secret),
+                id: tokens.id.map(secret),
+                expires_at: tokens.expires_at,
+                issued_at: tokens.issued_at,
+                scopes: tokens.scopes,
+                profile: tokens.profile,
+            }),
+            refreshed_at: written.refreshed_at,
+            intent: written.intent,
+            needs_login: written.needs_login,
+        })
+    }
+}
+
+impl fmt::Display for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "begun by {}", self.by)
+    }
+}
+
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+    pub(super) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+        let timestamp = jiff::Timestamp::try_from(*time).map_err(ser::Error::custom)?;
+        timestamp.to_string().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+        let timestamp: jiff::Timestamp = String::deserialize(from)?
+            .parse()
+            .map_err(|_| de::Error::custom("a time that is no RFC 3339 time"))?;
+        Ok(timestamp.into())
+    }
+}
+
+mod optional_rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Time(#[serde(with = "super::rfc3339")] SystemTime);
+
+    #[expect(clippy::ref_option, reason = "serde hands it over like this")]
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(Time).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        Ok(Option::<Time>::deserialize(from)?.map(|time| time.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn record() -> GrantRecord {
+        let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        GrantRecord {
+            generation: 7,
+            tokens: Some(TokenSet {
+                access: Secret::from("access-sentinel".to_owned()),
+                refresh: Some(Secret::from("refresh-sentinel".to_owned())),
+                id: None,
+                expires_at: Some(at + Duration::from_millis(1500)),
+                issued_at: at,
+                scopes: vec!["user:inference".to_owned()],
+                profile: Map::from_iter([("plan".to_owned(), Value::from("max"))]),
+            }),
+            refreshed_at: Some(at),
+            intent: Some(Intent {
+                id: "x".to_owned(),
+                by: "host 1".to_owned(),
+                at,
+            }),
+            needs_login: None,
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let record = record();
+        let read = GrantRecord::decode(&record.encode().unwrap()).unwrap();
+        let (was, is) = (record.tokens.unwrap(), read.tokens.unwrap());
+        assert_eq!((was.access, was.refresh), (is.access, is.refresh));
+        assert_eq!((was.expires_at, was.profile), (is.expires_at, is.profile));
+        assert_eq!(
+            (record.intent, record.generation),
+            (read.intent, read.generation)
+        );
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused_without_showing_it() {
+        let newer = br#"{"kind":"tollgate.dev/oauth-grant","version":9,"future":1}"#;
+        assert_eq!(
+            GrantRecord::decode(newer).err(),
+            Some(RecordError::Newer(9))
+        );
+        for bytes in [
+            b"".as_slice(),
+            b"sk-ant-ort01-sentinel",
+            br#"{"kind":"sentinel","version":1}"#,
+            br#"{"kind":"tollgate.dev/oauth-grant","version":1,"generation":"sentinel"}"#,
+        ] {
+            let error = GrantRecord::decode(bytes).unwrap_err().to_string();
+            assert!(!error.contains("sentinel"), "{error}");
+        }
+        assert!(!format!("{:?}", record()).contains("sentinel"));
+    }
+}
