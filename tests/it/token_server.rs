@@ -4,130 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Request;
-use http_body_util::BodyExt as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::support::door::Relay;
-use super::support::origin::Origin;
-use super::support::recorded::{fields, sha256};
-use super::support::token_server::{
-    Asked, ClientAuth, Fault, Issued, ProtectedApi, Stage, TokenServer, TokenServerBuilder,
-    Verdict, token_server,
-};
-use super::support::wire::Answer;
+use super::support::caller::{FORM, JSON, Scene, json_of, refresh_form, refused};
+use super::support::token_server::api::Verdict;
+use super::support::token_server::fault::{Fault, Stage};
+use super::support::token_server::jwt::claims_of;
+use super::support::token_server::server::token_server;
 use super::support::{reply, tunnel};
-
-const FORM: &str = "application/x-www-form-urlencoded";
-const JSON: &str = "application/json";
-
-/// A client without any knowledge of OAuth.
-struct Client {
-    relay: Relay,
-    host: String,
-}
-
-impl Client {
-    async fn of(origin: &Origin) -> Self {
-        Self {
-            relay: Relay::to(&[origin]).await,
-            host: origin.names[0].clone(),
-        }
-    }
-
-    /// One request on a connection of its own; an error where no whole answer comes.
-    async fn send(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Result<Answer, hyper::Error> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &self.host);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(reply::full(body.to_owned())).unwrap();
-        let mut sender = tunnel::http1(&self.relay.door(), &self.host).await;
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        Ok(Answer {
-            status: head.status.as_u16(),
-            phrase: String::new(),
-            headers: fields(&head.headers),
-            body: body.collect().await?.to_bytes().to_vec(),
-        })
-    }
-
-    async fn post(&self, content_type: &str, body: &str) -> Result<Answer, hyper::Error> {
-        let headers = [("content-type", content_type)];
-        self.send("POST", "/oauth/token", &headers, body).await
-    }
-
-    async fn refresh(&self, token: &str) -> Result<Answer, hyper::Error> {
-        self.post(FORM, &refresh_form(token)).await
-    }
-
-    async fn get(&self, token: &str) -> Answer {
-        let bearer = format!("Bearer {token}");
-        let headers = [("authorization", bearer.as_str())];
-        self.send("GET", "/v1/models", &headers, "").await.unwrap()
-    }
-}
-
-fn refresh_form(token: &str) -> String {
-    format!("grant_type=refresh_token&refresh_token={token}&client_id=client-1")
-}
-
-fn json_of(answer: &Answer) -> Value {
-    serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{e}: {}", answer.text()))
-}
-
-#[track_caller]
-fn refused(answer: Result<Answer, hyper::Error>, status: u16, error: &str) {
-    let answer = answer.unwrap();
-    assert_eq!(answer.status, status, "{}", answer.text());
-    assert_eq!(json_of(&answer)["error"], error, "{}", answer.text());
-}
-
-/// A server, a client of it, an API behind it, and one login.
-struct Scene {
-    server: TokenServer,
-    client: Client,
-    api: ProtectedApi,
-    visitor: Client,
-    login: Issued,
-}
-
-impl Scene {
-    async fn of(builder: TokenServerBuilder) -> Self {
-        let server = builder.start().await;
-        let api = server.protected_api(&["api.example.com"]).await;
-        Self {
-            client: Client::of(&server.origin).await,
-            visitor: Client::of(&api.origin).await,
-            login: server.login(),
-            server,
-            api,
-        }
-    }
-
-    async fn plain() -> Self {
-        Self::of(token_server()).await
-    }
-
-    /// One honest refresh with the token that is live.
-    async fn still_serves(&self) -> Value {
-        let token = self.server.truth().refresh_token().to_owned();
-        let answer = self.client.refresh(&token).await.unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        json_of(&answer)
-    }
-}
 
 #[tokio::test]
 async fn a_refresh_spends_the_old_token_and_hands_out_a_live_pair() {
@@ -157,12 +42,18 @@ async fn a_refresh_spends_the_old_token_and_hands_out_a_live_pair() {
     let minted = scene.server.minted();
     assert_eq!(minted.len(), 4);
     assert_eq!(minted.iter().collect::<BTreeSet<_>>().len(), 4);
-    assert!(
-        minted
+    let needles = scene.server.needles();
+    let found = |hay: &str| {
+        needles
             .iter()
-            .all(|token| token.contains(scene.server.sentinel())),
-        "{minted:?}"
+            .filter(|n| n.find(hay.as_bytes()).is_some())
+            .count()
+    };
+    assert!(
+        minted.iter().all(|token| found(token) == 2),
+        "the token and the sentinel: {minted:?}"
     );
+    assert_eq!(found("a-placeholder"), 0);
 }
 
 #[tokio::test]
@@ -314,15 +205,11 @@ async fn codex_tokens_are_jwts_that_name_the_account() {
     let scene = Scene::of(token_server().codex()).await;
     let body = json!({
         "grant_type": "refresh_token", "refresh_token": scene.login.refresh(),
-        "client_id": scene.server.client_id(), "scope": "openid profile email",
+        "client_id": scene.server.client_id(), "refresh_reason": "proactive_expiry",
     });
     let answer = json_of(&scene.client.post(JSON, &body.to_string()).await.unwrap());
     for name in ["access_token", "id_token"] {
-        let token = answer[name].as_str().unwrap();
-        let claims = URL_SAFE_NO_PAD
-            .decode(token.split('.').nth(1).unwrap())
-            .unwrap();
-        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        let claims = claims_of(answer[name].as_str().unwrap());
         let auth = &claims["https://api.openai.com/auth"];
         assert_eq!(
             auth["chatgpt_account_id"],
@@ -342,150 +229,6 @@ async fn codex_tokens_are_jwts_that_name_the_account() {
             .status,
         200
     );
-}
-
-#[tokio::test]
-async fn clients_authenticate_in_the_one_agreed_way() {
-    let secret = "s+e:c%r&t=";
-    let coded = "s%2Be%3Ac%25r%26t%3D";
-    let base64 = |text: String| {
-        use base64::engine::general_purpose::STANDARD;
-        format!("Basic {}", STANDARD.encode(text))
-    };
-    let basic = Scene::of(token_server().confidential(ClientAuth::Basic, "an id", secret)).await;
-    let form = format!(
-        "grant_type=refresh_token&refresh_token={}",
-        basic.login.refresh()
-    );
-    let send = async |authorization: String, body: String| {
-        let headers = [("content-type", FORM), ("authorization", &authorization)];
-        basic
-            .client
-            .send("POST", "/oauth/token", &headers, &body)
-            .await
-    };
-    let right = base64(format!("an+id:{coded}"));
-    refused(
-        send(base64(format!("an id:{secret}")), form.clone()).await,
-        401,
-        "invalid_client",
-    );
-    refused(
-        send(base64("an+id:other".to_owned()), form.clone()).await,
-        401,
-        "invalid_client",
-    );
-    let both = format!("{form}&client_secret={coded}");
-    refused(send(right.clone(), both).await, 400, "invalid_request");
-    assert_eq!(send(right.clone(), form).await.unwrap().status, 200);
-    assert_eq!(basic.server.truth().violations.len(), 3);
-
-    let post = Scene::of(token_server().confidential(ClientAuth::Post, "an id", secret)).await;
-    let form = format!(
-        "grant_type=refresh_token&refresh_token={}&client_id=an+id",
-        post.login.refresh()
-    );
-    refused(post.client.post(FORM, &form).await, 401, "invalid_client");
-    let form = format!("{form}&client_secret={coded}");
-    let headers = [("content-type", FORM), ("authorization", &right)];
-    let both = post
-        .client
-        .send("POST", "/oauth/token", &headers, &form)
-        .await;
-    refused(both, 401, "invalid_client");
-    assert_eq!(post.client.post(FORM, &form).await.unwrap().status, 200);
-}
-
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CALLBACK: &str = "https://console.example.com/oauth/code/callback";
-
-fn asked() -> Asked {
-    Asked {
-        challenge: URL_SAFE_NO_PAD.encode(sha256(VERIFIER.as_bytes())),
-        redirect_uri: CALLBACK.to_owned(),
-        state: "a-state-of-twenty-two-characters".to_owned(),
-        scope: "read".to_owned(),
-    }
-}
-
-fn code_form(code: &str, verifier: &str) -> String {
-    let callback =
-        percent_encoding::utf8_percent_encode(CALLBACK, percent_encoding::NON_ALPHANUMERIC);
-    format!(
-        "grant_type=authorization_code&code={code}&redirect_uri={callback}&code_verifier={verifier}&client_id=client-1"
-    )
-}
-
-#[tokio::test]
-async fn a_code_needs_its_verifier_and_works_once() {
-    let server = token_server().start().await;
-    let client = Client::of(&server.origin).await;
-    let code = server.code(asked()).code;
-    let wrong = VERIFIER.replace('d', "e");
-    refused(
-        client.post(FORM, &code_form(&code, &wrong)).await,
-        400,
-        "invalid_grant",
-    );
-    let elsewhere = code_form(&code, VERIFIER).replace("callback", "other");
-    refused(client.post(FORM, &elsewhere).await, 400, "invalid_grant");
-    refused(
-        client.post(FORM, &code_form("made-up", VERIFIER)).await,
-        400,
-        "invalid_grant",
-    );
-    assert_eq!(server.truth().violations.len(), 3);
-    let answer = client
-        .post(FORM, &code_form(&code, VERIFIER))
-        .await
-        .unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(json_of(&answer)["scope"], "read");
-    assert_eq!((server.truth().logins, server.truth().live_grants), (1, 1));
-    refused(
-        client.post(FORM, &code_form(&code, VERIFIER)).await,
-        400,
-        "invalid_grant",
-    );
-    let truth = server.truth();
-    assert_eq!(
-        (truth.live_grants, truth.reuses.len()),
-        (0, 1),
-        "what a stolen code began is ended"
-    );
-}
-
-#[tokio::test]
-async fn a_person_opens_the_authorization_url_and_gets_a_code() {
-    let server = token_server().claude().start().await;
-    let Asked {
-        challenge, state, ..
-    } = asked();
-    let url = format!(
-        "https://claude.ai/oauth/authorize?code=true&client_id={}&response_type=code&redirect_uri=https%3A%2F%2Fa.example%2Fb\
-         &scope=user%3Ainference+user%3Aprofile&code_challenge={challenge}&code_challenge_method=S256&state={state}",
-        server.client_id()
-    );
-    let consent = server.authorize(&url);
-    assert_eq!(consent.pasted, format!("{}#{state}", consent.code));
-    assert!(
-        consent.location.starts_with("https://a.example/b?code="),
-        "{consent:?}"
-    );
-    let body = json!({
-        "grant_type": "authorization_code", "code": consent.code, "state": state, "code_verifier": VERIFIER,
-        "redirect_uri": "https://a.example/b", "client_id": server.client_id(),
-    });
-    let client = Client::of(&server.origin).await;
-    let headers = [("content-type", JSON)];
-    let answer = client
-        .send("POST", "/v1/oauth/token", &headers, &body.to_string())
-        .await;
-    assert_eq!(
-        json_of(&answer.unwrap())["scope"],
-        "user:inference user:profile"
-    );
-    server.truth().assert_no_violation();
 }
 
 #[tokio::test]
@@ -801,4 +544,37 @@ async fn a_server_may_keep_refresh_tokens_and_leave_the_lifetime_out() {
     assert_eq!(truth.refresh_token(), scene.login.refresh());
     assert_eq!((truth.refreshes, truth.rotations), (2, 0));
     truth.assert_one_clean_grant();
+}
+
+#[tokio::test]
+async fn a_cut_ends_http2_connections_as_well() {
+    let scene = Scene::plain().await;
+    scene.server.fault_next(1, Fault::Cut(Stage::Rotated));
+    let door = scene.client.relay.door();
+    let mut sender = tunnel::http2(&door, &scene.client.host).await;
+    let request = Request::post(scene.server.url())
+        .header("content-type", FORM)
+        .body(reply::full(refresh_form(scene.login.refresh())))
+        .unwrap();
+    assert!(sender.send_request(request).await.is_err());
+    assert!(
+        sender.ready().await.is_err(),
+        "the connection is gone, not the stream alone"
+    );
+    assert_eq!(scene.server.truth().rotations, 1);
+}
+
+#[tokio::test]
+async fn openai_has_its_own_words_for_a_spent_token() {
+    let scene = Scene::of(token_server().codex()).await;
+    let body = json!({
+        "grant_type": "refresh_token", "refresh_token": scene.login.refresh(),
+        "client_id": scene.server.client_id(),
+    });
+    let refresh = async || scene.client.post(JSON, &body.to_string()).await.unwrap();
+    assert_eq!(refresh().await.status, 200);
+    let answer = refresh().await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(json_of(&answer)["error"]["code"], "refresh_token_reused");
+    assert_eq!(scene.server.truth().refused, 1);
 }

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod anthropic;
 pub mod ca;
+pub mod caller;
 #[macro_use]
 pub mod clients;
 pub mod door;

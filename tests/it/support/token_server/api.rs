@@ -12,6 +12,7 @@ use super::super::recorded::{Recorded, sha256};
 use super::super::reply::{self, Reply};
 use super::clock::Clock;
 use super::ledger::{Ledger, Worth};
+use super::mint::Shape;
 
 /// Why a request was let in or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,11 @@ impl Guard {
             body_hash: hash.clone(),
         });
         self.changed.notify_waiters();
+        let is_claude = self.ledger.mint.shape == Shape::Claude;
+        // Claude Code asks some side questions without a credential, and goes on without an answer.
+        if is_claude && verdict == Verdict::Missing && head.path() != "/v1/messages" {
+            return messages::error(404, "not_found_error", "not found");
+        }
         if verdict != Verdict::Live {
             return messages::error(
                 401,
@@ -91,6 +97,9 @@ impl Guard {
             let body = serde_json::from_slice(body).unwrap_or_default();
             return messages::converse(head, &body, Account::OAuth);
         }
+        if is_claude && head.path().starts_with("/api/") {
+            return self.claude(head);
+        }
         let echo = json!({
             "method": head.method.as_str(),
             "path": head.path(),
@@ -98,6 +107,22 @@ impl Guard {
             "sha256": hash,
         });
         reply::json(200, &echo)
+    }
+
+    /// What Claude Code asks for after a login or a refresh.
+    fn claude(&self, head: &Recorded) -> Reply {
+        if head.path() != "/api/oauth/profile" {
+            return messages::error(404, "not_found_error", "not found");
+        }
+        let account = &self.ledger.mint.account;
+        let profile = json!({
+            "account": {"uuid": account, "email": "dev@example.com", "display_name": "Dev"},
+            "organization": {
+                "uuid": account, "name": "Example", "organization_type": "claude_max",
+                "rate_limit_tier": "default_claude_max_5x",
+            },
+        });
+        reply::json(200, &profile)
     }
 
     fn judge(&self, token: Option<&str>) -> Verdict {
@@ -123,7 +148,7 @@ impl Guard {
     }
 }
 
-/// A running API that accepts the tokens of one [`TokenServer`](super::TokenServer).
+/// A running API that accepts the tokens of one [`TokenServer`](super::server::TokenServer).
 pub struct ProtectedApi {
     pub origin: Arc<Origin>,
     pub(super) guard: Arc<Guard>,

@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 use super::mint::{Issued, Mint};
 use super::request::{Breach, Refused};
-use super::settings::{ExpiresIn, Rotation, Settings, grant};
+use super::settings::{Beyond, ExpiresIn, Rotation, Settings, grant};
+use super::truth::Truth;
 
 /// A login with all the tokens that came of it, by its place in the list.
 pub type Family = usize;
@@ -42,6 +43,8 @@ struct Books {
     order: Vec<String>,
     granted: BTreeMap<String, usize>,
     rotations: usize,
+    refused: usize,
+    revocations: usize,
     reuses: Vec<String>,
     violations: Vec<String>,
     most_at_once: usize,
@@ -60,59 +63,6 @@ pub enum Worth {
     /// Alone, by the provider's whim; its login is as it was.
     Withdrawn,
     Unknown,
-}
-
-/// What a provider knows, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Truth {
-    /// Logins that came to a grant: codes, devices, and those that the test made.
-    pub logins: usize,
-    /// Refresh tokens that were accepted, whether or not the answer arrived.
-    pub refreshes: usize,
-    /// Refresh tokens that were spent and replaced.
-    pub rotations: usize,
-    /// Refresh tokens and codes that came again after they were spent.
-    pub reuses: Vec<String>,
-    /// Requests that were granted, by `grant_type` (`installation` for GitHub's).
-    pub granted: BTreeMap<String, usize>,
-    /// Logins that are not revoked and have a refresh token that is not spent.
-    pub live_grants: usize,
-    /// Live tokens, the newest last.
-    pub access_tokens: Vec<String>,
-    pub refresh_tokens: Vec<String>,
-    /// What no honest client does.
-    pub violations: Vec<String>,
-    /// The most requests that redeemed refresh tokens of one login at the same time.
-    pub most_at_once: usize,
-}
-
-impl Truth {
-    /// The newest one that is live.
-    #[track_caller]
-    pub fn access_token(&self) -> &str {
-        self.access_tokens.last().expect("a live access token")
-    }
-
-    /// The only one that is live.
-    #[track_caller]
-    pub fn refresh_token(&self) -> &str {
-        assert_eq!(self.refresh_tokens.len(), 1, "{self:#?}");
-        &self.refresh_tokens[0]
-    }
-
-    /// One login is live, nothing was spent twice, one refresh at a time, and nobody broke a rule.
-    #[track_caller]
-    pub fn assert_one_clean_grant(&self) {
-        assert_eq!(self.live_grants, 1, "live grants: {self:#?}");
-        assert_eq!(self.reuses, [""; 0], "spent tokens came again: {self:#?}");
-        assert!(self.most_at_once <= 1, "refreshed at once: {self:#?}");
-        self.assert_no_violation();
-    }
-
-    #[track_caller]
-    pub fn assert_no_violation(&self) {
-        assert_eq!(self.violations, [""; 0], "{self:#?}");
-    }
 }
 
 pub struct Ledger {
@@ -148,15 +98,16 @@ impl Ledger {
     }
 
     /// A new login with its first tokens.
-    pub fn log_in(&self, grant: &str, scope: &str) -> (Family, Issued) {
+    pub fn log_in(&self, grant: &str, scope: &str, lifetime: Option<Duration>) -> (Family, Issued) {
         self.change(|books| {
+            let lifetime = lifetime.unwrap_or(books.lifetime);
             let family = books.logins.len();
             books.logins.push(Login {
                 scope: scope.to_owned(),
                 ..Login::default()
             });
             books.count(grant);
-            let mut issued = self.issue(books, Some(family), scope);
+            let mut issued = self.issue(books, Some(family), scope, lifetime);
             issued.refresh_token = Some(self.refresh(books, family));
             (family, issued)
         })
@@ -166,7 +117,8 @@ impl Ledger {
     pub fn access_only(&self, grant: &str, scope: &str) -> Issued {
         self.change(|books| {
             books.count(grant);
-            self.issue(books, None, scope)
+            let lifetime = books.lifetime;
+            self.issue(books, None, scope, lifetime)
         })
     }
 
@@ -175,41 +127,24 @@ impl Ledger {
         self.change(|books| {
             books.count("installation");
             let token = self.mint.installation();
-            books.keep_access(&token, None);
+            books.keep_access(&token, None, books.lifetime);
             (token, books.lifetime)
         })
     }
 
     /// Takes a refresh token. One that was spent ends its login: somebody else has it (RFC 9700, section 4.14.2).
-    pub fn redeem(&self, token: &str, scope: Option<&str>) -> Result<Issued, Refused> {
+    pub fn redeem(
+        &self,
+        token: &str,
+        scope: Option<&str>,
+        lifetime: Option<Duration>,
+    ) -> Result<Issued, Refused> {
         self.change(|books| {
-            let Some(&Refresh { family, spent }) = books.refresh.get(token) else {
-                return Err(Refused::breach(
-                    "invalid_grant",
-                    "a refresh token that was never issued",
-                ));
-            };
-            if spent {
-                books.logins[family].revoked = true;
-                books
-                    .reuses
-                    .push(format!("refresh token of login {family}: {token}"));
-                return Err(Refused::no(
-                    "invalid_grant",
-                    "the refresh token was used before",
-                ));
-            }
-            if books.logins[family].revoked {
-                return Err(Refused::no("invalid_grant", "the login is revoked"));
-            }
-            let whole = books.logins[family].scope.clone();
-            let scope = scope.unwrap_or(&whole);
-            if !covers(&whole, scope) {
-                let why = format!("{scope:?} is more than {whole:?}");
-                return Err(Refused::breach("invalid_scope", why));
-            }
+            let family = books.usable(token).inspect_err(|_| books.refused += 1)?;
+            let scope = self.narrowed(&books.logins[family].scope, scope)?;
             books.count(grant::REFRESH);
-            let mut issued = self.issue(books, Some(family), scope);
+            let lifetime = lifetime.unwrap_or(books.lifetime);
+            let mut issued = self.issue(books, Some(family), &scope, lifetime);
             if self.settings.rotation == Rotation::EveryTime {
                 books.refresh.get_mut(token).unwrap().spent = true;
                 books.rotations += 1;
@@ -219,10 +154,29 @@ impl Ledger {
         })
     }
 
-    fn issue(&self, books: &mut Books, family: Option<Family>, scope: &str) -> Issued {
-        let lifetime = books.lifetime;
+    /// What a refresh is for: all of the login, or a part of it.
+    fn narrowed(&self, whole: &str, asked: Option<&str>) -> Result<String, Refused> {
+        let asked = asked.unwrap_or(whole);
+        if covers(whole, asked) {
+            return Ok(asked.to_owned());
+        }
+        if self.settings.beyond == Beyond::Refused || !covers(&self.settings.scope, asked) {
+            let why = format!("{asked:?} is more than {whole:?}");
+            return Err(Refused::breach("invalid_scope", why));
+        }
+        let granted = asked.split(' ').filter(|part| covers(whole, part));
+        Ok(granted.collect::<Vec<_>>().join(" "))
+    }
+
+    fn issue(
+        &self,
+        books: &mut Books,
+        family: Option<Family>,
+        scope: &str,
+        lifetime: Duration,
+    ) -> Issued {
         let access_token = self.mint.access(lifetime);
-        books.keep_access(&access_token, family);
+        books.keep_access(&access_token, family, lifetime);
         Issued {
             access_token,
             refresh_token: None,
@@ -278,6 +232,24 @@ impl Ledger {
         assert!(known.is_some(), "no such access token was issued");
     }
 
+    /// Ends the login that a token belongs to (RFC 7009, section 2.1); a client sends its own only.
+    pub fn revoke_token(&self, token: &str) -> Result<(), Refused> {
+        self.change(|books| {
+            let access = books.access.get(token).and_then(|access| access.family);
+            let family = books
+                .refresh
+                .get(token)
+                .map(|refresh| refresh.family)
+                .or(access);
+            let family = family.ok_or_else(|| {
+                Refused::breach("invalid_request", "revokes a token that was never issued")
+            })?;
+            books.logins[family].revoked = true;
+            books.revocations += 1;
+            Ok(())
+        })
+    }
+
     /// Ends one login.
     pub fn revoke(&self, family: Family) {
         self.change(|books| books.logins[family].revoked = true);
@@ -330,6 +302,8 @@ impl Ledger {
             logins: books.logins.len(),
             refreshes: books.granted.get(grant::REFRESH).copied().unwrap_or(0),
             rotations: books.rotations,
+            refused: books.refused,
+            revocations: books.revocations,
             reuses: books.reuses.clone(),
             granted: books.granted.clone(),
             live_grants: {
@@ -366,7 +340,7 @@ impl Ledger {
     /// What `expires_in` says of a token.
     pub fn expires_in(&self, issued: &Issued) -> Option<u64> {
         let told = self.settings.expires_in == ExpiresIn::Told;
-        told.then(|| issued.lifetime.as_secs())
+        told.then_some(issued.lifetime.as_secs())
     }
 }
 
@@ -375,10 +349,30 @@ impl Books {
         *self.granted.entry(grant.to_owned()).or_default() += 1;
     }
 
-    fn keep_access(&mut self, token: &str, family: Option<Family>) {
+    /// The login of a refresh token that is live.
+    fn usable(&mut self, token: &str) -> Result<Family, Refused> {
+        let Some(&Refresh { family, spent }) = self.refresh.get(token) else {
+            let refused = Refused::breach("invalid_grant", "a refresh token that was never issued");
+            return Err(refused.coded("refresh_token_invalidated"));
+        };
+        if spent {
+            self.logins[family].revoked = true;
+            self.reuses
+                .push(format!("refresh token of login {family}: {token}"));
+            let refused = Refused::no("invalid_grant", "the refresh token was used before");
+            return Err(refused.coded("refresh_token_reused"));
+        }
+        if self.logins[family].revoked {
+            let refused = Refused::no("invalid_grant", "the login is revoked");
+            return Err(refused.coded("refresh_token_invalidated"));
+        }
+        Ok(family)
+    }
+
+    fn keep_access(&mut self, token: &str, family: Option<Family>, lifetime: Duration) {
         let access = Access {
             family,
-            end: Instant::now() + self.lifetime,
+            end: Instant::now() + lifetime,
             withdrawn: false,
         };
         self.access.insert(token.to_owned(), access);

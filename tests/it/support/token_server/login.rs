@@ -26,7 +26,6 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub struct Consent {
     pub code: String,
-    pub state: String,
     /// Where the browser is sent.
     pub location: String,
     /// What Claude's page shows to be pasted.
@@ -52,7 +51,6 @@ impl Codes {
         let consent = Consent {
             location: format!("{redirect_uri}?code={code}&state={state}"),
             pasted: format!("{code}#{state}"),
-            state: state.clone(),
             code: code.clone(),
         };
         self.0
@@ -108,7 +106,7 @@ impl Codes {
                 "the code_verifier does not fit the challenge",
             ));
         }
-        let (family, issued) = ledger.log_in(grant::CODE, scope);
+        let (family, issued) = ledger.log_in(grant::CODE, scope, sent.lifetime());
         code.used = Some(family);
         Ok(issued)
     }

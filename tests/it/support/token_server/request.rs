@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 
 use super::super::recorded::Recorded;
 use super::super::reply::{self, Reply};
+use super::ledger::covers;
+use super::mint::Shape;
 use super::settings::{BodyMode, ClientAuth, Settings, grant};
 
 /// Why a request gets no token (RFC 6749, section 5.2).
@@ -20,6 +23,8 @@ pub struct Refused {
     pub status: u16,
     pub error: &'static str,
     pub why: String,
+    /// What OpenAI calls it, if it has a name for it.
+    pub code: Option<&'static str>,
     /// The client broke the protocol, which no honest client does.
     pub breach: Breach,
 }
@@ -37,6 +42,7 @@ impl Refused {
             status: 400,
             error,
             why: why.into(),
+            code: None,
             breach: Breach::Yes,
         }
     }
@@ -56,7 +62,18 @@ impl Refused {
         }
     }
 
-    pub fn reply(&self) -> Reply {
+    /// With OpenAI's name for it.
+    #[must_use]
+    pub fn coded(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    pub fn reply(&self, shape: Shape) -> Reply {
+        if let (Shape::Codex, Some(code)) = (shape, self.code) {
+            let error = json!({"message": self.why, "type": "invalid_request_error", "param": null, "code": code});
+            return reply::json(401, &json!({"error": error}));
+        }
         let body = json!({"error": self.error, "error_description": self.why});
         let answer = reply::with(reply::json(self.status, &body), "cache-control", "no-store");
         match self.status {
@@ -75,6 +92,12 @@ impl Parameters {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The lifetime that the client asks for, where the provider lets it.
+    pub fn lifetime(&self) -> Option<Duration> {
+        let seconds = self.get("expires_in")?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+
     /// One that was found to be there.
     pub fn need(&self, name: &str) -> &str {
         self.get(name).unwrap_or_default()
@@ -91,6 +114,13 @@ pub fn token(settings: &Settings, head: &Recorded, body: &[u8]) -> Result<Parame
         grant::CLIENT => (&[][..], &["scope"][..]),
         grant::JWT => (&["assertion"][..], &["scope"][..]),
         grant::DEVICE => (&["device_code"][..], &[][..]),
+        // Codex asks for an API key and goes on without one.
+        grant::EXCHANGE if settings.shape == Shape::Codex => {
+            return Err(Refused::no(
+                "invalid_request",
+                "this account has no API key",
+            ));
+        }
         other => {
             let why = format!("grant_type {other:?}");
             return Err(Refused::breach("unsupported_grant_type", why));
@@ -113,26 +143,38 @@ pub fn token(settings: &Settings, head: &Recorded, body: &[u8]) -> Result<Parame
     };
     complete(&sent, needed, known)?;
     // A service account's assertion says who asks (RFC 7523, section 2.1).
-    if grant_type != grant::JWT || sent.contains_key("client_id") {
+    let sent = Parameters(sent);
+    if grant_type != grant::JWT || sent.get("client_id").is_some() {
         authenticate(settings, head, &sent)?;
     }
-    Ok(Parameters(sent))
+    Ok(sent)
 }
 
-/// Reads a request for the device authorization endpoint (RFC 8628, section 3.1).
-pub fn device(settings: &Settings, head: &Recorded, body: &[u8]) -> Result<Parameters, Refused> {
+/// Reads a request for another endpoint.
+pub fn other(
+    settings: &Settings,
+    head: &Recorded,
+    body: &[u8],
+    mode: BodyMode,
+    needed: &[&str],
+    optional: &[&str],
+) -> Result<Parameters, Refused> {
     let sent = parse(settings, head, body)?;
-    let mode = settings.mode_of(grant::DEVICE);
     if content_type(head) != Some(mode.media_type()) {
         let why = format!("this endpoint takes {}", mode.media_type());
         return Err(Refused::breach("invalid_request", why));
     }
-    complete(&sent, &[], |name| {
-        ["client_id", "scope"].contains(&name)
+    complete(&sent, needed, |name| {
+        needed.contains(&name)
+            || optional.contains(&name)
             || (name == "client_secret" && settings.client_auth == ClientAuth::Post)
     })?;
-    authenticate(settings, head, &sent)?;
-    Ok(Parameters(sent))
+    match sent.get("scope") {
+        Some(scope) if !covers(&settings.scope, scope) => {
+            Err(Refused::breach("invalid_scope", scope))
+        }
+        _ => Ok(Parameters(sent)),
+    }
 }
 
 fn complete(
@@ -257,14 +299,14 @@ fn object(body: &[u8]) -> Result<Vec<(String, String)>, String> {
 }
 
 /// One way of authentication and no other (RFC 6749, section 2.3).
-fn authenticate(
+pub fn authenticate(
     settings: &Settings,
     head: &Recorded,
-    sent: &BTreeMap<String, String>,
+    sent: &Parameters,
 ) -> Result<(), Refused> {
     let authorization = head.all("authorization");
     let id = sent.get("client_id");
-    let id_fits = id == Some(&settings.client_id);
+    let id_fits = id == Some(settings.client_id.as_str());
     match &settings.client_auth {
         ClientAuth::Basic => {
             let [field] = authorization[..] else {
@@ -281,7 +323,7 @@ fn authenticate(
             }
         }
         _ if !authorization.is_empty() => Err(Refused::client("Authorization has no place here")),
-        ClientAuth::Post if sent.get("client_secret") != Some(&settings.client_secret) => {
+        ClientAuth::Post if sent.get("client_secret") != Some(settings.client_secret.as_str()) => {
             Err(Refused::client("client_secret is missing or wrong"))
         }
         _ if !id_fits => Err(Refused::client("client_id is missing or another client's")),

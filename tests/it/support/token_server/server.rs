@@ -7,13 +7,15 @@ use super::super::needles::Needle;
 use super::super::origin::Origin;
 use super::api::{Guard, ProtectedApi};
 use super::clock::Clock;
+use super::device::{Decision, Devices};
 use super::endpoint::{Provider, exchange};
 use super::fault::{Fault, Faults, Stage};
 use super::gate::{Gate, Gates};
-use super::ledger::{Ledger, Truth};
+use super::ledger::Ledger;
 use super::login::{self, Asked, Codes, Consent};
 use super::mint::{Issued, Mint};
 use super::settings::TokenServerBuilder;
+use super::truth::Truth;
 
 /// Starts to describe a token server.
 pub fn token_server() -> TokenServerBuilder {
@@ -35,6 +37,7 @@ impl TokenServerBuilder {
         let provider = Arc::new(Provider {
             clock,
             codes: Codes::default(),
+            devices: Devices::default(),
             faults: Faults::default(),
             gates: Gates::default(),
             guard: settings
@@ -56,8 +59,7 @@ impl TokenServerBuilder {
 impl TokenServer {
     /// The token endpoint, as clients are told.
     pub fn url(&self) -> String {
-        let settings = &self.provider.settings;
-        format!("https://{}{}", settings.names[0], settings.paths[0])
+        self.provider.settings.url()
     }
 
     pub fn client_id(&self) -> &str {
@@ -74,7 +76,7 @@ impl TokenServer {
     /// A login that took place elsewhere, before.
     pub fn login(&self) -> Issued {
         let scope = &self.provider.settings.scope;
-        self.provider.ledger.log_in("elsewhere", scope).1
+        self.provider.ledger.log_in("elsewhere", scope, None).1
     }
 
     /// Opens an authorization URL as a person who says yes; panics where a provider would show an error.
@@ -87,6 +89,35 @@ impl TokenServer {
     /// A code for these values.
     pub fn code(&self, asked: Asked) -> Consent {
         self.provider.codes.issue(asked)
+    }
+
+    /// Waits until the newest device login was polled for so often; returns the code that its person types.
+    pub async fn device_polled(&self, polls: usize) -> String {
+        self.provider.devices.wait_for_polls(polls).await
+    }
+
+    /// The person says yes.
+    #[track_caller]
+    pub fn approve(&self, user_code: &str) {
+        self.provider.devices.decide(user_code, Decision::Approved);
+    }
+
+    /// The person says no.
+    #[track_caller]
+    pub fn deny(&self, user_code: &str) {
+        self.provider.devices.decide(user_code, Decision::Denied);
+    }
+
+    /// Nobody came in time.
+    #[track_caller]
+    pub fn expire_device(&self, user_code: &str) {
+        self.provider.devices.decide(user_code, Decision::Expired);
+    }
+
+    /// The next poll gets `slow_down`: five seconds more between polls.
+    #[track_caller]
+    pub fn slow_down(&self, user_code: &str) {
+        self.provider.devices.slow_down(user_code);
     }
 
     /// Logs everybody out. Nothing was reused; refresh tokens get `invalid_grant`.
