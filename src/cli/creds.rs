@@ -4,7 +4,7 @@ use super::args::{CredsCommand, Format};
 use super::context::{Context, block_on};
 use super::output::{Exit, table};
 use crate::admin::client::AdminClient;
-use crate::app::credentials::Credentials;
+use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
 use crate::app::settings::Settings;
 use crate::credential::open::Patience;
@@ -18,10 +18,12 @@ pub fn creds(context: &Context, command: &CredsCommand) -> Result<Exit, StartErr
             Some(statuses) => Ok(statuses),
             None => {
                 let bundle = settings.bundle()?;
-                let held = Credentials::new(sources)
+                let ownership = Ownership::Seen(settings.grants.clone());
+                let open = Credentials::new(sources, ownership)
                     .open(&bundle, Patience::Answer)
                     .await;
-                let statuses: Vec<_> = held
+                let statuses: Vec<_> = open
+                    .held
                     .values()
                     .map(|h| serde_json::to_value(h.status()).unwrap_or_default())
                     .collect();

@@ -2,13 +2,17 @@
 //! processes, and lets no rotated token be used before it is stored.
 
 mod answer;
-pub mod asker;
+pub mod asking;
 mod assertion;
 mod body;
 mod claims;
 mod clock;
 pub mod endpoint;
 pub mod endpoint_error;
+mod file_disk;
+mod file_trouble;
+#[cfg(test)]
+mod fixture;
 pub mod grant;
 pub mod grant_secrets;
 pub mod import;
@@ -18,8 +22,11 @@ pub mod record;
 pub mod redeem;
 mod refusal;
 pub mod requester;
+pub mod sealing;
 pub mod seed;
 pub mod settings;
 pub mod store;
+pub mod store_file;
+pub mod store_memory;
 pub mod token;
 pub mod transport;

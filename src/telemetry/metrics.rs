@@ -21,6 +21,7 @@ pub struct Metrics {
     canaries: IntCounterVec,
     credential_ok: IntGaugeVec,
     credential_failing: IntGaugeVec,
+    refreshes: IntCounterVec,
     handshake_failures: IntCounterVec,
     reloads: IntCounterVec,
     leaves: IntGaugeVec,
@@ -102,6 +103,11 @@ impl Metrics {
             "1 while a credential's source fails; its last good value may still be in use",
             &["credential"],
         )?;
+        let refreshes = counters(
+            "tollgate_credential_refreshes_total",
+            "Renewals of OAuth grants by result: ok, failed, needs_login",
+            &["credential", "result"],
+        )?;
         let handshake_failures = counters(
             "tollgate_tls_handshake_failures_total",
             "TLS handshakes that failed, by side",
@@ -141,6 +147,7 @@ impl Metrics {
             canaries,
             credential_ok,
             credential_failing,
+            refreshes,
             handshake_failures,
             reloads,
             leaves,
@@ -178,6 +185,13 @@ impl Metrics {
     /// A request was refused here.
     pub fn refused(&self, agent: &str, reason: &str) {
         self.canaries.with_label_values(&[agent, reason]).inc();
+    }
+
+    /// A grant was asked to be renewed, with this result.
+    pub fn credential_refresh(&self, credential: &str, result: &str) {
+        self.refreshes
+            .with_label_values(&[credential, result])
+            .inc();
     }
 
     /// A tunnel was opened.

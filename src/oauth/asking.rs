@@ -1,5 +1,4 @@
-//! Owns one whole question to a token endpoint: the request a grant makes, the way there, and what the
-//! answer means.
+//! Owns a grant together with the way to its endpoint: one question, one answer.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,16 +17,37 @@ use crate::types::secret::Secret;
 
 /// Asks one token endpoint.
 #[derive(Debug)]
-pub struct Asker {
-    /// What is asked.
-    pub grant: Grant,
-    /// What it takes besides.
-    pub secrets: GrantSecrets,
-    /// The way there.
-    pub transport: Arc<dyn TokenTransport>,
+pub struct Asking {
+    grant: Grant,
+    secrets: GrantSecrets,
+    transport: Arc<dyn TokenTransport>,
 }
 
-impl Asker {
+impl Asking {
+    /// Asks as `grant` says, over `transport`.
+    pub fn new(grant: Grant, secrets: GrantSecrets, transport: Arc<dyn TokenTransport>) -> Self {
+        Self {
+            grant,
+            secrets,
+            transport,
+        }
+    }
+
+    /// What it asks by.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// What asking takes besides the grant.
+    pub(super) fn secrets(&self) -> &GrantSecrets {
+        &self.secrets
+    }
+
+    /// The way to its endpoints.
+    pub(super) fn transport(&self) -> &dyn TokenTransport {
+        &*self.transport
+    }
+
     /// Sends a request to the token endpoint and reads the tokens of its answer. `asked` is the refresh
     /// token that it holds, if it holds one.
     pub async fn exchange(
@@ -42,7 +62,7 @@ impl Asker {
     }
 }
 
-impl TokenRequester for Asker {
+impl TokenRequester for Asking {
     fn needs_refresh_token(&self) -> bool {
         self.grant.settings().grant == GrantSettings::RefreshToken
     }
