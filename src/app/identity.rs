@@ -1,6 +1,6 @@
 //! Owns who may call and what they hold: agents, their tokens, and their placeholders.
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Ownership};
 use super::error::StartError;
 use super::settings::Settings;
 use super::state::StateDir;
@@ -153,10 +153,15 @@ pub async fn agent_view(
         None => agents.first().cloned().map_or_else(default_name, Ok)?,
     };
     let bundle = settings.bundle()?;
-    let held = Credentials::new(context.clone())
+    let ownership = Ownership::Seen(settings.grants.clone());
+    let open = Credentials::new(context.clone(), ownership)
         .open(&bundle, Patience::Answer)
         .await;
-    let injectors = Injectors::compile(&bundle, &held, placeholder_key(settings, context).await?)?;
+    let injectors = Injectors::compile(
+        &bundle,
+        &open.held,
+        placeholder_key(settings, context).await?,
+    )?;
     let token = identifier
         .token_of(&agent)
         .map(|token| Secret::new(token.expose().to_vec()));

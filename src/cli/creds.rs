@@ -8,7 +8,7 @@ use super::context::{Context, block_on};
 use super::output::Exit;
 use super::{creds_list, creds_placeholder, creds_refresh};
 use crate::admin::client::AdminClient;
-use crate::app::credentials::Credentials;
+use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
 use crate::app::settings::Settings;
 use crate::credential::open::Patience;
@@ -37,10 +37,12 @@ fn statuses(context: &Context) -> Result<Vec<Value>, StartError> {
             return Ok(statuses);
         }
         let bundle = settings.bundle()?;
-        let held = Credentials::new(sources)
+        let ownership = Ownership::Seen(settings.grants.clone());
+        let open = Credentials::new(sources, ownership)
             .open(&bundle, Patience::Answer)
             .await;
-        Ok(held
+        Ok(open
+            .held
             .values()
             .map(|h| serde_json::to_value(h.status()).unwrap_or_default())
             .collect())

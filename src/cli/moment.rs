@@ -18,11 +18,14 @@ fn length(seconds: u64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;
-    match seconds {
-        ..MINUTE => format!("{seconds}s"),
-        ..=7199 => format!("{}m", seconds / MINUTE),
-        _ if seconds < 3 * DAY => format!("{}h", seconds / HOUR),
-        _ => format!("{}d", seconds / DAY),
+    if seconds < MINUTE {
+        format!("{seconds}s")
+    } else if seconds < 2 * HOUR {
+        format!("{}m", seconds / MINUTE)
+    } else if seconds < 3 * DAY {
+        format!("{}h", seconds / HOUR)
+    } else {
+        format!("{}d", seconds / DAY)
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Metrics {
     credential_state: IntGaugeVec,
     credential_expiry: IntGaugeVec,
     credential_renewal: IntGaugeVec,
-    credential_refreshes: IntCounterVec,
+    refreshes: IntCounterVec,
     handshake_failures: IntCounterVec,
     reloads: IntCounterVec,
     leaves: IntGaugeVec,
@@ -129,7 +129,7 @@ impl Metrics {
             "When a credential's source last gave its value",
             &["credential"],
         )?;
-        let credential_refreshes = counters(
+        let refreshes = counters(
             "tollgate_credential_refreshes_total",
             "Renewals of OAuth tokens by outcome",
             &["credential", "result"],
@@ -176,7 +176,7 @@ impl Metrics {
             credential_state,
             credential_expiry,
             credential_renewal,
-            credential_refreshes,
+            refreshes,
             handshake_failures,
             reloads,
             leaves,
@@ -214,6 +214,13 @@ impl Metrics {
     /// A request was refused here.
     pub fn refused(&self, agent: &str, reason: &str) {
         self.canaries.with_label_values(&[agent, reason]).inc();
+    }
+
+    /// A grant was asked to be renewed, with this result.
+    pub fn credential_refresh(&self, credential: &str, result: &str) {
+        self.refreshes
+            .with_label_values(&[credential, result])
+            .inc();
     }
 
     /// A tunnel was opened.
@@ -263,13 +270,6 @@ impl Metrics {
         self.credential_state.reset();
         self.credential_expiry.reset();
         self.credential_renewal.reset();
-    }
-
-    /// A token was renewed, or not: `ok`, `adopted` (another process did it), `failed`, `needs_login`.
-    pub fn refreshed(&self, credential: &str, result: &str) {
-        self.credential_refreshes
-            .with_label_values(&[credential, result])
-            .inc();
     }
 
     /// A TLS handshake with an agent or an origin failed.

@@ -40,4 +40,6 @@ mod run;
 mod sdks;
 mod secrets;
 mod telegram;
+mod token_grants;
+mod token_server;
 mod websocket;

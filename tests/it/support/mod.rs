@@ -3,12 +3,14 @@
 pub mod agent;
 pub mod anthropic;
 pub mod ca;
+pub mod caller;
 #[macro_use]
 pub mod clients;
 pub mod door;
 pub mod echo;
 pub mod github;
 pub mod hello;
+pub mod messages;
 pub mod needles;
 pub mod openai;
 pub mod operator;
@@ -18,6 +20,7 @@ pub mod recorded;
 pub mod reply;
 pub mod scene;
 pub mod telegram;
+pub mod token_server;
 pub mod tunnel;
 pub mod visitor;
 pub mod wire;
