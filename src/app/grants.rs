@@ -14,7 +14,8 @@ use crate::credential::source::SourceError;
 use crate::oauth::asking::Asking;
 use crate::oauth::grant::Grant;
 use crate::oauth::grant_secrets::GrantSecrets;
-use crate::oauth::manager::{GrantParts, hold_out, own};
+use crate::oauth::holding::hold_out;
+use crate::oauth::manager::{GrantParts, own};
 use crate::oauth::owner::GrantOwner;
 use crate::oauth::seed::Seed;
 use crate::oauth::settings::{GrantSettings, OAuthSettings};
@@ -91,7 +92,7 @@ pub async fn open_grant(
         tracing::error!(credential = name, %error, "the token store cannot be used");
         held.report(Err(SourceError::Broken(error.to_string())));
         match error {
-            StoreError::ReadOnly(_) | StoreError::Unreadable(_) => {
+            StoreError::ReadOnly(_) | StoreError::Full(_) | StoreError::Unreadable(_) => {
                 return (held, GrantState::Unfit(error));
             }
             // It may come back: the owner looks at it again and again.
@@ -168,7 +169,7 @@ pub async fn look_at_grant(
         }
     };
     let held = HeldCredential::new(name, format!("oauth:{place}"), need);
-    hold_out(&held, &record, 0);
+    hold_out(&held, &record, None);
     held
 }
 
