@@ -31,6 +31,7 @@ mod grpc;
 mod http;
 mod life;
 mod no_leak;
+mod oauth_crash;
 mod oauth_refresh;
 mod placements;
 mod presets;
