@@ -32,6 +32,7 @@ mod http;
 mod life;
 mod no_leak;
 mod oauth_crash;
+mod oauth_disk;
 mod oauth_refresh;
 mod placements;
 mod presets;

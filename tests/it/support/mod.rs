@@ -25,4 +25,5 @@ pub mod token_server;
 pub mod traffic;
 pub mod tunnel;
 pub mod visitor;
+pub mod volume;
 pub mod wire;
