@@ -46,6 +46,7 @@
 //! listen · admin                         the doors of agents and of operators
 //! proxy                                  the data path
 //! inject                                 what is put into a request
+//! oauth                                  grants that Tollgate owns
 //! credential · identity · tls            one concern each, blind to each other
 //! telemetry                              what leaves as log and metric
 //! policy                                 the decision, pure
@@ -88,6 +89,7 @@ pub mod identity;
 pub mod inject;
 pub mod listen;
 pub mod net;
+pub mod oauth;
 pub mod policy;
 pub mod proxy;
 pub mod rt;
