@@ -28,6 +28,8 @@ mod gh;
 mod git;
 mod grpc;
 mod http;
+mod kube_api;
+mod kube_store;
 mod life;
 mod no_leak;
 mod oauth_refresh;
