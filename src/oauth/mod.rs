@@ -28,6 +28,7 @@ pub mod login;
 pub mod login_error;
 pub mod manager;
 pub mod owner;
+pub mod phantom;
 pub mod record;
 pub mod redeem;
 mod refusal;

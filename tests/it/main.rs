@@ -23,6 +23,7 @@ mod baseline;
 mod claude_code;
 mod cli;
 mod codex;
+mod creds;
 mod curl;
 mod gh;
 mod git;
