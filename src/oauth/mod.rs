@@ -38,6 +38,7 @@ pub mod seed;
 pub mod settings;
 pub mod store;
 pub mod store_file;
+pub mod store_kubernetes;
 pub mod store_memory;
 pub mod store_secret;
 pub mod token;
