@@ -25,6 +25,8 @@ pub mod record;
 pub mod redeem;
 mod refusal;
 pub mod requester;
+#[cfg(test)]
+mod scripted;
 pub mod sealing;
 pub mod seed;
 pub mod settings;
