@@ -147,12 +147,13 @@ pub async fn compose(
         None => state.secret("admin.token")?,
     };
     let warnings = Warnings::default();
-    let listed = credentials.clone();
+    let (listed, owning) = (credentials.clone(), credentials.clone());
     let default_agent = identifier.agents().into_iter().next();
     let admin = Arc::new(Admin {
         token,
         snapshots: snapshots.clone(),
         credentials: Box::new(move || listed.all()),
+        owners: Box::new(move |name| owning.grant(name).map(|grant| grant.owner)),
         ledgers: ledgers.clone(),
         leaves: leaves.clone(),
         authority: authority.clone(),

@@ -114,6 +114,8 @@ pub struct AgentView {
     pub token: Option<Secret>,
     /// Names of variables, and the placeholder they hold.
     pub placeholders: Vec<(Vec<String>, String)>,
+    /// Every placeholder.
+    pub injectors: Injectors,
 }
 
 /// What `name`, or the process's one agent, is given, told from the documents alone.
@@ -168,5 +170,6 @@ pub async fn agent_view(
         agent,
         token,
         placeholders,
+        injectors,
     })
 }

@@ -133,8 +133,8 @@ impl Provider {
 
     /// The part in which things may go wrong.
     async fn staged(&self, grant: impl FnOnce() -> Outcome) -> Option<Reply> {
-        let trouble = self.faults.next();
         self.gates.pass(Stage::Received).await?;
+        let trouble = self.faults.next();
         if let Some(answer) = trouble.before().await? {
             return Some(answer);
         }

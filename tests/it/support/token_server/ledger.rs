@@ -1,6 +1,6 @@
 //! Owns the truth about every login and token: what is live, what was spent, what was done wrong.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -275,9 +275,9 @@ impl Ledger {
     }
 
     /// Puts a refusal on record, where it was the client's fault.
-    pub fn note(&self, refused: &Refused, where_: &str) {
+    pub fn note(&self, refused: &Refused, place: &str) {
         if refused.breach == Breach::Yes {
-            self.violation(format!("{where_}: {}: {}", refused.error, refused.why));
+            self.violation(format!("{place}: {}: {}", refused.error, refused.why));
         }
     }
 
@@ -298,6 +298,9 @@ impl Ledger {
             let tokens = books.order.iter().filter(|token| wanted(token));
             tokens.cloned().collect::<Vec<_>>()
         };
+        let refresh = books.refresh.values();
+        let live = refresh.filter(|refresh| !refresh.spent && alive(refresh.family));
+        let live_grants: BTreeSet<Family> = live.map(|refresh| refresh.family).collect();
         Truth {
             logins: books.logins.len(),
             refreshes: books.granted.get(grant::REFRESH).copied().unwrap_or(0),
@@ -306,13 +309,7 @@ impl Ledger {
             revocations: books.revocations,
             reuses: books.reuses.clone(),
             granted: books.granted.clone(),
-            live_grants: {
-                let refresh = books.refresh.values();
-                let live = refresh.filter(|r| !r.spent && alive(r.family));
-                live.map(|r| r.family)
-                    .collect::<std::collections::BTreeSet<_>>()
-                    .len()
-            },
+            live_grants: live_grants.len(),
             access_tokens: only(&is_live_access),
             refresh_tokens: only(&is_live_refresh),
             violations: books.violations.clone(),

@@ -120,7 +120,8 @@ impl TokenServer {
         self.provider.devices.slow_down(user_code);
     }
 
-    /// Logs everybody out. Nothing was reused; refresh tokens get `invalid_grant`.
+    /// Logs everybody out. Nothing was reused; refresh tokens get `invalid_grant`. Whoever goes on with
+    /// an access token counts as [`Verdict::Revoked`](super::api::Verdict), though nobody told him.
     pub fn revoke_all(&self) {
         self.provider.ledger.revoke_all();
     }
@@ -138,7 +139,7 @@ impl TokenServer {
 
     // --- trouble
 
-    /// For the next token requests that are in good order.
+    /// For the next token requests that are in good order; a gate at [`Stage::Received`] comes before it.
     pub fn fault_next(&self, requests: usize, fault: Fault) {
         self.provider.faults.add(fault, Some(requests));
     }
