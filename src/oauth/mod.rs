@@ -33,6 +33,8 @@ pub mod record;
 pub mod redeem;
 mod refusal;
 pub mod requester;
+#[cfg(test)]
+mod scripted;
 pub mod sealing;
 pub mod seed;
 pub mod settings;
