@@ -39,4 +39,5 @@ mod run;
 mod sdks;
 mod secrets;
 mod telegram;
+mod token_file;
 mod websocket;

@@ -18,6 +18,7 @@ pub mod recorded;
 pub mod reply;
 pub mod scene;
 pub mod telegram;
+pub mod token_worker;
 pub mod tunnel;
 pub mod visitor;
 pub mod wire;
