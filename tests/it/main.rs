@@ -43,6 +43,7 @@ mod run;
 mod sdks;
 mod secrets;
 mod telegram;
+mod token_file;
 mod token_grants;
 mod token_server;
 mod websocket;

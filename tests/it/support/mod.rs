@@ -28,6 +28,7 @@ pub mod reply;
 pub mod scene;
 pub mod telegram;
 pub mod token_server;
+pub mod token_worker;
 pub mod tunnel;
 pub mod visitor;
 pub mod wire;
