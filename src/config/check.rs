@@ -9,6 +9,7 @@ use super::located::Located;
 use super::policy::EgressPolicySpec;
 use super::reach::first_beyond;
 use super::resolve::unknown_credential;
+use super::source::{SourceSpec, StoreSpec};
 use super::spot;
 
 /// Documents of one kind with a name that another has before them, each once.
@@ -46,6 +47,53 @@ pub(super) fn check_references(bundle: &Bundle, errors: &mut Vec<ConfigError>) {
                 }
             }
         }
+    }
+}
+
+/// One place keeps one grant: two owners would overwrite each other's tokens.
+pub(super) fn check_stores(bundle: &Bundle, errors: &mut Vec<ConfigError>) {
+    let mut seen: Vec<(&str, &StoreSpec)> = Vec::new();
+    for credential in &bundle.credentials {
+        let source = credential.spec.source.as_ref().map(|source| &source.value);
+        let Some(SourceSpec::Oauth(oauth)) = source else {
+            continue;
+        };
+        let Some(store) = &oauth.store else {
+            continue;
+        };
+        if let Some((first, _)) = seen.iter().find(|(_, other)| same_place(other, store)) {
+            let message = format!(
+                "the credentials `{first}` and `{}` keep their grants in one place",
+                credential.name
+            );
+            let error = ConfigError::new("TG0313", message)
+                .help("give each a file, a Secret or a key of its own");
+            errors.push(spot::at(error, &credential.file, store));
+        }
+        seen.push((&credential.name, store));
+    }
+}
+
+fn same_place(one: &StoreSpec, other: &StoreSpec) -> bool {
+    type Secret<'a> = (&'a str, Option<&'a str>, &'a str);
+    fn secret(store: &StoreSpec) -> Option<Secret<'_>> {
+        match store {
+            StoreSpec::KubernetesSecret {
+                name,
+                namespace,
+                key,
+                ..
+            } => Some((
+                name,
+                namespace.as_deref(),
+                key.as_deref().unwrap_or("grant.json"),
+            )),
+            StoreSpec::File { .. } | StoreSpec::Memory {} => None,
+        }
+    }
+    match (one, other) {
+        (StoreSpec::File { path: a, .. }, StoreSpec::File { path: b, .. }) => a == b,
+        _ => secret(one).is_some_and(|one| secret(other) == Some(one)),
     }
 }
 

@@ -4,7 +4,9 @@
 use http::HeaderName;
 
 use super::bundle::Document;
+use super::check_oauth::check_oauth;
 use super::check_policy::{check_ports, host_error};
+use super::check_source::{is_variable, pointer_error, source_error};
 use super::credential::{EgressCredentialSpec, PlaceholderSpec, PlacementSpec};
 use super::error::ConfigError;
 use super::literal::shown;
@@ -23,10 +25,12 @@ pub(super) fn check_credential(
     check_parts(credential, errors);
     errors.extend(spec.hosts.iter().filter_map(|host| host_error(host, file)));
     check_ports(&spec.ports, file, errors);
-    if let Some(source) = &spec.source
-        && let Some(error) = source_error(source)
-    {
-        errors.push(spot::at(error, file, source));
+    if let Some(source) = &spec.source {
+        match &source.value {
+            SourceSpec::Oauth(oauth) => check_oauth(oauth, source, file, errors),
+            plain => errors
+                .extend(source_error("`source`", plain).map(|error| spot::at(error, file, source))),
+        }
     }
     for placement in &spec.placements {
         if let Some(error) = placement_error(placement) {
@@ -66,57 +70,6 @@ fn check_parts(credential: &Document<EgressCredentialSpec>, errors: &mut Vec<Con
             .help(format!("add `{example}`"));
         errors.push(spot::at_document(error, credential));
     }
-}
-
-/// What is wrong with a source, if anything is.
-pub(super) fn source_error(source: &SourceSpec) -> Option<ConfigError> {
-    let wrong = |message: String, help: &str| Some(ConfigError::new("TG0330", message).help(help));
-    match source {
-        SourceSpec::Env { name } if !is_variable(name) => wrong(
-            format!("`{}` is not the name of a variable", shown(name)),
-            "use letters, digits and `_`, not beginning with a digit",
-        ),
-        SourceSpec::File { path, .. } if path.as_os_str().is_empty() => wrong(
-            "the file has no path".into(),
-            "write `path: /run/secrets/NAME`",
-        ),
-        SourceSpec::File {
-            pointer: Some(pointer),
-            ..
-        } if !pointer.starts_with('/') => Some(pointer_error(pointer)),
-        SourceSpec::Exec { command, env, .. } => {
-            if command.first().is_none_or(String::is_empty) {
-                return wrong(
-                    "the command is empty".into(),
-                    "write the program and its arguments: `command: [gh, auth, token]`",
-                );
-            }
-            let name = env.keys().find(|name| !is_variable(name))?;
-            wrong(
-                format!("`{}` is not the name of a variable", shown(name)),
-                "use letters, digits and `_`, not beginning with a digit",
-            )
-        }
-        _ => None,
-    }
-}
-
-/// A name that every shell can set (POSIX, 8.1 Environment Variable Definition).
-fn is_variable(name: &str) -> bool {
-    let inside = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    name.bytes().all(inside)
-        && name
-            .bytes()
-            .next()
-            .is_some_and(|first| !first.is_ascii_digit())
-}
-
-fn pointer_error(pointer: &str) -> ConfigError {
-    ConfigError::new(
-        "TG0325",
-        format!("`{}` is not a JSON pointer", shown(pointer)),
-    )
-    .help("a JSON pointer begins with `/` (RFC 6901): `/auth/token`")
 }
 
 /// Fields that frame or route the message (RFC 9110, sections 7.2 and 7.6; RFC 9112, section 6):

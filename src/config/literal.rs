@@ -105,10 +105,13 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
+fn has_known_prefix(word: &str) -> bool {
+    word.len() >= 16 && PREFIXES.iter().any(|prefix| word.starts_with(prefix))
+}
+
 fn is_secret_word(word: &str) -> bool {
-    let known = PREFIXES.iter().any(|prefix| word.starts_with(prefix));
-    if known {
-        return word.len() >= 16;
+    if PREFIXES.iter().any(|prefix| word.starts_with(prefix)) {
+        return has_known_prefix(word);
     }
     let has = |kind: fn(&u8) -> bool| word.bytes().any(|b| kind(&b));
     let mixed =
@@ -165,13 +168,99 @@ fn in_source(path: &str, source: &Node, found: &mut Vec<Literal>) {
                 at: entry.value.at,
                 path,
             }),
+            false if entry.key == "oauth" => in_oauth(&path, &entry.value, found),
             false => anywhere(&path, &entry.value, found),
         }
     }
 }
 
+/// An OAuth source has sources of its own, and long names that are no secrets: a client's identifier
+/// looks like a key, yet it is public (RFC 6749, section 2.2).
+fn in_oauth(path: &str, oauth: &Node, found: &mut Vec<Literal>) {
+    for entry in oauth.entries() {
+        let path = format!("{path}.{}", shown(&entry.key));
+        match entry.key.as_str() {
+            "clientSecret" | "seed" => in_source(&path, &entry.value, found),
+            "grant" => {
+                for grant in entry.value.entries() {
+                    in_grant(
+                        &format!("{path}.{}", shown(&grant.key)),
+                        &grant.value,
+                        found,
+                    );
+                }
+            }
+            "parameters" => in_parameters(&path, &entry.value, found),
+            "login" => {
+                for part in entry.value.entries() {
+                    let path = format!("{path}.{}", shown(&part.key));
+                    match part.key == "parameters" {
+                        true => in_parameters(&path, &part.value, found),
+                        false => with_prefix(&path, &part.value, found),
+                    }
+                }
+            }
+            // What a person writes who looks for the place of a token.
+            key if !OAUTH_FIELDS.contains(&key) && names_a_secret(entry) => found.push(Literal {
+                at: entry.value.at,
+                path,
+            }),
+            _ => with_prefix(&path, &entry.value, found),
+        }
+    }
+}
+
+/// Fields of an OAuth source whose names or values could be taken for a secret's.
+const OAUTH_FIELDS: [&str; 10] = [
+    "agentEndpoints",
+    "caFile",
+    "client",
+    "clientAuthentication",
+    "clientId",
+    "requestBody",
+    "scopes",
+    "store",
+    "tokenEndpoint",
+    "allowAddresses",
+];
+
+fn in_grant(path: &str, grant: &Node, found: &mut Vec<Literal>) {
+    for entry in grant.entries() {
+        let path = format!("{path}.{}", shown(&entry.key));
+        match entry.key.as_str() {
+            "key" => in_source(&path, &entry.value, found),
+            _ => with_prefix(&path, &entry.value, found),
+        }
+    }
+}
+
+fn in_parameters(path: &str, parameters: &Node, found: &mut Vec<Literal>) {
+    for entry in parameters.entries() {
+        if names_a_secret(entry) {
+            found.push(Literal {
+                at: entry.value.at,
+                path: format!("{path}.{}", shown(&entry.key)),
+            });
+        }
+    }
+}
+
+/// What begins as a known provider's secrets do, among values that may look like anything.
+fn with_prefix(path: &str, node: &Node, found: &mut Vec<Literal>) {
+    let known = |text: &str| words(text).any(|(_, word)| has_known_prefix(word));
+    if node.text().is_some_and(known) {
+        found.push(Literal {
+            at: node.at,
+            path: path.to_owned(),
+        });
+    }
+    for (step, child) in node.children() {
+        with_prefix(&format!("{path}{step}"), child, found);
+    }
+}
+
 fn is_source_kind(word: &str) -> bool {
-    matches!(word, "env" | "file" | "exec")
+    matches!(word, "env" | "file" | "exec" | "oauth")
 }
 
 /// `value: …`, `apiKey: …`: what a person writes who thinks that the secret goes here.
@@ -267,6 +356,36 @@ mod tests {
                 "spec.source.exec.command[1]",
             ),
             (
+                "EgressCredential",
+                "spec: {source: {oauth: {clientSecret: hunter2}}}",
+                "spec.source.oauth.clientSecret",
+            ),
+            (
+                "EgressCredential",
+                "spec: {source: {oauth: {seed: {refreshToken: hunter2}}}}",
+                "spec.source.oauth.seed.refreshToken",
+            ),
+            (
+                "EgressCredential",
+                "spec: {source: {oauth: {refreshToken: hunter2}}}",
+                "spec.source.oauth.refreshToken",
+            ),
+            (
+                "EgressCredential",
+                "spec: {source: {oauth: {grant: {jwtBearer: {key: hunter2}}}}}",
+                "spec.source.oauth.grant.jwtBearer.key",
+            ),
+            (
+                "EgressCredential",
+                "spec: {source: {oauth: {parameters: {client_secret: hunter2}}}}",
+                "spec.source.oauth.parameters.client_secret",
+            ),
+            (
+                "EgressCredential",
+                "spec: {source: {oauth: {clientId: GOCSPX-0123456789abcdef}}}",
+                "spec.source.oauth.clientId",
+            ),
+            (
                 "TollgateConfig",
                 "spec: {identity: {agents: [{name: a, token: hunter2}]}}",
                 "spec.identity.agents[0].token",
@@ -281,6 +400,13 @@ mod tests {
             "spec: {source: {env: {name: KEY}}}",
             "spec: {source: {file: {path: /run/key, pointer: /token}}}",
             "spec: {source: env}",
+            "spec: {source: {oauth: {client: codex, seed: {file: {path: /run/auth.json}}}}}",
+            "spec: {source: {oauth: {clientId: app_EMoamEEZ73f0CkXaXp7hrann}}}",
+            "spec: {source: {oauth: {clientId: x, clientSecret: {env: {name: KEY}}, scopes: [a/b]}}}",
+            "spec: {source: {oauth: {tokenEndpoint: \"https://a/0123456789abcdef0123456789abcdef\"}}}",
+            "spec: {source: {oauth: {grant: {jwtBearer: {key: {file: {path: k}}, \
+             keyId: 0123456789abcdef0123456789abcdef01234567}}}}}",
+            "spec: {source: {oauth: {store: {kubernetesSecret: {name: a, key: grant.json}}}}}",
         ] {
             assert!(in_document("EgressCredential", &parse(text).unwrap()).is_empty());
         }

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bundle::Bundle;
-use super::check::{check_names, check_references};
-use super::check_credential::{check_credential, source_error};
+use super::check::{check_names, check_references, check_stores};
+use super::check_credential::check_credential;
 use super::check_policy::check_policy;
+use super::check_source::source_error;
 use super::documents::{Author, Found, Named, Wanted, read};
 use super::error::{ConfigError, Place, SourceFile};
-use super::literal;
+use super::literal::{self, shown};
 use super::located::Located;
 use super::paths::{anchor_config, anchor_credential, anchor_policy, directory_of};
 use super::presets;
@@ -92,10 +93,19 @@ fn check_config(spec: &TollgateConfigSpec, file: &Arc<SourceFile>, errors: &mut 
             errors.push(unknown_preset(preset, Some(file)));
         }
     }
-    let own = spec.admin.token.iter().chain(&spec.placeholders.key);
-    errors.extend(own.filter_map(source_error));
+    for (what, source) in [
+        ("`spec.admin.token`", &spec.admin.token),
+        ("`spec.placeholders.key`", &spec.placeholders.key),
+    ] {
+        errors.extend(
+            source
+                .as_ref()
+                .and_then(|source| source_error(what, source)),
+        );
+    }
     for agent in &spec.identity.agents {
-        if let Some(error) = source_error(&agent.token) {
+        let what = format!("the token of agent `{}`", shown(&agent.name));
+        if let Some(error) = source_error(&what, &agent.token) {
             errors.push(spot::at(error, file, &agent.name));
         }
     }
@@ -141,6 +151,7 @@ pub fn load_bundle(
     }
     if errors.is_empty() {
         check_references(&bundle, &mut errors);
+        check_stores(&bundle, &mut errors);
     }
     match errors.is_empty() {
         true => Ok(bundle),

@@ -561,7 +561,9 @@ fn every_preset_loads_alone_and_with_all_others() {
         credential_names(&all),
         [
             "anthropic",
+            "claude-login",
             "claude-oauth",
+            "codex-login",
             "gemini",
             "github",
             "npm",
@@ -640,6 +642,35 @@ fn a_users_credential_takes_the_place_of_the_built_in_one() {
     );
 }
 
+#[test]
+fn a_login_with_a_store_of_its_own_takes_the_rest_from_the_preset() {
+    let own = credential(
+        "  preset: claude-login\n  source: { oauth: { client: claude-code, \
+         store: { kubernetesSecret: { name: claude } } } }\n",
+    );
+    for name in ["c", "claude-login"] {
+        let text = format!(
+            "{}---\n{}",
+            own.replace(": c ", &format!(": {name} ")),
+            policy(&format!(
+                "  egress: [{{ preset: claude-login, credentials: [{name}] }}]\n"
+            ))
+        );
+        let bundle = load(&text).unwrap();
+        assert_eq!(credential_names(&bundle), [name]);
+        let spec = &bundle.credentials[0].spec;
+        let hosts: Vec<&str> = spec.hosts.iter().map(|host| &***host).collect();
+        assert!(hosts.contains(&"platform.claude.com"), "{hosts:?}");
+        let Some(SourceSpec::Oauth(oauth)) = spec.source.as_ref().map(|source| &source.value)
+        else {
+            panic!("an OAuth source");
+        };
+        assert!(oauth.store.is_some() && !spec.optional);
+        let used = rule_credentials(&bundle.policies[1]);
+        assert_eq!(used.iter().filter(|names| names.contains(&name)).count(), 2);
+    }
+}
+
 fn rule_credentials(policy: &Document<EgressPolicySpec>) -> Vec<Vec<&str>> {
     policy
         .spec
@@ -712,7 +743,7 @@ fn an_unknown_preset_of_the_command_line_has_no_place() {
         "\
 error[TG0301]: unknown preset `claude-cod`
   did you mean `claude-code`?
-  help: presets are anthropic, claude-code, openai, codex, gemini, github, telegram, npm, pypi
+  help: presets are anthropic, claude-code, claude-login, openai, codex, codex-login, gemini, github, telegram, npm, pypi
 "
     );
 }

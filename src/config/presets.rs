@@ -3,14 +3,22 @@
 use super::documents::{Author, Found, Wanted, read};
 
 /// Name and text, in the order in which they are listed.
-const PRESETS: [(&str, &str); 9] = [
+const PRESETS: [(&str, &str); 11] = [
     ("anthropic", include_str!("../../policies/anthropic.yaml")),
     (
         "claude-code",
         include_str!("../../policies/claude-code.yaml"),
     ),
+    (
+        "claude-login",
+        include_str!("../../policies/claude-login.yaml"),
+    ),
     ("openai", include_str!("../../policies/openai.yaml")),
     ("codex", include_str!("../../policies/codex.yaml")),
+    (
+        "codex-login",
+        include_str!("../../policies/codex-login.yaml"),
+    ),
     ("gemini", include_str!("../../policies/gemini.yaml")),
     ("github", include_str!("../../policies/github.yaml")),
     ("telegram", include_str!("../../policies/telegram.yaml")),

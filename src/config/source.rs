@@ -156,7 +156,11 @@ pub enum KnownClient {
 
 /// How an access token is asked for; exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum GrantSpec {
     /// With a refresh token that a login gave (RFC 6749, section 6).
     RefreshToken {},
@@ -244,7 +248,11 @@ pub enum JwtAlgorithm {
 
 /// Where tokens are kept; exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum StoreSpec {
     /// A file, mode 0600, with a lock file beside it: processes of one machine share it.
     File {

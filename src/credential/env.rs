@@ -6,7 +6,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::source::{Fetched, SourceError, clean};
+use super::source::{Fetched, Form, SourceError};
 use crate::types::secret::Secret;
 
 /// Variables that were read once and removed from the process.
@@ -20,7 +20,7 @@ impl SealedEnv {
     }
 
     /// The secret in variable `name`.
-    pub fn fetch(&self, name: &str) -> Result<Fetched, SourceError> {
+    pub fn fetch(&self, name: &str, form: Form) -> Result<Fetched, SourceError> {
         let Some(value) = self.0.get(name) else {
             return Err(SourceError::Missing(format!(
                 "the variable `{name}` is not set; set it where Tollgate is started, or write another `source`"
@@ -32,7 +32,8 @@ impl SealedEnv {
             )));
         }
         let bytes = Zeroizing::new(value.expose().to_vec());
-        clean(bytes, &format!("the variable `{name}`")).map(Fetched::lasting)
+        let place = format!("the variable `{name}`");
+        form.read(bytes, &place).map(Fetched::lasting)
     }
 }
 
@@ -56,19 +57,25 @@ mod tests {
     #[test]
     fn a_variable_is_found_by_its_name() {
         let env = sealed("KEY", "s3cret");
-        assert_eq!(env.fetch("KEY").unwrap().secret.expose(), b"s3cret");
-        assert!(env.fetch("KEY").unwrap().expires_at.is_none());
+        assert_eq!(
+            env.fetch("KEY", Form::Line).unwrap().secret.expose(),
+            b"s3cret"
+        );
+        assert!(env.fetch("KEY", Form::Line).unwrap().expires_at.is_none());
         assert!(!format!("{env:?}").contains("s3cret"));
     }
 
     #[test]
     fn a_missing_or_unusable_variable_is_named_with_its_remedy() {
         for (value, said) in [("", "set but empty"), ("s3\ncret", "more than one line")] {
-            let error = sealed("KEY", value).fetch("KEY").unwrap_err().to_string();
+            let error = sealed("KEY", value)
+                .fetch("KEY", Form::Line)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("`KEY`") && error.contains(said), "{error}");
             assert!(!error.contains("s3"));
         }
-        let error = SealedEnv::default().fetch("KEY").unwrap_err();
+        let error = SealedEnv::default().fetch("KEY", Form::Line).unwrap_err();
         assert!(matches!(&error, SourceError::Missing(text) if text.contains("`KEY` is not set")));
     }
 }

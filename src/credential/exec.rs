@@ -12,12 +12,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::held::HeldCredential;
-use super::source::{Fetched, MAX_BYTES, SourceError, clean};
+use super::source::{Fetched, Form, MAX_BYTES, SourceError};
 use crate::config::source::ExecOutput;
+use crate::rt::deadline::Deadline;
+use crate::rt::pace::{back_off, jitter, renewal};
 
 /// Version of the request on standard input, and of answers of our own making.
 const API_VERSION: &str = "tollgate.dev/v1alpha1";
@@ -30,8 +32,6 @@ const KUBECTL_VERSIONS: [&str; 2] = [
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a secret without an expiry is used when nothing is written.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
-/// First and longest pause after a failure.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// A helper program.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub struct Helper {
     pub command: Vec<String>,
     /// What it prints.
     pub output: ExecOutput,
+    /// What the secret in it is.
+    pub form: Form,
     /// How long it may run.
     pub timeout: Duration,
     /// How long a secret without an expiry is used.
@@ -108,18 +110,18 @@ impl Helper {
         let mut failures = 0;
         let mut fetched = first;
         loop {
-            let due = match fetched {
+            let pause = match fetched {
                 Ok(expires_at) => {
                     failures = 0;
-                    let now = SystemTime::now();
-                    now + renewal(expires_at.duration_since(now).unwrap_or_default(), jitter())
+                    let left = expires_at.duration_since(SystemTime::now());
+                    renewal(left.unwrap_or_default(), jitter())
                 }
                 Err(_) => {
                     failures += 1;
-                    SystemTime::now() + back_off(failures, jitter())
+                    back_off(failures, jitter())
                 }
             };
-            sleep_until(due).await;
+            Deadline::after(pause).wait().await;
             let outcome = self.fetch().await;
             fetched = match &outcome {
                 Ok(fetched) => Ok(fetched.expires_at.unwrap_or_else(SystemTime::now)),
@@ -160,7 +162,10 @@ impl Helper {
         let said = |error: SourceError| error.to_string();
         let lasting = now + self.ttl;
         if self.output == ExecOutput::Text {
-            let secret = clean(stdout, "printed a text that").map_err(said)?;
+            let secret = self
+                .form
+                .read(stdout, "printed a text that")
+                .map_err(said)?;
             return Ok(Fetched {
                 secret,
                 expires_at: Some(lasting),
@@ -180,7 +185,10 @@ impl Helper {
         let status = answer.status.ok_or("printed no `status`")?;
         let token = status.token.ok_or("printed no `status.token`")?;
         let token = Zeroizing::new(token.into_bytes());
-        let secret = clean(token, "printed a `status.token` that").map_err(said)?;
+        let secret = self
+            .form
+            .read(token, "printed a `status.token` that")
+            .map_err(said)?;
         let expires_at = match status.expiration_timestamp {
             Some(text) => expiry(&text, now)?,
             None => lasting,
@@ -296,38 +304,6 @@ impl Drop for Group {
     }
 }
 
-/// A number from 0 to 1, so that replicas do not ask all at once.
-fn jitter() -> f64 {
-    let mut bytes = [0; 2];
-    match aws_lc_rs::rand::fill(&mut bytes) {
-        Ok(()) => f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX),
-        Err(_) => 0.5,
-    }
-}
-
-/// How long before asking again: two thirds of what is left, up to a tenth earlier.
-fn renewal(left: Duration, jitter: f64) -> Duration {
-    left.mul_f64(2.0 / 3.0 * (1.0 - 0.1 * jitter))
-        .max(Duration::from_millis(100))
-}
-
-/// How long to pause after this many failures in a row.
-fn back_off(failures: u32, jitter: f64) -> Duration {
-    let (first, longest) = BACK_OFF;
-    let pause = first.saturating_mul(1 << failures.saturating_sub(1).min(6));
-    pause.min(longest).mul_f64(1.0 - 0.1 * jitter)
-}
-
-/// Waits for a wall-clock time in short steps: timers stand still while the machine sleeps.
-async fn sleep_until(due: SystemTime) {
-    while let Ok(left) = due.duration_since(SystemTime::now()) {
-        if left.is_zero() {
-            return;
-        }
-        sleep(left.min(Duration::from_secs(30))).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +314,7 @@ mod tests {
             credential: "github".to_owned(),
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
             output,
+            form: Form::Line,
             timeout: Duration::from_secs(10),
             ttl: DEFAULT_TTL,
             env: BTreeMap::from([("EXTRA".to_owned(), "given".to_owned())]),
@@ -511,14 +488,5 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(held.current().unwrap_err().reason.contains("expired"));
-    }
-
-    #[test]
-    fn renewal_comes_at_two_thirds_and_back_off_is_bounded() {
-        let hour = Duration::from_secs(3600);
-        assert_eq!(renewal(hour, 0.0), Duration::from_secs(2400));
-        assert_eq!(renewal(hour, 1.0), Duration::from_secs(2160));
-        let seconds = |failures| back_off(failures, 0.0).as_secs();
-        assert_eq!([1, 2, 3, 7, 100].map(seconds), [1, 2, 4, 60, 60]);
     }
 }

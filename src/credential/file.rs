@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 use super::held::HeldCredential;
-use super::source::{Fetched, MAX_BYTES, SourceError, clean};
+use super::source::{Fetched, Form, MAX_BYTES, SourceError};
 use crate::types::secret::Secret;
 
 /// Between two reads that must agree before a content is taken.
@@ -33,12 +33,17 @@ const POLL_UNWATCHED: Duration = Duration::from_secs(5);
 pub struct SecretFile {
     path: PathBuf,
     pointer: Option<String>,
+    form: Form,
 }
 
 impl SecretFile {
     /// The file at `path`; `pointer` (RFC 6901) leads to the secret within a JSON document.
-    pub fn new(path: PathBuf, pointer: Option<String>) -> Self {
-        Self { path, pointer }
+    pub fn new(path: PathBuf, pointer: Option<String>, form: Form) -> Self {
+        Self {
+            path,
+            pointer,
+            form,
+        }
     }
 
     /// Reads it once.
@@ -99,7 +104,7 @@ impl SecretFile {
     fn parse(&self, bytes: Zeroizing<Vec<u8>>) -> Result<Fetched, SourceError> {
         let secret = match &self.pointer {
             Some(pointer) => self.field(&bytes, pointer)?,
-            None => clean(bytes, &place(&self.path))?,
+            None => self.form.read(bytes, &place(&self.path))?,
         };
         Ok(Fetched::lasting(secret))
     }
@@ -120,7 +125,8 @@ impl SecretFile {
                 )));
             }
         };
-        clean(secret, &format!("`{pointer}` of {}", place(&self.path)))
+        let place = format!("`{pointer}` of {}", place(&self.path));
+        self.form.read(secret, &place)
     }
 
     fn broken(&self, what: &str) -> SourceError {
@@ -324,7 +330,7 @@ mod tests {
 
     async fn follow(path: PathBuf) -> (Arc<HeldCredential>, Receiver<u64>) {
         let held = HeldCredential::new("key", "file:key".to_owned(), Need::Required);
-        let file = SecretFile::new(path, None);
+        let file = SecretFile::new(path, None, Form::Line);
         held.report(file.fetch().await);
         let task = tokio::spawn(file.follow(Arc::downgrade(&held)));
         held.owns(task);
@@ -358,7 +364,10 @@ mod tests {
             ("folder", "is a directory"),
             ("pipe", "not a regular file"),
         ] {
-            let error = SecretFile::new(at(name), None).fetch().await.unwrap_err();
+            let error = SecretFile::new(at(name), None, Form::Line)
+                .fetch()
+                .await
+                .unwrap_err();
             let error = error.to_string();
             assert!(error.contains(said) && error.contains(name), "{error}");
             assert!(!error.contains("s3cret"));
@@ -370,7 +379,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.json");
         fs::write(&path, r#"{"tokens":{"a/b":"s3cret","n":7}}"#).unwrap();
-        let at = |pointer: &str| SecretFile::new(path.clone(), Some(pointer.to_owned()));
+        let at =
+            |pointer: &str| SecretFile::new(path.clone(), Some(pointer.to_owned()), Form::Line);
         let fetched = at("/tokens/a~1b").fetch().await.unwrap();
         assert_eq!(fetched.secret.expose(), b"s3cret");
         for (pointer, said) in [("/tokens/n", "has no text"), ("/absent", "has nothing at")] {

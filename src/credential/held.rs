@@ -2,7 +2,7 @@
 //! task renews it, and an expired value is never given out.
 
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{hmac, rand};
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::source::{Fetched, SourceError};
+use crate::rt::deadline::Deadline;
 use crate::types::secret::Secret;
 
 /// A credential's name, its current value, and how its source is doing.
@@ -118,8 +119,32 @@ pub enum CredentialState {
     Failing,
     /// The value held has expired and none came after it.
     Expired,
-    /// A person must log in again; the last good value, if there is one, is still used until it expires.
+    /// A person must log in again; nothing is used until then.
     NeedsLogin,
+}
+
+impl CredentialState {
+    /// The word of every state, as metrics have them.
+    pub const WORDS: &[&str] = &[
+        "ok",
+        "expiring",
+        "missing",
+        "failing",
+        "expired",
+        "needs_login",
+    ];
+
+    /// The word of this one.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Expiring => "expiring",
+            Self::Missing => "missing",
+            Self::Failing => "failing",
+            Self::Expired => "expired",
+            Self::NeedsLogin => "needs_login",
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -142,28 +167,21 @@ struct Failure {
     since: SystemTime,
 }
 
-/// An expiry on both clocks: the wall clock may be set back, the other stands still while the
-/// machine sleeps. Whichever comes first ends the value.
+/// When a value ends.
 #[derive(Debug, Clone, Copy)]
 struct Expiry {
-    at: SystemTime,
-    deadline: Option<Instant>,
+    end: Deadline,
     /// From here on the value counts as expiring.
     late: SystemTime,
 }
 
 impl Expiry {
     fn new(at: SystemTime, now: SystemTime) -> Self {
-        let left = at.duration_since(now).unwrap_or(Duration::ZERO);
+        let left = at.duration_since(now).unwrap_or_default();
         Self {
-            at,
-            deadline: Instant::now().checked_add(left),
-            late: at - left / 10,
+            end: Deadline::new(at, now),
+            late: at.checked_sub(left / 10).unwrap_or(at),
         }
-    }
-
-    fn passed(&self, now: SystemTime) -> bool {
-        now >= self.at || self.deadline.is_some_and(|end| Instant::now() >= end)
     }
 }
 
@@ -243,11 +261,11 @@ impl HeldCredential {
             since: rfc3339(since),
             expires_at: value
                 .and_then(|v| v.expiry)
-                .map(|expiry| rfc3339(expiry.at)),
+                .map(|expiry| rfc3339(expiry.end.at())),
             last_error: held.failure.as_ref().map(|f| f.error.to_string()),
             last_renewal: marks.renewed.map(rfc3339),
             last_rejection: marks.rejected.map(rfc3339),
-            version: value.map_or(0, |v| v.current.version),
+            version: self.version(),
             fingerprint: value.map(|v| v.fingerprint.clone()),
         }
     }
@@ -308,11 +326,11 @@ impl HeldCredential {
                 },
                 ..old.clone()
             },
-            old => Value {
+            _ => Value {
                 fingerprint: fingerprint(&fetched.secret),
                 current: CurrentSecret {
                     secret: Arc::new(fetched.secret),
-                    version: old.as_ref().map_or(0, |v| v.current.version) + 1,
+                    version: self.version() + 1,
                 },
                 since: now,
                 expiry,
@@ -347,8 +365,12 @@ impl HeldCredential {
             Some(failure) if was_login == is_login => failure.since,
             _ => SystemTime::now(),
         };
+        let value = match error.withdraws() {
+            true => None,
+            false => held.value.clone(),
+        };
         self.state.store(Arc::new(State {
-            value: held.value.clone(),
+            value,
             failure: Some(Failure { error, since }),
         }));
     }
@@ -363,7 +385,7 @@ impl HeldCredential {
 
 impl Value {
     fn expired(&self, now: SystemTime) -> bool {
-        self.expiry.is_some_and(|expiry| expiry.passed(now))
+        self.expiry.is_some_and(|expiry| expiry.end.passed(now))
     }
 }
 
@@ -380,7 +402,7 @@ impl State {
                 ),
             ) => (CredentialState::NeedsLogin, failure.since),
             (Some(value), failure) if value.expired(now) => {
-                let at = value.expiry.map(|expiry| expiry.at);
+                let at = value.expiry.map(|expiry| expiry.end.at());
                 let since = at.or(failure.as_ref().map(|f| f.since)).unwrap_or(now);
                 (CredentialState::Expired, since.min(now))
             }
@@ -418,6 +440,8 @@ fn fingerprint(secret: &Secret) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn secret(text: &str) -> Secret {

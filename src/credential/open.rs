@@ -11,7 +11,7 @@ use super::env::SealedEnv;
 use super::exec::{DEFAULT_TIMEOUT, DEFAULT_TTL, Helper};
 use super::file::SecretFile;
 use super::held::{HeldCredential, Need};
-use super::source::SourceError;
+use super::source::{Form, SourceError};
 use crate::config::source::SourceSpec;
 
 /// What sources need of the process.
@@ -45,8 +45,30 @@ pub async fn open(
     patience: Patience,
     context: &SourceContext,
 ) -> Arc<HeldCredential> {
+    open_as(Form::Line, name, spec, need, patience, context).await
+}
+
+/// The same for a source that holds a whole document: a PEM key, a JSON file.
+pub async fn open_document(
+    name: &str,
+    spec: &SourceSpec,
+    need: Need,
+    patience: Patience,
+    context: &SourceContext,
+) -> Arc<HeldCredential> {
+    open_as(Form::Document, name, spec, need, patience, context).await
+}
+
+async fn open_as(
+    form: Form,
+    name: &str,
+    spec: &SourceSpec,
+    need: Need,
+    patience: Patience,
+    context: &SourceContext,
+) -> Arc<HeldCredential> {
     let held = HeldCredential::new(name, origin(spec), need);
-    let first = begin(&held, spec, context);
+    let first = begin(&held, spec, form, context);
     // A task that ended without an answer has been aborted; there is nothing to wait for.
     match patience {
         Patience::Answer => drop(first.await),
@@ -59,6 +81,7 @@ pub async fn open(
 fn begin(
     held: &Arc<HeldCredential>,
     spec: &SourceSpec,
+    form: Form,
     context: &SourceContext,
 ) -> oneshot::Receiver<()> {
     let (answered, first) = oneshot::channel();
@@ -71,9 +94,9 @@ fn begin(
     };
     let weak = Arc::downgrade(held);
     match spec {
-        SourceSpec::Env { name } => report(context.env.fetch(name)),
+        SourceSpec::Env { name } => report(context.env.fetch(name, form)),
         SourceSpec::File { path, pointer } => {
-            let file = SecretFile::new(path.clone(), pointer.clone());
+            let file = SecretFile::new(path.clone(), pointer.clone(), form);
             held.owns(tokio::spawn(async move {
                 report(file.fetch().await);
                 file.follow(weak).await;
@@ -91,6 +114,7 @@ fn begin(
                 credential: held.name().to_owned(),
                 command: command.clone(),
                 output: *output,
+                form,
                 timeout: timeout.map_or(DEFAULT_TIMEOUT, |span| span.0),
                 ttl: ttl.map_or(DEFAULT_TTL, |span| span.0),
                 env: env.clone(),

@@ -37,9 +37,20 @@ pub enum SourceError {
     /// There is something, but it is not usable, or it cannot be asked for.
     #[error("{0}")]
     Broken(String),
-    /// Only a person can go on: the grant is gone and a new login is needed.
+    /// Only a person can go on: the grant is gone and a new login is needed. The value held before went
+    /// with it.
     #[error("{0}")]
     NeedsLogin(String),
+    /// The value held before may be invalid any moment: it is not used until the source says more.
+    #[error("{0}")]
+    Withdrawn(String),
+}
+
+impl SourceError {
+    /// Whether the value held before must not be used any more.
+    pub fn withdraws(&self) -> bool {
+        matches!(self, Self::NeedsLogin(_) | Self::Withdrawn(_))
+    }
 }
 
 /// Turns what a source gave into a secret: line ends at its end are dropped, everything else that
@@ -54,6 +65,37 @@ pub fn clean(mut bytes: Zeroizing<Vec<u8>>, place: &str) -> Result<Secret, Sourc
     match flaw(&bytes) {
         Some(flaw) => Err(SourceError::Broken(format!("{place} {flaw}"))),
         None => Ok(Secret::new(std::mem::take(&mut *bytes))),
+    }
+}
+
+/// What a source is expected to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A secret alone on one line, as it is sent.
+    Line,
+    /// A document that holds one: a PEM key, a JSON file.
+    Document,
+}
+
+impl Form {
+    /// Turns what a source gave into a secret of this form. `place` names the source.
+    pub fn read(self, bytes: Zeroizing<Vec<u8>>, place: &str) -> Result<Secret, SourceError> {
+        match self {
+            Self::Line => clean(bytes, place),
+            Self::Document => document(bytes, place),
+        }
+    }
+}
+
+fn document(mut bytes: Zeroizing<Vec<u8>>, place: &str) -> Result<Secret, SourceError> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(SourceError::Missing(format!("{place} is empty")));
+    }
+    match bytes.contains(&0) || std::str::from_utf8(&bytes).is_err() {
+        true => Err(SourceError::Broken(format!(
+            "{place} is not text; is it a binary file?"
+        ))),
+        false => Ok(Secret::new(std::mem::take(&mut *bytes))),
     }
 }
 
@@ -99,6 +141,20 @@ mod tests {
             assert_eq!(cleaned(written.as_bytes()).unwrap().expose(), b"s3cret");
         }
         assert_eq!(cleaned("påss wörd\n".as_bytes()).unwrap().len(), 11);
+    }
+
+    #[test]
+    fn a_document_is_kept_as_it_is() {
+        let document = |bytes: &[u8]| Form::Document.read(Zeroizing::new(bytes.to_vec()), "it");
+        let pem = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        assert_eq!(document(pem.as_bytes()).unwrap().expose(), pem.as_bytes());
+        for bytes in [&b" \n"[..], b"s3\0", b"s3\xff"] {
+            let error = document(bytes).unwrap_err().to_string();
+            assert!(
+                error.starts_with("it is ") && !error.contains("s3"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -8,9 +8,12 @@ pub enum EndpointError {
     /// The endpoint never saw the request; trying again is harmless.
     #[error("{0}")]
     Unreachable(String),
-    /// It may have acted on the request, but its answer was lost or is no answer (a cut, a 5xx, no JSON).
+    /// It may have acted on the request, but its answer was lost: a cut, a time limit, half an answer.
     #[error("{0}")]
     Unanswered(String),
+    /// It answered that it failed (5xx, an error page): most likely it did not act.
+    #[error("{0}")]
+    Failed(String),
     /// It did not act and asks to come back (429).
     #[error("{why}")]
     Later {

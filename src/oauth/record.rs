@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::token::TokenSet;
+use super::token::{TokenSet, shifted};
 use crate::types::secret::Secret;
 
 /// Everything that is kept of one grant.
@@ -24,6 +24,8 @@ pub struct GrantRecord {
     pub intent: Option<Intent>,
     /// Only a person can go on from here.
     pub needs_login: Option<NeedsLogin>,
+    /// Tells the seed that was taken over from a later one: a hash of its refresh token.
+    pub seed: Option<String>,
 }
 
 /// What was written down before a token endpoint was called.
@@ -37,6 +39,10 @@ pub struct Intent {
     /// When, by that process's clock.
     #[serde(with = "rfc3339")]
     pub at: SystemTime,
+    /// The refresh token may have been redeemed before, and the answer lost: using it again may end the
+    /// grant, access token included. Processes that share the store use neither until this is settled.
+    #[serde(default)]
+    pub doubtful: bool,
 }
 
 /// Why only a person can go on.
@@ -83,6 +89,8 @@ struct Written {
     intent: Option<Intent>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     needs_login: Option<NeedsLogin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seed: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,6 +116,33 @@ struct WrittenTokens {
 }
 
 impl GrantRecord {
+    /// Takes over new tokens, fresh from the endpoint. What they leave out stays as it was: a refresh
+    /// token that is not replaced is still good (RFC 6749, section 6).
+    pub fn renew(&mut self, mut new: TokenSet, clock_offset: i64) {
+        new.expires_at = new.expires_at.map(|end| shifted(end, clock_offset));
+        if let Some(old) = self.tokens.take() {
+            new.refresh = new.refresh.or(old.refresh);
+            new.id = new.id.or(old.id);
+            if new.scopes.is_empty() {
+                new.scopes = old.scopes;
+            }
+            for (name, value) in old.profile {
+                new.profile.entry(name).or_insert(value);
+            }
+        }
+        self.tokens = Some(new);
+        self.generation += 1;
+        self.refreshed_at = Some(SystemTime::now());
+        self.intent = None;
+        self.needs_login = None;
+    }
+
+    /// Takes over the tokens of a new login; nothing of an earlier one stays.
+    pub fn log_in(&mut self, new: TokenSet, clock_offset: i64) {
+        self.tokens = None;
+        self.renew(new, clock_offset);
+    }
+
     /// The record as it is kept. The bytes are secret.
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, RecordError> {
         let text = |secret: &Secret| {
@@ -135,6 +170,7 @@ impl GrantRecord {
             refreshed_at: self.refreshed_at,
             intent: self.intent.clone(),
             needs_login: self.needs_login.clone(),
+            seed: self.seed.clone(),
         };
         // Large enough not to grow: growing leaves copies of tokens behind in freed memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(16 << 10));
@@ -179,6 +215,7 @@ impl GrantRecord {
             refreshed_at: written.refreshed_at,
             intent: written.intent,
             needs_login: written.needs_login,
+            seed: written.seed,
         })
     }
 }
@@ -254,8 +291,10 @@ mod tests {
                 id: "x".to_owned(),
                 by: "host 1".to_owned(),
                 at,
+                doubtful: false,
             }),
             needs_login: None,
+            seed: None,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::config::located::Located;
 use crate::config::policy::{AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, HttpMatchSpec};
 use crate::types::host::{Authority, HostPattern};
 
+use super::agent_endpoint;
 use super::conflict::{self, Filed};
 use super::decision::{DialProfile, RuleRef, Timeouts};
 use super::engine::{Engine, HostRules, Route};
@@ -30,7 +31,12 @@ pub fn compile(bundle: &Bundle) -> Result<Engine, Vec<ConfigError>> {
     for policy in &bundle.policies {
         compiler.policy(policy);
     }
-    compiler.finish()
+    let engine = compiler.finish()?;
+    let errors = agent_endpoint::unreachable(&engine, bundle);
+    match errors.is_empty() {
+        true => Ok(engine),
+        false => Err(errors),
+    }
 }
 
 #[derive(Default)]

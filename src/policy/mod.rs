@@ -1,5 +1,6 @@
 //! Decides who may ask what of whom. Pure: no clock, no I/O, no logging; what it is asked is all it sees.
 
+mod agent_endpoint;
 pub mod compile;
 mod conflict;
 pub mod decision;

@@ -41,7 +41,8 @@ impl Alpn {
     }
 }
 
-/// Whose word counts for who an origin is.
+/// Whose word counts for who an origin is. Cloning is shallow.
+#[derive(Clone)]
 pub struct OriginTrust {
     roots: Arc<RootCertStore>,
 }

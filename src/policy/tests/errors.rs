@@ -2,7 +2,7 @@
 
 use crate::config::error::ConfigError;
 
-use super::fixture::errors;
+use super::fixture::{errors, with_login};
 
 /// What is said about a rule, with the text that stands under the caret.
 fn said(rule: &str) -> Vec<String> {
@@ -156,4 +156,57 @@ egress:
 ";
     let codes = errors(&[policy]).iter().map(|e| e.code).collect::<Vec<_>>();
     assert_eq!(codes, ["TG0510", "TG0502", "TG0504", "TG0503", "TG0403"]);
+}
+
+const LOGIN: &str = "hosts: [api.anthropic.com]
+source:
+  oauth:
+    client: claude-code
+    agentEndpoints: [\"https://platform.claude.com/v1/oauth/token\"]
+";
+
+#[test]
+fn a_token_endpoint_that_agents_may_not_reach_is_told_with_the_rule_to_add() {
+    let found = with_login(
+        LOGIN,
+        "egress: [{hosts: [api.anthropic.com], credentials: [login]}]",
+    );
+    let [error] = &*found else {
+        panic!("{found:#?}");
+    };
+    assert_eq!(error.code, "TG0512");
+    assert_eq!(error.place.as_ref().map(|place| place.line), Some(5));
+    let help = error.help.as_deref().unwrap();
+    let rule = help.split('`').nth(1).unwrap();
+    assert!(
+        help.ends_with("and `platform.claude.com` to the `hosts` of this credential"),
+        "{help}"
+    );
+    // What is advised must work.
+    let mended = LOGIN.replace("hosts: [", "hosts: [platform.claude.com, ");
+    assert_eq!(with_login(&mended, &format!("egress:\n{rule}")), []);
+}
+
+#[test]
+fn a_rule_counts_for_a_token_endpoint_only_with_its_credential_method_and_path() {
+    let login = LOGIN.replace("hosts: [", "hosts: ['*.claude.com', ");
+    let rule = |rest: &str| format!("egress: [{{hosts: [platform.claude.com], {rest}}}]");
+    for (rest, count) in [
+        ("credentials: [login]", 0),
+        ("http: [{paths: [/v1/**]}], credentials: [login]", 0),
+        ("http: [{paths: [/v1/**]}]", 1),
+        ("http: [{methods: [GET]}], credentials: [login]", 1),
+        (
+            "http: [{paths: [/v1/oauth/hello]}], credentials: [login]",
+            1,
+        ),
+        ("ports: [8443], credentials: [login]", 1),
+    ] {
+        let mut login = login.clone();
+        if rest.starts_with("ports") {
+            login.push_str("ports: [443, 8443]\n");
+        }
+        let found = with_login(&login, &rule(rest));
+        assert_eq!(found.len(), count, "{rest}: {found:#?}");
+    }
 }

@@ -63,6 +63,15 @@ pub(super) fn errors(policies: &[&str]) -> Vec<ConfigError> {
     compile(&bundle(policies)).err().unwrap_or_default()
 }
 
+/// What is wrong with a policy beside a credential `login` of this text.
+pub(super) fn with_login(credential: &str, policy: &str) -> Vec<ConfigError> {
+    let mut bundle = bundle(&[policy]);
+    bundle
+        .credentials
+        .push(document("login", "login.yaml", credential));
+    compile(&bundle).err().unwrap_or_default()
+}
+
 /// Hands `then` the intent that `ask` describes: `POST https://host/path`, `CONNECT host:443`.
 pub(super) fn with_intent<T>(
     agent: &str,

@@ -6,3 +6,4 @@ mod errors;
 mod explanations;
 mod fixture;
 mod oracle;
+mod presets;

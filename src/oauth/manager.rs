@@ -1,0 +1,469 @@
+//! Owns a grant for as long as a credential is in use: renews it ahead of its time, once for all who
+//! ask, takes over what other processes store, and holds out only what is good and stored.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+use super::endpoint_error::EndpointError;
+use super::owner::{GrantOwner, NotDone, Order, Renewed, Standing};
+use super::record::{GrantRecord, NeedsLogin};
+use super::redeem::{Doubt, Progress, Redeem, RedeemError, Sightings, log_in};
+use super::requester::TokenRequester;
+use super::seed::Seed;
+use super::store::{StoreError, TokenStore};
+use super::token::TokenSet;
+use crate::credential::held::HeldCredential;
+use crate::credential::source::{Fetched, SourceError};
+use crate::rt::deadline::Deadline;
+use crate::rt::pace::{back_off, jitter, renewal};
+use crate::types::secret::Secret;
+
+/// What a grant's owner works with.
+pub struct GrantParts {
+    /// Where it outlives the process.
+    pub store: Arc<dyn TokenStore>,
+    /// Who asks for tokens.
+    pub requester: Arc<dyn TokenRequester>,
+    /// Where the first refresh token comes from while the store is empty.
+    pub seed: Option<Seed>,
+    /// How long before its expiry a token is renewed; after two thirds of its life when absent.
+    pub refresh_before: Option<Duration>,
+    /// Largest request body kept for a second try, in octets.
+    pub replay_limit: u64,
+    /// Renewals that are under way: the end of the process waits for them.
+    pub tasks: TaskTracker,
+    /// This process, as intents name it.
+    pub me: Arc<str>,
+    /// Hears of each renewal: `ok`, `adopted`, `failed` or `needs_login`.
+    pub count: Arc<dyn Fn(&'static str) + Send + Sync>,
+}
+
+/// How long a refusal by an origin is answered by a renewal only once: what it refuses may not be the token.
+const FORCED_PAUSE: Duration = Duration::from_secs(60);
+/// How long an operator's mistake is left alone before the endpoint is asked again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+const ORDERS: usize = 64;
+
+/// Starts to own `grant` for `held`. The second half ends when the store was read and, where that was
+/// called for, the endpoint was asked for the first time.
+pub fn own(grant: GrantParts, held: &Arc<HeldCredential>) -> (GrantOwner, oneshot::Receiver<()>) {
+    let (orders, received) = mpsc::channel(ORDERS);
+    let (standing, seen) = watch::channel(Standing::Unknown);
+    let (started, first) = oneshot::channel();
+    let owner = GrantOwner::new(held.name().into(), grant.replay_limit, orders, seen);
+    held.renewed_by(Arc::new(owner.clone()));
+    let manager = Manager {
+        grant: Arc::new(grant),
+        held: Arc::downgrade(held),
+        sightings: Arc::default(),
+        standing,
+        record: GrantRecord::default(),
+        known: false,
+        failures: 0,
+        wake: None,
+        forced: None,
+    };
+    held.owns(tokio::spawn(manager.run(received, started)));
+    (owner, first)
+}
+
+struct Manager {
+    grant: Arc<GrantParts>,
+    held: Weak<HeldCredential>,
+    sightings: Arc<Sightings>,
+    standing: watch::Sender<Standing>,
+    /// What the store held when it was last looked at.
+    record: GrantRecord,
+    /// Whether it could be looked at yet.
+    known: bool,
+    failures: u32,
+    /// When to renew.
+    wake: Option<Deadline>,
+    /// When an origin's refusal last led to a renewal.
+    forced: Option<Instant>,
+}
+
+impl Manager {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>, started: oneshot::Sender<()>) {
+        self.start().await;
+        // Nobody may be waiting any more.
+        started.send(()).ok();
+        let poll = self.grant.store.poll_interval();
+        let mut look = tokio::time::interval(poll);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        look.reset();
+        loop {
+            let wake = self.wake;
+            let due = async move {
+                match wake {
+                    Some(wake) => wake.wait().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order).await,
+                    None => return,
+                },
+                () = due => self.renew(Doubt::Wait).await,
+                _ = look.tick() => self.look().await,
+            }
+        }
+    }
+
+    /// Takes over what is stored; renews at once what is due, or what was left half done.
+    async fn start(&mut self) {
+        self.look().await;
+        let due = self.wake.is_some_and(|wake| wake.passed(SystemTime::now()));
+        let interrupted = self.record.intent.is_some() && self.record.needs_login.is_none();
+        if interrupted || (self.known && due) {
+            self.renew(Doubt::Ask).await;
+        }
+    }
+
+    /// Looks at the store for what other processes and commands have written.
+    async fn look(&mut self) {
+        match self.grant.store.read().await {
+            Ok(record) => {
+                let record = record.unwrap_or_default();
+                if !self.known || differs(&self.record, &record) {
+                    self.known = true;
+                    self.publish(record);
+                }
+            }
+            Err(error) if !self.known => {
+                self.report(SourceError::Broken(error.to_string()));
+            }
+            Err(error) => tracing::debug!(%error, "the token store cannot be looked at"),
+        }
+        self.plant().await;
+    }
+
+    /// Takes the seed over where there is no usable login, unless it was taken over before.
+    async fn plant(&mut self) {
+        let Some(seed) = self.grant.seed.as_ref().filter(|_| self.known) else {
+            return;
+        };
+        let wanted = self.record.tokens.is_none() || self.record.needs_login.is_some();
+        if !wanted {
+            return;
+        }
+        match seed.take(self.record.seed.as_deref()) {
+            Ok(None) => {}
+            Ok(Some(planted)) => {
+                tracing::info!(credential = self.name(), "the seed's login is taken over");
+                // An outcome that cannot be stored is reported on the way.
+                self.log_in(planted.tokens, Some(planted.fingerprint))
+                    .await
+                    .ok();
+                if self.wake.is_some_and(|wake| wake.passed(SystemTime::now())) {
+                    self.renew(Doubt::Ask).await;
+                }
+            }
+            Err(why) if self.record.tokens.is_none() => {
+                self.report(SourceError::Missing(format!(
+                    "its seed cannot be used: {why}"
+                )));
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        // Whoever asked may have left; the work is done all the same.
+        match order {
+            Order::Renew { rejected, answer } => {
+                let outcome = self.renew_rejected(rejected).await;
+                answer.send(outcome).ok();
+            }
+            Order::Refresh { answer } => {
+                let outcome = self.renew_now().await;
+                answer.send(outcome).ok();
+            }
+            Order::Adopt { tokens, answer } => {
+                let outcome = self.log_in(*tokens, None).await;
+                answer.send(outcome).ok();
+            }
+        }
+    }
+
+    async fn renew_rejected(&mut self, rejected: u64) -> Result<Renewed, NotDone> {
+        let Some(held) = self.held.upgrade() else {
+            return Err(NotDone("the credential is not in use any more".to_owned()));
+        };
+        let current = held.current_versioned().map(|current| current.version);
+        if current.is_ok_and(|version| version > rejected) {
+            return Ok(self.renewed());
+        }
+        if self.forced.is_some_and(|at| at.elapsed() < FORCED_PAUSE) {
+            let why = "it was renewed a moment ago, and the origin refuses it still";
+            return Err(NotDone(why.to_owned()));
+        }
+        self.forced = Some(Instant::now());
+        self.renew_now().await
+    }
+
+    async fn renew_now(&mut self) -> Result<Renewed, NotDone> {
+        let before = self.record.generation;
+        self.renew(Doubt::Ask).await;
+        if self.record.generation > before {
+            return Ok(self.renewed());
+        }
+        let why = self
+            .held
+            .upgrade()
+            .and_then(|held| held.status().last_error);
+        Err(NotDone(
+            why.unwrap_or_else(|| "there is nothing to renew".to_owned()),
+        ))
+    }
+
+    fn renewed(&self) -> Renewed {
+        let offset = self.grant.requester.clock_offset();
+        let tokens = self.record.tokens.as_ref();
+        Renewed {
+            generation: self.record.generation,
+            expires_at: tokens.and_then(|tokens| tokens.ends_here(offset)),
+        }
+    }
+
+    /// Renews in a task of its own, which goes on if the credential is dropped meanwhile.
+    async fn renew(&mut self, doubt: Doubt) {
+        let (grant, sightings) = (self.grant.clone(), self.sightings.clone());
+        let (seen, tell) = (self.record.generation, self.teller());
+        let renewal = self.grant.tasks.spawn(async move {
+            let redeem = Redeem {
+                store: &*grant.store,
+                requester: &*grant.requester,
+                me: &grant.me,
+                seen,
+                doubt,
+                sightings: &sightings,
+                tell: &tell,
+            };
+            redeem.run().await
+        });
+        match renewal.await {
+            Ok(Ok(record)) => {
+                self.failures = 0;
+                (self.grant.count)("ok");
+                self.publish(record);
+            }
+            Ok(Err(error)) => self.failed(error),
+            Err(_) => self.failed(RedeemError::Store(StoreError::Unavailable(
+                "the renewal was broken off".to_owned(),
+            ))),
+        }
+    }
+
+    fn failed(&mut self, error: RedeemError) {
+        if let RedeemError::NeedsLogin(needs_login) = error {
+            (self.grant.count)("needs_login");
+            self.end(&needs_login);
+            return;
+        }
+        if error != RedeemError::NoLogin {
+            (self.grant.count)("failed");
+        }
+        self.failures = self.failures.saturating_add(1);
+        let pause = back_off(self.failures, jitter());
+        let pause = match &error {
+            RedeemError::Endpoint(EndpointError::Later { after, .. }) => {
+                after.unwrap_or_default().min(REFUSED_PAUSE).max(pause)
+            }
+            RedeemError::Endpoint(EndpointError::Refused(_)) => REFUSED_PAUSE,
+            RedeemError::Endpoint(EndpointError::Unanswered(_)) | RedeemError::Doubtful(_) => {
+                self.left().max(pause)
+            }
+            RedeemError::Elsewhere { wait, .. } => pause.max(*wait),
+            _ => pause,
+        };
+        self.wake = match error {
+            RedeemError::NoLogin => None,
+            _ => Some(Deadline::after(pause)),
+        };
+        // It may have been withdrawn on the way, and turned out to be as good as before.
+        let withdrawn = self
+            .held
+            .upgrade()
+            .is_some_and(|held| held.current().is_err());
+        if withdrawn && !self.is_doubtful() {
+            self.hold_out();
+        }
+        let next = match self.wake {
+            Some(_) => format!("; the next try is in {} s", pause.as_secs().max(1)),
+            None => String::new(),
+        };
+        self.report(SourceError::Broken(format!("{error}{next}")));
+    }
+
+    /// Stores the tokens of a new login and uses them from then on.
+    async fn log_in(&mut self, tokens: TokenSet, seed: Option<String>) -> Result<Renewed, NotDone> {
+        let (grant, tell) = (self.grant.clone(), self.teller());
+        let storing = self.grant.tasks.spawn(async move {
+            let offset = grant.requester.clock_offset();
+            log_in(&*grant.store, tokens, offset, seed, &tell).await
+        });
+        match storing.await {
+            Ok(Ok(record)) => {
+                self.failures = 0;
+                self.publish(record);
+                Ok(self.renewed())
+            }
+            Ok(Err(error)) => {
+                self.report(SourceError::Broken(error.to_string()));
+                Err(NotDone(error.to_string()))
+            }
+            Err(_) => Err(NotDone("the login could not be stored".to_owned())),
+        }
+    }
+
+    /// Holds out what the store has now.
+    fn publish(&mut self, record: GrantRecord) {
+        self.record = record;
+        let now = SystemTime::now();
+        let (standing, wake) = match (&self.record.needs_login, &self.record.tokens) {
+            (Some(_), _) => (Standing::NeedsLogin, None),
+            (None, None) if self.grant.requester.needs_refresh_token() => (Standing::Absent, None),
+            _ => (Standing::Held, self.due(now)),
+        };
+        self.standing.send_replace(standing);
+        self.wake = wake.map(|at| Deadline::new(at, now));
+        self.hold_out();
+    }
+
+    fn hold_out(&self) {
+        if let Some(held) = self.held.upgrade() {
+            hold_out(&held, &self.record, self.grant.requester.clock_offset());
+        }
+    }
+
+    fn end(&mut self, needs_login: &NeedsLogin) {
+        self.record.needs_login = Some(needs_login.clone());
+        let record = std::mem::take(&mut self.record);
+        self.publish(record);
+    }
+
+    /// Whether somebody is about to ask with a refresh token that may have been redeemed.
+    fn is_doubtful(&self) -> bool {
+        self.record
+            .intent
+            .as_ref()
+            .is_some_and(|intent| intent.doubtful)
+    }
+
+    /// How long the access token still is good.
+    fn left(&self) -> Duration {
+        let offset = self.grant.requester.clock_offset();
+        let tokens = self.record.tokens.as_ref();
+        let end = tokens.and_then(|tokens| tokens.ends_here(offset));
+        end.map_or(Duration::ZERO, |end| {
+            end.duration_since(SystemTime::now()).unwrap_or_default()
+        })
+    }
+
+    /// When the tokens are to be renewed. Never, if they do not end.
+    fn due(&self, now: SystemTime) -> Option<SystemTime> {
+        let offset = self.grant.requester.clock_offset();
+        let Some(tokens) = &self.record.tokens else {
+            return Some(now);
+        };
+        if tokens.access.is_empty() {
+            return Some(now);
+        }
+        let end = tokens.ends_here(offset)?;
+        let issued = tokens.issued_at.min(now);
+        let life = end.duration_since(issued).unwrap_or_default();
+        Some(match self.grant.refresh_before {
+            Some(before) => end - before.min(life.mul_f64(0.9)),
+            None => issued + renewal(life, jitter()),
+        })
+    }
+
+    fn teller(&self) -> impl Fn(Progress) + Send + Sync + 'static {
+        let held = self.held.clone();
+        move |progress| {
+            let error = match progress {
+                Progress::Doubtful => SourceError::Withdrawn(
+                    "it is being found out whether the grant still stands".to_owned(),
+                ),
+                Progress::Unstored(error) => SourceError::Broken(format!(
+                    "new tokens cannot be stored, and are not used until they are: {error}"
+                )),
+            };
+            if let Some(held) = held.upgrade() {
+                held.report(Err(error));
+            }
+        }
+    }
+
+    fn report(&self, error: SourceError) {
+        if let Some(held) = self.held.upgrade() {
+            held.report(Err(error));
+        }
+    }
+
+    fn name(&self) -> String {
+        self.held
+            .upgrade()
+            .map_or_else(String::new, |held| held.name().to_owned())
+    }
+}
+
+/// Lets requests use the access token of `record`, if it is good; says why where it is not.
+/// `clock_offset` is how many seconds the endpoint's clock is ahead.
+pub fn hold_out(held: &HeldCredential, record: &GrantRecord, clock_offset: i64) {
+    let name = held.name();
+    if let Some(NeedsLogin { why, .. }) = &record.needs_login {
+        return held.report(Err(SourceError::NeedsLogin(format!(
+            "it needs a login: {why}. Run `tollgate creds login {name}`"
+        ))));
+    }
+    let Some(tokens) = &record.tokens else {
+        return held.report(Err(SourceError::Missing(format!(
+            "there is no login yet; run `tollgate creds login {name}` or `tollgate creds import FILE --as {name}`"
+        ))));
+    };
+    if record.intent.as_ref().is_some_and(|intent| intent.doubtful) {
+        let why = "it is being found out whether the grant still stands";
+        return held.report(Err(SourceError::Withdrawn(why.to_owned())));
+    }
+    let expires_at = tokens
+        .ends_here(clock_offset)
+        .map(|end| end - margin(tokens));
+    let ended = expires_at.is_some_and(|end| end <= SystemTime::now());
+    if tokens.access.is_empty() || ended {
+        return held.report(Err(SourceError::Broken(
+            "the access token has expired and was not renewed yet".to_owned(),
+        )));
+    }
+    held.report(Ok(Fetched {
+        secret: Secret::new(tokens.access.expose().to_vec()),
+        expires_at,
+    }));
+    if let Some(at) = record.refreshed_at {
+        held.renewed(at);
+    }
+}
+
+/// Requests take time to arrive: a token is not put into one in its last seconds.
+fn margin(tokens: &TokenSet) -> Duration {
+    let life = tokens
+        .expires_at
+        .and_then(|end| end.duration_since(tokens.issued_at).ok());
+    (life.unwrap_or_default() / 20).min(Duration::from_secs(10))
+}
+
+/// Whether what is stored says something new.
+fn differs(one: &GrantRecord, other: &GrantRecord) -> bool {
+    one.generation != other.generation
+        || one.needs_login != other.needs_login
+        || one.intent.as_ref().map(|i| i.doubtful) != other.intent.as_ref().map(|i| i.doubtful)
+}
+
+#[cfg(test)]
+#[path = "manager_tests.rs"]
+mod tests;
