@@ -125,6 +125,7 @@ pub async fn compose(
         upstream: Upstream::new(Dialer::new(Arc::new(resolver)), origin_trust),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
+        room: Arc::default(),
     });
 
     let (orders, received) = mpsc::channel(8);

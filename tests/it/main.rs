@@ -34,6 +34,7 @@ mod placements;
 mod presets;
 mod readme;
 mod reload;
+mod replay;
 mod revocation;
 mod run;
 mod sdks;

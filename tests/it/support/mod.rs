@@ -9,6 +9,7 @@ pub mod door;
 pub mod echo;
 pub mod github;
 pub mod hello;
+pub mod inside;
 pub mod needles;
 pub mod openai;
 pub mod operator;
