@@ -54,7 +54,7 @@
 //! telemetry                              what leaves as log and metric
 //! policy                                 the decision, pure
 //! config                                 what the user wrote
-//! net · rt                               sockets; shutdown and readiness
+//! net · rt                               sockets; shutdown, readiness and files
 //! types                                  vocabulary
 //! ```
 //!

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use super::problem::problem;
 use super::question::Question;
 use crate::credential::held::{CredentialState, CredentialStatus, HeldCredential};
 use crate::inject::set::Named;
+use crate::oauth::owner::GrantOwner;
 use crate::policy::explain::explain;
 use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
@@ -30,6 +31,9 @@ use crate::types::secret::Secret;
 
 /// Lists the open credentials.
 pub type ListCredentials = Box<dyn Fn() -> Vec<Arc<HeldCredential>> + Send + Sync>;
+
+/// Finds who owns the grant behind a credential.
+pub type FindOwner = Box<dyn Fn(&str) -> Option<GrantOwner> + Send + Sync>;
 
 /// What operators ask the process to do.
 pub enum Order {
@@ -47,6 +51,8 @@ pub struct Admin {
     pub snapshots: Arc<SnapshotStore>,
     /// Open credentials.
     pub credentials: ListCredentials,
+    /// Owners of grants.
+    pub owners: FindOwner,
     /// Metrics and log.
     pub ledgers: Arc<Ledgers>,
     /// Certificates.
@@ -85,16 +91,20 @@ impl Admin {
     }
 
     /// What is wrong although the process is ready, by part: a policy that is not used, a credential
-    /// that goes on with its last good value.
+    /// that goes on with its last good value, a login that is gone.
     fn warnings(&self) -> BTreeMap<String, String> {
         let mut warnings = self.warnings.all();
-        for status in self.status() {
-            if let (CredentialState::Failing, Some(error), 1..) =
-                (status.state, status.last_error, status.version)
-            {
-                let why = format!("{error}; the last good value is still used");
-                warnings.insert(format!("credential {}", status.name), why);
-            }
+        for credential in (self.credentials)().iter().filter(|c| c.is_ready()) {
+            let status = credential.status();
+            let why = match (status.state, status.last_error) {
+                (CredentialState::Failing, Some(error)) if credential.current().is_ok() => {
+                    format!("{error}; the last good value is still used")
+                }
+                (CredentialState::Failing, Some(error)) if status.version > 0 => error,
+                (CredentialState::NeedsLogin | CredentialState::Expired, Some(error)) => error,
+                _ => continue,
+            };
+            warnings.insert(format!("credential {}", status.name), why);
         }
         warnings
     }
@@ -126,11 +136,7 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let metrics = admin.ledgers.metrics();
     metrics.forget_credentials();
     for credential in (admin.credentials)() {
-        let status = credential.status();
-        // One that may be missing, and was never there, is not failing.
-        let failing = status.last_error.is_some() && (status.version > 0 || !status.optional);
-        let usable = credential.current().is_ok();
-        metrics.credential(&status.name, CredentialHealth { usable, failing });
+        metrics.credential(credential.name(), &health(&credential));
     }
     let leaves = admin.leaves.stats();
     metrics.observe(&Observed {
@@ -146,8 +152,57 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         .into_response()
 }
 
+fn health(credential: &HeldCredential) -> CredentialHealth {
+    let status = credential.status();
+    let seconds = |at: Option<String>| {
+        let at: jiff::Timestamp = at?.parse().ok()?;
+        Some(at.as_second())
+    };
+    CredentialHealth {
+        usable: credential.current().is_ok(),
+        // One that may be missing, and was never there, is not failing.
+        failing: status.last_error.is_some() && (status.version > 0 || !status.optional),
+        states: CredentialState::WORDS,
+        state: status.state.as_str(),
+        expires_at: seconds(status.expires_at),
+        renewed_at: seconds(status.last_renewal),
+    }
+}
+
 pub(super) async fn credentials(State(admin): State<Arc<Admin>>) -> Response {
     Json(json!({ "credentials": admin.status() })).into_response()
+}
+
+/// Renews a token now. It goes on if whoever asked leaves.
+pub(super) async fn refresh(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    let status = admin.status().into_iter().find(|s| s.name == name);
+    let Some(status) = status else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            &format!("there is no credential `{name}`"),
+        );
+    };
+    let Some(owner) = (admin.owners)(&name) else {
+        let why = format!(
+            "`{name}` comes from {}, which is read anew when it changes; only OAuth tokens are refreshed here",
+            status.source
+        );
+        return problem(StatusCode::CONFLICT, &why);
+    };
+    match owner.refresh().await {
+        Ok(renewed) => {
+            let expires_at = renewed
+                .expires_at
+                .and_then(|at| jiff::Timestamp::try_from(at).ok());
+            Json(json!({
+                "name": name,
+                "generation": renewed.generation,
+                "expiresAt": expires_at.map(|at| format!("{at:.0}")),
+            }))
+            .into_response()
+        }
+        Err(error) => problem(StatusCode::BAD_GATEWAY, &error.to_string()),
+    }
 }
 
 pub(super) async fn ca(State(admin): State<Arc<Admin>>) -> Response {

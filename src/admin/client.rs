@@ -37,14 +37,28 @@ impl AdminClient {
         method: Method,
         target: &str,
     ) -> Result<(StatusCode, Bytes), AdminError> {
+        self.call_within(Duration::from_secs(10), method, target)
+            .await
+    }
+
+    /// The same for what may take longer.
+    pub async fn call_within(
+        &self,
+        limit: Duration,
+        method: Method,
+        target: &str,
+    ) -> Result<(StatusCode, Bytes), AdminError> {
         let failed = |cause: &dyn std::fmt::Display| AdminError {
             address: self.address,
             cause: cause.to_string(),
         };
-        match tokio::time::timeout(Duration::from_secs(10), self.exchange(method, target)).await {
+        match tokio::time::timeout(limit, self.exchange(method, target)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(failed(&error)),
-            Err(_) => Err(failed(&"it took longer than 10 s")),
+            Err(_) => Err(failed(&format!(
+                "it took longer than {} s",
+                limit.as_secs()
+            ))),
         }
     }
 

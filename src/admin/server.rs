@@ -34,6 +34,7 @@ pub async fn run(
 fn router(admin: Arc<Admin>) -> Router {
     let protected = Router::new()
         .route("/v1/credentials", get(api::credentials))
+        .route("/v1/credentials/{name}/refresh", post(api::refresh))
         .route("/v1/why", get(api::why))
         .route("/v1/policy", get(api::policy))
         .route("/v1/environment", get(api::environment))

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::authority::{CaChoice, covers, open_authority};
-use super::credentials::{Credentials, Held};
+use super::credentials::{Credentials, Held, Ownership};
 use super::error::StartError;
+use super::grants::GrantContext;
 use super::identity::{default_name, fetch, open_identity, placeholder_key};
 use super::reload::{Reloader, documents};
 use super::settings::Settings;
@@ -54,6 +56,8 @@ pub struct Tollgate {
     pub trust: TrustFiles,
     /// Open connections.
     pub drain: Drain,
+    /// Renewals of grants that are under way.
+    pub renewals: TaskTracker,
 }
 
 /// Leaves that are kept; the least recently used go.
@@ -83,12 +87,6 @@ pub async fn compose(
 
     let identifier = Arc::new(open_identity(&settings, &context).await?);
     let key = placeholder_key(&settings, &context).await?;
-    let credentials = Arc::new(Credentials::new(context.clone()));
-    let held = credentials.open(&bundle, Patience::Answer).await;
-    let injectors = Injectors::compile(&bundle, &held, key.clone())?;
-    credentials.keep(&bundle, &held);
-    report(&held);
-
     let listener = bind(spec.listen.as_ref().map_or(DEFAULT_LISTEN, |l| l.value)).await?;
     let admin_listener = bind(
         spec.admin
@@ -113,6 +111,22 @@ pub async fn compose(
 
     let metrics = Metrics::new()
         .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
+    let dialer = Dialer::new(Arc::new(resolver));
+    let renewals = TaskTracker::new();
+    let ownership = Ownership::Owned(GrantContext {
+        dialer: dialer.clone(),
+        trust: origin_trust.clone(),
+        directory: settings.grants.clone(),
+        tasks: renewals.clone(),
+        metrics: Some(metrics.clone()),
+    });
+    let credentials = Arc::new(Credentials::new(context.clone(), ownership));
+    let open = credentials.open(&bundle, Patience::Answer).await;
+    open.fit()?;
+    let injectors = Injectors::compile(&bundle, &open.held, key.clone())?;
+    credentials.keep(&bundle, &open);
+    report(&open.held);
+
     let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, metrics));
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
         policy,
@@ -122,7 +136,7 @@ pub async fn compose(
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
-        upstream: Upstream::new(Dialer::new(Arc::new(resolver)), origin_trust),
+        upstream: Upstream::new(dialer, origin_trust),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         room: Arc::default(),
@@ -134,12 +148,13 @@ pub async fn compose(
         None => state.secret("admin.token")?,
     };
     let warnings = Warnings::default();
-    let listed = credentials.clone();
+    let (listed, owning) = (credentials.clone(), credentials.clone());
     let default_agent = identifier.agents().into_iter().next();
     let admin = Arc::new(Admin {
         token,
         snapshots: snapshots.clone(),
         credentials: Box::new(move || listed.all()),
+        owners: Box::new(move |name| owning.grant(name).map(|grant| grant.owner)),
         ledgers: ledgers.clone(),
         leaves: leaves.clone(),
         authority: authority.clone(),
@@ -179,6 +194,7 @@ pub async fn compose(
         orders: received,
         trust,
         drain,
+        renewals,
     })
 }
 

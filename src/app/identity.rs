@@ -1,6 +1,6 @@
 //! Owns who may call and what they hold: agents, their tokens, and their placeholders.
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Ownership};
 use super::error::StartError;
 use super::settings::Settings;
 use super::state::StateDir;
@@ -114,6 +114,8 @@ pub struct AgentView {
     pub token: Option<Secret>,
     /// Names of variables, and the placeholder they hold.
     pub placeholders: Vec<(Vec<String>, String)>,
+    /// Every placeholder.
+    pub injectors: Injectors,
 }
 
 /// What `name`, or the process's one agent, is given, told from the documents alone.
@@ -151,10 +153,15 @@ pub async fn agent_view(
         None => agents.first().cloned().map_or_else(default_name, Ok)?,
     };
     let bundle = settings.bundle()?;
-    let held = Credentials::new(context.clone())
+    let ownership = Ownership::Seen(settings.grants.clone());
+    let open = Credentials::new(context.clone(), ownership)
         .open(&bundle, Patience::Answer)
         .await;
-    let injectors = Injectors::compile(&bundle, &held, placeholder_key(settings, context).await?)?;
+    let injectors = Injectors::compile(
+        &bundle,
+        &open.held,
+        placeholder_key(settings, context).await?,
+    )?;
     let token = identifier
         .token_of(&agent)
         .map(|token| Secret::new(token.expose().to_vec()));
@@ -163,5 +170,6 @@ pub async fn agent_view(
         agent,
         token,
         placeholders,
+        injectors,
     })
 }

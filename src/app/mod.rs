@@ -4,6 +4,7 @@ pub mod authority;
 pub mod compose;
 pub mod credentials;
 pub mod error;
+pub mod grants;
 pub mod harden;
 pub mod identity;
 pub mod reload;

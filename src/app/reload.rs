@@ -93,23 +93,24 @@ impl Reloader {
         let bundle = self.settings.bundle()?;
         let policy = compile(&bundle)?;
         covers(&self.authority, &policy)?;
-        let held = self
+        let open = self
             .credentials
             .open(&bundle, Patience::UpTo(PATIENCE))
             .await;
-        let injectors = Injectors::compile(&bundle, &held, self.key.clone())?;
+        open.fit()?;
+        let injectors = Injectors::compile(&bundle, &open.held, self.key.clone())?;
         let version = self.snapshots.load().version + 1;
         let summary = format!(
             "version {version}, {} hosts, {} credentials",
             policy.host_count(),
-            held.len()
+            open.held.len()
         );
         self.snapshots.publish(Snapshot {
             policy,
             injectors,
             version,
         });
-        self.credentials.keep(&bundle, &held);
+        self.credentials.keep(&bundle, &open);
         Ok(summary)
     }
 }

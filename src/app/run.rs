@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::TaskTracker;
 
 use super::compose::Tollgate;
 use super::reload::Reloader;
@@ -15,6 +16,8 @@ use crate::listen::{accept, forward};
 
 /// Shorter than the 30 s that a kubelet waits by default.
 const GRACE: Duration = Duration::from_secs(25);
+/// Longer than a token endpoint may take by default.
+const RENEWAL_GRACE: Duration = Duration::from_secs(35);
 /// How often documents are looked at; a change must be in force within 5 s.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,7 @@ async fn serve(
         reloader,
         orders,
         drain,
+        renewals,
         ..
     } = tollgate;
     let grace = reloader
@@ -79,12 +83,27 @@ async fn serve(
     if cut > 0 {
         tracing::warn!(cut, "connections were cut at the end of shutdown.grace");
     }
+    finish(&renewals).await;
     ledgers.log().flush();
     admin_stop.send(()).ok();
     tokio::time::timeout(Duration::from_secs(1), admin_task)
         .await
         .ok();
     Ok(())
+}
+
+/// Lets renewals end: a refresh token that was redeemed is lost unless what came for it is stored.
+async fn finish(renewals: &TaskTracker) {
+    renewals.close();
+    if tokio::time::timeout(RENEWAL_GRACE, renewals.wait())
+        .await
+        .is_err()
+    {
+        tracing::error!(
+            left = renewals.len(),
+            "renewals were cut off; their grants may need a login"
+        );
+    }
 }
 
 /// Reloads when asked or when documents change; returns when it is ordered to end.

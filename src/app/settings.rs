@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::state::StateDir;
 use crate::config::bundle::Bundle;
 use crate::config::error::{ConfigError, SourceFile};
 use crate::config::load::{RootDocument, load_bundle, load_config};
@@ -19,6 +20,9 @@ pub struct Settings {
     pub documents: Vec<PathBuf>,
     /// Presets by name.
     pub presets: Vec<Located<String>>,
+    /// Where grants are kept that name no store. A login outlives one run of `tollgate run`, whose other
+    /// state does not.
+    pub grants: PathBuf,
 }
 
 /// Where a configuration is looked for when none is named.
@@ -32,7 +36,9 @@ impl Settings {
         let mut documents = vec![config.to_path_buf()];
         documents.extend(root.spec.documents.iter().map(|path| path.value.clone()));
         let presets = root.spec.presets.clone();
+        let state = StateDir::locate(root.spec.state_dir.as_deref());
         Ok(Self {
+            grants: state.file("oauth"),
             root,
             config_file: Some(config.to_path_buf()),
             documents,
@@ -53,6 +59,7 @@ impl Settings {
             spec: TollgateConfigSpec::default(),
         };
         Self {
+            grants: StateDir::locate(None).file("oauth"),
             root,
             config_file: None,
             documents: Vec::new(),

@@ -1,12 +1,16 @@
 //! Owns the state directory: keys and tokens that are made once and kept, readable by nobody else.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::error::StartError;
+use crate::rt::file;
 use crate::types::secret::Secret;
+
+/// Far above any key.
+const READ_LIMIT: u64 = 64 << 10;
 
 /// The directory that outlives the process.
 #[derive(Debug, Clone)]
@@ -35,19 +39,15 @@ impl StateDir {
 
     /// Makes the directory with mode 0700 if it is not there.
     pub fn create(&self) -> Result<(), StartError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .map_err(|error| {
-                StartError::setting(
-                    format!(
-                        "the state directory {} cannot be made: {error}",
-                        self.0.display()
-                    ),
-                    "set stateDir to a directory this user can write, or mount a volume there",
-                )
-            })
+        file::make_private_dir(&self.0).map_err(|error| {
+            StartError::setting(
+                format!(
+                    "the state directory {} cannot be made: {error}",
+                    self.0.display()
+                ),
+                "set stateDir to a directory this user can write, or mount a volume there",
+            )
+        })
     }
 
     /// Reads a generated secret, or makes it: 32 random bytes in hexadecimal.
@@ -96,38 +96,28 @@ pub fn random_hex() -> Result<Secret, StartError> {
 }
 
 fn read(path: &Path) -> io::Result<Secret> {
-    let mode = fs::metadata(path)?.permissions().mode() & 0o077;
-    if mode != 0 {
+    let contents = file::read(path, READ_LIMIT)?;
+    if contents.mode() & 0o077 != 0 {
         return Err(io::Error::other("others may read it"));
     }
-    let text = fs::read(path)?;
-    let text = text.trim_ascii();
+    let text = contents.bytes.trim_ascii();
     match text.len() {
         0..32 => Err(io::Error::other("it is empty or too short")),
         _ => Ok(Secret::new(text.to_vec())),
     }
 }
 
-/// Complete or not there at all: a crash in between leaves a temporary file behind, never a short key.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp.{}", std::process::id()));
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    // Linking instead of renaming: of two processes that start together the first one's key stays.
-    let linked = fs::hard_link(&temporary, path);
-    fs::remove_file(&temporary)?;
-    linked?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+/// Complete or not there at all; of two processes that start together the first one's key stays.
+fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let line = Zeroizing::new([secret, b"\n"].concat());
+    file::create(path, &line, 0o600)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -211,6 +211,37 @@ pub enum CredsCommand {
         /// Only these.
         names: Vec<String>,
     },
+    /// Renew an OAuth credential's token now.
+    Refresh {
+        /// The credential.
+        name: String,
+    },
+    /// Print what an agent gets instead of the real thing.
+    Placeholder(PlaceholderArgs),
+}
+
+/// `tollgate creds placeholder`.
+#[derive(Debug, Args)]
+pub struct PlaceholderArgs {
+    /// The credential.
+    pub name: String,
+    /// The agent; the configuration's own when absent.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// As what.
+    #[arg(long, value_enum, default_value_t = PlaceholderFormat::Text)]
+    pub format: PlaceholderFormat,
+}
+
+/// In which form a placeholder is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlaceholderFormat {
+    /// Alone.
+    Text,
+    /// Claude Code's `~/.claude/.credentials.json`.
+    Claude,
+    /// Codex's `~/.codex/auth.json`.
+    Codex,
 }
 
 /// `tollgate wait-ready`.

@@ -6,7 +6,7 @@ use super::args::Format;
 use super::context::{Context, block_on};
 use super::output::Exit;
 use crate::app::authority::open_configured_authority;
-use crate::app::credentials::Credentials;
+use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
 use crate::app::settings::Settings;
 use crate::credential::open::Patience;
@@ -59,8 +59,10 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         None,
     )];
     findings.push(authority(&settings, &engine)?);
-    let held = block_on(Credentials::new(sources).open(&bundle, Patience::Answer))?;
-    for credential in held.values() {
+    let ownership = Ownership::Seen(settings.grants.clone());
+    let credentials = Credentials::new(sources, ownership);
+    let open = block_on(credentials.open(&bundle, Patience::Answer))?;
+    for credential in open.held.values() {
         findings.push(match credential.current() {
             Ok(_) => finding(
                 "credentials",

@@ -25,6 +25,7 @@ pub fn env(context: &Context, args: &EnvArgs) -> Result<Exit, StartError> {
         agent,
         token,
         placeholders,
+        ..
     } = block_on(agent_view(&settings, &sources, args.agent.as_deref()))??;
     let running = block_on(running(context, &settings, &agent))?;
     let configured = settings.root.spec.listen.as_ref().map(|l| l.value);

@@ -22,6 +22,8 @@ pub struct ClientFacts {
     pub refresh_scopes: &'static [&'static str],
     /// The form in which a code is exchanged for tokens.
     pub code_body: RequestBodyForm,
+    /// Whether the exchange of a code repeats `state`, which RFC 6749 does not ask for.
+    pub code_repeats_state: bool,
     /// Where a login begins in the browser.
     pub authorization_endpoint: &'static str,
     /// Where the browser is sent with the code.
@@ -78,6 +80,7 @@ static CLAUDE_CODE: ClientFacts = ClientFacts {
         "user:file_upload",
     ],
     code_body: RequestBodyForm::Json,
+    code_repeats_state: true,
     authorization_endpoint: "https://claude.com/cai/oauth/authorize",
     redirect_uri: "https://platform.claude.com/oauth/code/callback",
     login_scopes: &[
@@ -102,6 +105,7 @@ static CODEX: ClientFacts = ClientFacts {
     refresh_body: RequestBodyForm::Json,
     refresh_scopes: &[],
     code_body: RequestBodyForm::Form,
+    code_repeats_state: false,
     authorization_endpoint: "https://auth.openai.com/oauth/authorize",
     redirect_uri: "http://127.0.0.1:1455/auth/callback",
     login_scopes: &[

@@ -123,6 +123,30 @@ pub enum CredentialState {
     NeedsLogin,
 }
 
+impl CredentialState {
+    /// The word of every state, as metrics have them.
+    pub const WORDS: &[&str] = &[
+        "ok",
+        "expiring",
+        "missing",
+        "failing",
+        "expired",
+        "needs_login",
+    ];
+
+    /// The word of this one.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Expiring => "expiring",
+            Self::Missing => "missing",
+            Self::Failing => "failing",
+            Self::Expired => "expired",
+            Self::NeedsLogin => "needs_login",
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     value: Option<Value>,

@@ -24,7 +24,7 @@ pub(super) struct Asked<'a> {
     /// The refresh token that was sent. It stays in force when the answer has none (RFC 6749, section 6).
     pub(super) refresh: Option<&'a Secret>,
     /// When the request was sent: an expiry counted from here is never too late.
-    pub(super) now: SystemTime,
+    pub(super) sent: SystemTime,
     /// Whether a missing `expires_in` is looked for in the access token itself, as Codex does.
     pub(super) expiry_in_token: bool,
 }
@@ -93,7 +93,7 @@ pub(super) fn token_answer(
     asked: &Asked<'_>,
 ) -> Result<TokenSet, EndpointError> {
     if !response.status.is_success() {
-        return Err(refusal(asked.endpoint, response, asked.refresh, asked.now));
+        return Err(refusal(asked.endpoint, response, asked.refresh, asked.sent));
     }
     let answer: TokenAnswer = parse(response, asked)?;
     let Some(access) = answer.access_token else {
@@ -119,14 +119,14 @@ pub(super) fn token_answer(
     let mut expires_at = expires_at(answer.expires_in, asked)?;
     if expires_at.is_none() && asked.expiry_in_token {
         let date = clock::date(&response.headers);
-        expires_at = claims::expiry(&access).map(|at| clock::local(at, date, asked.now));
+        expires_at = claims::expiry(&access).map(|at| clock::local(at, date, asked.sent));
     }
     Ok(TokenSet {
         access,
         refresh: refresh.or_else(|| asked.refresh.map(copy)),
         id,
         expires_at,
-        issued_at: asked.now,
+        issued_at: asked.sent,
         scopes: scopes(answer.scope),
         profile,
     })
@@ -138,7 +138,7 @@ pub(super) fn installation_answer(
     asked: &Asked<'_>,
 ) -> Result<TokenSet, EndpointError> {
     if !response.status.is_success() {
-        return Err(refusal(asked.endpoint, response, None, asked.now));
+        return Err(refusal(asked.endpoint, response, None, asked.sent));
     }
     let answer: InstallationAnswer = parse(response, asked)?;
     let access =
@@ -147,8 +147,8 @@ pub(super) fn installation_answer(
         .expires_at
         .and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let date = clock::date(&response.headers);
-    let expires_at = there.map(|at| clock::local(at.into(), date, asked.now));
-    if expires_at.is_some_and(|at| at <= asked.now) {
+    let expires_at = there.map(|at| clock::local(at.into(), date, asked.sent));
+    if expires_at.is_some_and(|at| at <= asked.sent) {
         return Err(unusable(asked, "its token has expired already"));
     }
     Ok(TokenSet {
@@ -156,7 +156,7 @@ pub(super) fn installation_answer(
         refresh: None,
         id: None,
         expires_at,
-        issued_at: asked.now,
+        issued_at: asked.sent,
         scopes: Vec::new(),
         profile: Map::new(),
     })
@@ -166,8 +166,16 @@ fn parse<'a, T: Deserialize<'a>>(
     response: &'a TokenResponse,
     asked: &Asked<'_>,
 ) -> Result<T, EndpointError> {
+    let body = response.body.trim_ascii();
+    if !body.is_empty() && !body.starts_with(b"{") {
+        return Err(EndpointError::Failed(format!(
+            "the endpoint at {} answered {} with something else than JSON: an error page, or another server in its place",
+            asked.endpoint.authority().host,
+            response.status.as_u16()
+        )));
+    }
     // The library's own texts quote what they found, which may be a token.
-    serde_json::from_slice(&response.body).map_err(|error| {
+    serde_json::from_slice(body).map_err(|error| {
         let what = match error.is_eof() {
             true => "it is cut short",
             false => "it is not the JSON that was expected",
@@ -222,7 +230,7 @@ fn expires_at(
         return Err(unusable(asked, "its token has expired already"));
     }
     let life = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE);
-    Ok(asked.now.checked_add(life.min(LONGEST_LIFE)))
+    Ok(asked.sent.checked_add(life.min(LONGEST_LIFE)))
 }
 
 fn scopes(scope: Option<Scope>) -> Vec<String> {
@@ -260,3 +268,7 @@ fn profile(account: Option<Party>, organization: Option<Party>) -> Map<String, V
     }
     profile
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -1,20 +1,18 @@
 //! Owns a grant together with the way to its endpoint: one question, one answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::clock::{date, unix};
 use super::endpoint_error::EndpointError;
-use super::grant::Grant;
+use super::grant::{Grant, Moments};
 use super::grant_secrets::GrantSecrets;
 use super::requester::TokenRequester;
 use super::settings::GrantSettings;
 use super::token::TokenSet;
-use super::transport::TokenTransport;
+use super::transport::{TokenRequest, TokenTransport};
 use crate::types::secret::Secret;
 
 /// Asks one token endpoint.
@@ -23,7 +21,6 @@ pub struct Asking {
     grant: Grant,
     secrets: GrantSecrets,
     transport: Arc<dyn TokenTransport>,
-    offset: AtomicI64,
 }
 
 impl Asking {
@@ -33,13 +30,35 @@ impl Asking {
             grant,
             secrets,
             transport,
-            offset: AtomicI64::new(0),
         }
     }
 
     /// What it asks by.
     pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// What asking takes besides the grant.
+    pub(super) fn secrets(&self) -> &GrantSecrets {
+        &self.secrets
+    }
+
+    /// The way to its endpoints.
+    pub(super) fn transport(&self) -> &dyn TokenTransport {
+        &*self.transport
+    }
+
+    /// Sends a request to the token endpoint and reads the tokens of its answer. `asked` is the refresh
+    /// token that it holds, if it holds one.
+    pub async fn exchange(
+        &self,
+        request: TokenRequest,
+        asked: Option<&Secret>,
+    ) -> Result<TokenSet, EndpointError> {
+        let sent = SystemTime::now();
+        let result = self.transport.send(request).await;
+        let answered = SystemTime::now();
+        self.grant.answer(result, asked, Moments { sent, answered })
     }
 }
 
@@ -55,19 +74,12 @@ impl TokenRequester for Asking {
         async move {
             let now = SystemTime::now();
             let request = self.grant.request(refresh, &self.secrets, now)?;
-            let answer = self.transport.send(request).await;
-            if let Ok(answer) = &answer
-                && let Some(date) = date(&answer.headers)
-            {
-                let offset = unix(date) - unix(SystemTime::now());
-                self.offset.store(offset, Ordering::Relaxed);
-            }
-            self.grant.answer(answer, refresh, now)
+            self.exchange(request, refresh).await
         }
         .boxed()
     }
 
     fn clock_offset(&self) -> i64 {
-        self.offset.load(Ordering::Relaxed)
+        self.grant.clock_offset()
     }
 }

@@ -8,33 +8,39 @@ use jiff::fmt::rfc2822::DateTimeParser;
 
 /// Longest pause that an endpoint can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
-/// Clocks that differ by less need no correction: latency explains it.
+/// Clocks that differ by less, in seconds, need no correction: assertions are dated back further.
 const TOLERANCE: i64 = 30;
 
-/// What to add to this machine's clock to have the endpoint's.
+/// How many seconds the endpoint's clock is ahead of this machine's.
 #[derive(Debug, Default)]
 pub(super) struct Offset(AtomicI64);
 
 impl Offset {
+    /// As the last `Date` told; 0 before one was seen.
+    pub(super) fn seconds(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// The endpoint's time at `now`, as far as is known.
     pub(super) fn apply(&self, now: SystemTime) -> SystemTime {
-        let seconds = self.0.load(Ordering::Relaxed);
+        let seconds = self.seconds();
         let by = Duration::from_secs(seconds.unsigned_abs());
-        let there = match seconds < 0 {
-            true => now.checked_sub(by),
-            false => now.checked_add(by),
+        let there = match seconds {
+            _ if seconds.abs() <= TOLERANCE => Some(now),
+            ..0 => now.checked_sub(by),
+            _ => now.checked_add(by),
         };
         there.unwrap_or(now)
     }
 
-    /// Learns from a refusal that came with the endpoint's own `date`. True when the clock used for the
-    /// request was so far off that it explains the refusal.
+    /// Learns from an answer that came at `now` and names its own `date`. True when the clock that was
+    /// used for the request was so far off that it explains a refusal.
     pub(super) fn learn(&self, date: Option<SystemTime>, now: SystemTime) -> bool {
-        let Some(seconds) = date.map(|date| unix(date) - unix(now)) else {
+        let Some(seconds) = date.map(|date| unix(date).saturating_sub(unix(now))) else {
             return false;
         };
         let used = self.0.swap(seconds, Ordering::Relaxed);
-        (seconds - used).abs() > TOLERANCE
+        seconds.saturating_sub(used).abs() > TOLERANCE
     }
 }
 
@@ -138,12 +144,15 @@ mod tests {
         let now = at(10_000);
         assert!(!offset.learn(None, now));
         assert!(!offset.learn(Some(at(10_029)), now));
+        assert_eq!((offset.seconds(), offset.apply(now)), (29, now));
         assert!(offset.learn(Some(at(9_700)), now));
-        assert_eq!(offset.apply(now), at(9_700));
-        assert!(!offset.learn(Some(at(9_700)), now));
+        assert_eq!((offset.seconds(), offset.apply(now)), (-300, at(9_700)));
+        assert!(!offset.learn(Some(at(9_701)), now));
         // The machine's clock was set right since.
         assert!(offset.learn(Some(now), now));
         assert_eq!(offset.apply(now), now);
+        assert!(offset.learn(Some(at(17_200)), now));
+        assert_eq!(offset.apply(now), at(17_200));
     }
 
     #[test]

@@ -262,7 +262,6 @@ impl Manager {
     fn failed(&mut self, error: RedeemError) {
         if let RedeemError::NeedsLogin(needs_login) = error {
             (self.grant.count)("needs_login");
-            self.record.needs_login = Some(needs_login.clone());
             self.end(&needs_login);
             return;
         }
@@ -325,57 +324,27 @@ impl Manager {
     /// Holds out what the store has now.
     fn publish(&mut self, record: GrantRecord) {
         self.record = record;
-        self.wake = None;
-        if let Some(needs_login) = self.record.needs_login.clone() {
-            return self.end(&needs_login);
-        }
-        if self.record.tokens.is_none() && self.grant.requester.needs_refresh_token() {
-            self.standing.send_replace(Standing::Absent);
-            let name = self.name();
-            return self.report(SourceError::Missing(format!(
-                "there is no login yet; run `tollgate creds login {name}` or `tollgate creds import FILE --as {name}`"
-            )));
-        }
-        self.standing.send_replace(Standing::Held);
         let now = SystemTime::now();
-        self.wake = self.due(now).map(|at| Deadline::new(at, now));
-        if self.is_doubtful() {
-            let why = "another process is finding out whether the grant still stands";
-            return self.report(SourceError::Withdrawn(why.to_owned()));
-        }
+        let (standing, wake) = match (&self.record.needs_login, &self.record.tokens) {
+            (Some(_), _) => (Standing::NeedsLogin, None),
+            (None, None) if self.grant.requester.needs_refresh_token() => (Standing::Absent, None),
+            _ => (Standing::Held, self.due(now)),
+        };
+        self.standing.send_replace(standing);
+        self.wake = wake.map(|at| Deadline::new(at, now));
         self.hold_out();
     }
 
-    /// Lets requests use the access token, if it is good.
     fn hold_out(&self) {
-        let offset = self.grant.requester.clock_offset();
-        let Some(tokens) = &self.record.tokens else {
-            return;
-        };
-        let expires_at = tokens.ends_here(offset).map(|end| end - margin(tokens));
-        let now = SystemTime::now();
-        if tokens.access.is_empty() || expires_at.is_some_and(|end| end <= now) {
-            return;
-        }
         if let Some(held) = self.held.upgrade() {
-            held.report(Ok(Fetched {
-                secret: Secret::new(tokens.access.expose().to_vec()),
-                expires_at,
-            }));
-            if let Some(at) = self.record.refreshed_at {
-                held.renewed(at);
-            }
+            hold_out(&held, &self.record, self.grant.requester.clock_offset());
         }
     }
 
     fn end(&mut self, needs_login: &NeedsLogin) {
-        self.wake = None;
-        self.standing.send_replace(Standing::NeedsLogin);
-        let name = self.name();
-        self.report(SourceError::NeedsLogin(format!(
-            "it needs a login: {}. Run `tollgate creds login {name}`",
-            needs_login.why
-        )));
+        self.record.needs_login = Some(needs_login.clone());
+        let record = std::mem::take(&mut self.record);
+        self.publish(record);
     }
 
     /// Whether somebody is about to ask with a refresh token that may have been redeemed.
@@ -441,6 +410,42 @@ impl Manager {
         self.held
             .upgrade()
             .map_or_else(String::new, |held| held.name().to_owned())
+    }
+}
+
+/// Lets requests use the access token of `record`, if it is good; says why where it is not.
+/// `clock_offset` is how many seconds the endpoint's clock is ahead.
+pub fn hold_out(held: &HeldCredential, record: &GrantRecord, clock_offset: i64) {
+    let name = held.name();
+    if let Some(NeedsLogin { why, .. }) = &record.needs_login {
+        return held.report(Err(SourceError::NeedsLogin(format!(
+            "it needs a login: {why}. Run `tollgate creds login {name}`"
+        ))));
+    }
+    let Some(tokens) = &record.tokens else {
+        return held.report(Err(SourceError::Missing(format!(
+            "there is no login yet; run `tollgate creds login {name}` or `tollgate creds import FILE --as {name}`"
+        ))));
+    };
+    if record.intent.as_ref().is_some_and(|intent| intent.doubtful) {
+        let why = "it is being found out whether the grant still stands";
+        return held.report(Err(SourceError::Withdrawn(why.to_owned())));
+    }
+    let expires_at = tokens
+        .ends_here(clock_offset)
+        .map(|end| end - margin(tokens));
+    let ended = expires_at.is_some_and(|end| end <= SystemTime::now());
+    if tokens.access.is_empty() || ended {
+        return held.report(Err(SourceError::Broken(
+            "the access token has expired and was not renewed yet".to_owned(),
+        )));
+    }
+    held.report(Ok(Fetched {
+        secret: Secret::new(tokens.access.expose().to_vec()),
+        expires_at,
+    }));
+    if let Some(at) = record.refreshed_at {
+        held.renewed(at);
     }
 }
 

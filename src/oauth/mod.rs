@@ -1,26 +1,47 @@
 //! Tokens that must be renewed: Tollgate is the only owner of a grant, redeems it once at a time across
 //! processes, and lets no rotated token be used before it is stored.
 
-pub mod answer;
+mod answer;
 pub mod asking;
-pub mod body;
-pub mod claims;
-pub mod clock;
+mod assertion;
+mod body;
+mod claims;
+mod clock;
+pub mod device;
 pub mod endpoint;
 pub mod endpoint_error;
+mod file_disk;
+mod file_trouble;
 #[cfg(test)]
 mod fixture;
 pub mod grant;
 pub mod grant_secrets;
 pub mod import;
+pub mod kube_call;
+pub mod kube_connect;
+pub mod kube_name;
+pub mod lease;
+pub mod lease_guard;
+mod lease_object;
+mod lease_record;
+pub mod login;
+pub mod login_error;
 pub mod manager;
 pub mod owner;
+pub mod phantom;
 pub mod record;
 pub mod redeem;
-pub mod refusal;
+mod refusal;
 pub mod requester;
+#[cfg(test)]
+mod scripted;
+pub mod sealing;
 pub mod seed;
 pub mod settings;
 pub mod store;
+pub mod store_file;
+pub mod store_kubernetes;
+pub mod store_memory;
+pub mod store_secret;
 pub mod token;
 pub mod transport;

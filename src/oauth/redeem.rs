@@ -118,12 +118,12 @@ impl Redeem<'_> {
                 LOCK_PATIENCE.as_secs()
             ))
         })??;
-        let outcome = self.locked(&mut *locked).await;
+        let outcome = self.locked(&mut locked).await;
         locked.release().await;
         outcome
     }
 
-    async fn locked(&self, store: &mut dyn LockedStore) -> Result<GrantRecord, RedeemError> {
+    async fn locked(&self, store: &mut Box<dyn LockedStore>) -> Result<GrantRecord, RedeemError> {
         let record = store.read().await?.unwrap_or_default();
         if record.generation > self.seen {
             return Ok(record);
@@ -175,7 +175,7 @@ impl Redeem<'_> {
 
     async fn ask(
         &self,
-        store: &mut dyn LockedStore,
+        store: &mut Box<dyn LockedStore>,
         mut record: GrantRecord,
         refresh: &Secret,
         lost: Option<Intent>,
@@ -227,7 +227,7 @@ impl Redeem<'_> {
     /// For grants that can be asked for at any time: there is nothing to lose.
     async fn ask_afresh(
         &self,
-        store: &mut dyn LockedStore,
+        store: &mut Box<dyn LockedStore>,
         record: GrantRecord,
     ) -> Result<GrantRecord, RedeemError> {
         let tokens = self
@@ -242,7 +242,7 @@ impl Redeem<'_> {
     /// The lock stays held meanwhile, so that nobody redeems the old one.
     async fn keep(
         &self,
-        store: &mut dyn LockedStore,
+        store: &mut Box<dyn LockedStore>,
         mut record: GrantRecord,
         tokens: TokenSet,
     ) -> Result<GrantRecord, RedeemError> {
@@ -255,7 +255,12 @@ impl Redeem<'_> {
                 Ok(()) => return Ok(record),
                 Err(error) => error,
             };
-            if let StoreError::Conflict(_) = error {
+            if let StoreError::LockLost(_) = error
+                && let Ok(again) = self.store.lock().await
+            {
+                *store = again;
+            }
+            if let StoreError::Conflict(_) | StoreError::LockLost(_) = error {
                 match self.overtaken(store, generation, intent.as_ref()).await {
                     Overtaken::No => continue,
                     Overtaken::Yes(theirs) => return Ok(*theirs),
@@ -275,7 +280,7 @@ impl Redeem<'_> {
     /// lock can be lost by a process that lives on, cut off from the store.
     async fn overtaken(
         &self,
-        store: &mut dyn LockedStore,
+        store: &mut Box<dyn LockedStore>,
         generation: u64,
         ours: Option<&Intent>,
     ) -> Overtaken {
@@ -305,7 +310,7 @@ impl Redeem<'_> {
     }
 
     /// Writes down what is only good to know: the outcome stands without it.
-    async fn note(&self, store: &mut dyn LockedStore, record: &GrantRecord) {
+    async fn note(&self, store: &mut Box<dyn LockedStore>, record: &GrantRecord) {
         if let Err(error) = store.write(record).await {
             tracing::warn!(%error, "the state of a renewal could not be stored");
         }

@@ -127,7 +127,8 @@ pub(super) fn refusal(
             Meaning::Busy => EndpointError::Later { why, after },
             Meaning::Refused => EndpointError::Refused(why),
         },
-        _ => EndpointError::Unanswered(why),
+        status if LOST.contains(&status.as_u16()) => EndpointError::Unanswered(why),
+        _ => EndpointError::Failed(why),
     }
 }
 
@@ -151,6 +152,10 @@ pub(super) fn error_in_success(
         Meaning::Refused => Some(EndpointError::Refused(why())),
     }
 }
+
+/// A gateway lost what its origin answered (RFC 9110, sections 15.6.3 and 15.6.5; 520 and 524 are
+/// Cloudflare's): the origin may have acted.
+const LOST: [u16; 4] = [502, 504, 520, 524];
 
 enum Meaning {
     Gone,

@@ -1,5 +1,5 @@
 //! Owns an OAuth source with everything filled in: what is written, else what is known of the client,
-//! else the default. Whatever could never work is refused here.
+//! else the default. The documents were checked before; what is missing still has no settings.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -126,6 +126,8 @@ pub struct CodeSettings {
     pub redirect_uri: String,
     /// What it wants besides.
     pub parameters: BTreeMap<String, String>,
+    /// Whether the exchange of the code repeats `state`.
+    pub repeats_state: bool,
 }
 
 /// The kinds of device login.
@@ -161,44 +163,19 @@ const DEFAULT_REPLAY_LIMIT: u64 = 8 << 20;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 const GITHUB_API: &str = "https://api.github.com";
 
-/// Parameters that a token request has anyway; each may stand in it once (RFC 6749, section 3.2).
-const OWN_PARAMETERS: [&str; 9] = [
-    "grant_type",
-    "client_id",
-    "client_secret",
-    "refresh_token",
-    "scope",
-    "assertion",
-    "code",
-    "code_verifier",
-    "redirect_uri",
-];
-/// The same for an authorization request (RFC 6749, section 4.1.1; RFC 7636, section 4.3).
-const OWN_LOGIN_PARAMETERS: [&str; 7] = [
-    "response_type",
-    "client_id",
-    "redirect_uri",
-    "scope",
-    "state",
-    "code_challenge",
-    "code_challenge_method",
-];
-
 impl OAuthSettings {
     /// Fills in what `spec` leaves out.
     ///
-    /// Errors: something is missing, contradictory, or no address for tokens.
+    /// Errors: an endpoint or an identifier that the grant needs is missing, or no URL for tokens.
     pub fn resolve(spec: &OAuthSpec) -> Result<Self, SettingsError> {
         let known = spec.client.as_ref().map(|client| facts(client.value));
-        belongs(spec)?;
-        check_parts(spec)?;
         let refresh_scopes = known.map_or(&[][..], |known| known.refresh_scopes);
         Ok(Self {
             client: spec.client.as_ref().map(|client| client.value),
-            grant: grant(&spec.grant)?,
+            grant: grant(&spec.grant),
             token_endpoint: token_endpoint(spec, known)?,
             client_id: client_id(spec, known)?,
-            client_secret: client_secret(spec)?,
+            client_secret: spec.client_secret.as_deref().cloned(),
             client_authentication: spec
                 .client_authentication
                 .unwrap_or(ClientAuthentication::Basic),
@@ -209,7 +186,7 @@ impl OAuthSettings {
             scopes: written_or(&spec.scopes, refresh_scopes),
             parameters: spec.parameters.clone(),
             seed: spec.seed.as_deref().cloned(),
-            store: store(spec)?,
+            store: spec.store.as_ref().map(|store| store.value.clone()),
             refresh_before: spec.refresh_before.map(|span| span.0),
             timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |span| span.0),
             login: login(spec, known)?,
@@ -236,92 +213,8 @@ fn wrong(what: impl Into<String>, help: impl Into<String>) -> SettingsError {
     }
 }
 
-/// Settings that mean nothing beside the grant: whoever wrote them expects something of them.
-fn belongs(spec: &OAuthSpec) -> Result<(), SettingsError> {
-    let kind = kind(&spec.grant);
-    let of_logins = [
-        ("client", spec.client.is_some()),
-        ("seed", spec.seed.is_some()),
-        ("login", spec.login != Default::default()),
-        ("agentEndpoints", !spec.agent_endpoints.is_empty()),
-    ];
-    let of_token_endpoints = [
-        ("tokenEndpoint", spec.token_endpoint.is_some()),
-        ("clientId", spec.client_id.is_some()),
-        ("clientSecret", spec.client_secret.is_some()),
-        ("requestBody", spec.request_body.is_some()),
-        ("scopes", !spec.scopes.is_empty()),
-        ("parameters", !spec.parameters.is_empty()),
-    ];
-    let (logins, endpoints) = match &spec.grant {
-        GrantSpec::RefreshToken {} => (&[][..], &[][..]),
-        GrantSpec::ClientCredentials {} | GrantSpec::JwtBearer { .. } => (&of_logins[..], &[][..]),
-        GrantSpec::GithubApp { .. } => (&of_logins[..], &of_token_endpoints[..]),
-    };
-    let mut needless = logins
-        .iter()
-        .chain(endpoints)
-        .filter(|(_, written)| *written);
-    match needless.next() {
-        Some((name, _)) => Err(wrong(
-            format!("`{name}` does not go with the grant `{kind}`"),
-            format!("remove `{name}`, or choose another `grant`"),
-        )),
-        None => Ok(()),
-    }
-}
-
-fn kind(grant: &GrantSpec) -> &'static str {
-    match grant {
-        GrantSpec::RefreshToken {} => "refreshToken",
-        GrantSpec::ClientCredentials {} => "clientCredentials",
-        GrantSpec::JwtBearer { .. } => "jwtBearer",
-        GrantSpec::GithubApp { .. } => "githubApp",
-    }
-}
-
-/// Scopes, parameters and spans that no endpoint could take.
-fn check_parts(spec: &OAuthSpec) -> Result<(), SettingsError> {
-    for scope in spec.scopes.iter().chain(&spec.login.scopes) {
-        if !is_scope(scope) {
-            return Err(wrong(
-                "a scope is empty, or holds a blank, a quote or a character beyond ASCII",
-                "write each scope as an entry of its own: `scopes: [\"read\", \"write\"]`",
-            ));
-        }
-    }
-    let own = |name: &&String| OWN_PARAMETERS.contains(&name.as_str());
-    let own_login = |name: &&String| OWN_LOGIN_PARAMETERS.contains(&name.as_str());
-    let parameters = spec.parameters.keys().find(own);
-    if let Some(name) = parameters.or(spec.login.parameters.keys().find(own_login)) {
-        return Err(wrong(
-            format!("`{name}` is a parameter that the request has anyway"),
-            "remove it from `parameters`; `clientId`, `scopes` and the like set it",
-        ));
-    }
-    if spec.timeout.is_some_and(|span| span.0.is_zero()) {
-        return Err(wrong(
-            "`timeout` is zero",
-            "write for example `timeout: 30s`",
-        ));
-    }
-    if spec.client_authentication.is_some() && spec.client_secret.is_none() {
-        return Err(wrong(
-            "`clientAuthentication` says how a secret is shown, and there is no `clientSecret`",
-            "add `clientSecret`, or remove `clientAuthentication`",
-        ));
-    }
-    Ok(())
-}
-
-/// `scope-token` of RFC 6749, section 3.3.
-fn is_scope(scope: &str) -> bool {
-    let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    !scope.is_empty() && scope.bytes().all(allowed)
-}
-
-fn grant(spec: &GrantSpec) -> Result<GrantSettings, SettingsError> {
-    Ok(match spec {
+fn grant(spec: &GrantSpec) -> GrantSettings {
+    match spec {
         GrantSpec::RefreshToken {} => GrantSettings::RefreshToken,
         GrantSpec::ClientCredentials {} => GrantSettings::ClientCredentials,
         GrantSpec::JwtBearer {
@@ -339,16 +232,7 @@ fn grant(spec: &GrantSpec) -> Result<GrantSettings, SettingsError> {
             audience: audience.clone(),
             key_id: key_id.clone(),
             algorithm: *algorithm,
-            lifetime: match lifetime.map(|span| span.0) {
-                None => DEFAULT_LIFETIME,
-                Some(lifetime) if lifetime.as_secs() > 0 => lifetime,
-                Some(_) => {
-                    return Err(wrong(
-                        "`lifetime` is less than a second",
-                        "remove it, or write for example `lifetime: 1h`",
-                    ));
-                }
-            },
+            lifetime: lifetime.map_or(DEFAULT_LIFETIME, |span| span.0),
         }),
         GrantSpec::GithubApp {
             app_id,
@@ -356,19 +240,13 @@ fn grant(spec: &GrantSpec) -> Result<GrantSettings, SettingsError> {
             repositories,
             permissions,
             ..
-        } if !app_id.trim().is_empty() => GrantSettings::GithubApp(AppSettings {
+        } => GrantSettings::GithubApp(AppSettings {
             app_id: app_id.clone(),
             key: (**key).clone(),
             repositories: repositories.clone(),
             permissions: permissions.clone(),
         }),
-        GrantSpec::GithubApp { .. } => {
-            return Err(wrong(
-                "`appId` is empty",
-                "write the App's client ID (`Iv23...`), from the App's settings page on GitHub",
-            ));
-        }
-    })
+    }
 }
 
 fn token_endpoint(
@@ -383,10 +261,8 @@ fn token_endpoint(
     {
         let api = api.as_deref().unwrap_or(GITHUB_API).trim_end_matches('/');
         if api.contains('?') {
-            return Err(wrong(
-                "`api` has a query",
-                "write for example `https://HOST/api/v3`",
-            ));
+            let help = "write for example `https://HOST/api/v3`";
+            return Err(wrong("`api` has a query", help));
         }
         let url = format!("{api}/app/installations/{installation_id}/access_tokens");
         return address("api", &url);
@@ -404,7 +280,7 @@ fn token_endpoint(
 fn address(name: &str, url: &str) -> Result<Endpoint, SettingsError> {
     Endpoint::parse(url).map_err(|error| {
         wrong(
-            format!("`{name}` is not the address of an endpoint: {error}"),
+            format!("`{name}` {error}"),
             format!("write `{name}: https://HOST/PATH`"),
         )
     })
@@ -414,48 +290,18 @@ fn client_id(
     spec: &OAuthSpec,
     known: Option<&ClientFacts>,
 ) -> Result<Option<String>, SettingsError> {
-    let written = spec.client_id.as_deref();
+    let written = spec.client_id.as_deref().filter(|id| !id.is_empty());
     let id = written.or(known.map(|known| known.client_id));
-    // `client-id` is VSCHAR (RFC 6749, appendix A.1).
-    let sound = |id: &str| !id.is_empty() && id.bytes().all(|b| matches!(b, 0x20..=0x7e));
-    let needed = matches!(
-        spec.grant,
-        GrantSpec::RefreshToken {} | GrantSpec::ClientCredentials {}
-    );
+    let needed = match spec.grant {
+        GrantSpec::RefreshToken {} | GrantSpec::ClientCredentials {} => true,
+        GrantSpec::JwtBearer { .. } | GrantSpec::GithubApp { .. } => spec.client_secret.is_some(),
+    };
     match id {
-        Some(id) if !sound(id) => Err(wrong(
-            "`clientId` is empty, or holds a character beyond printable ASCII",
-            "copy it from where the client was registered",
-        )),
-        None if needed || spec.client_secret.is_some() => Err(wrong(
+        None if needed => Err(wrong(
             "there is no `clientId`",
             "write the identifier under which the client was registered at the provider",
         )),
         id => Ok(id.map(str::to_owned)),
-    }
-}
-
-fn client_secret(spec: &OAuthSpec) -> Result<Option<SourceSpec>, SettingsError> {
-    let needed = matches!(spec.grant, GrantSpec::ClientCredentials {});
-    match &spec.client_secret {
-        None if needed => Err(wrong(
-            "the grant `clientCredentials` needs a `clientSecret` (RFC 6749, section 4.4)",
-            "write `clientSecret: { file: { path: /run/secrets/NAME } }`",
-        )),
-        secret => Ok(secret.as_deref().cloned()),
-    }
-}
-
-fn store(spec: &OAuthSpec) -> Result<Option<StoreSpec>, SettingsError> {
-    let store = spec.store.as_ref().map(|store| store.value.clone());
-    let lost = matches!(spec.grant, GrantSpec::RefreshToken {})
-        && matches!(store, Some(StoreSpec::Memory {}));
-    match lost {
-        true => Err(wrong(
-            "a refresh token in memory is lost when the process ends, and the login with it",
-            "write `store: { file: { path: ... } }` on storage that outlives the process",
-        )),
-        false => Ok(store),
     }
 }
 
@@ -469,17 +315,9 @@ fn agent_endpoints(
         true => known.to_vec(),
         false => written.collect(),
     };
-    let parsed = urls.into_iter().map(|url| {
-        let endpoint = address("agentEndpoints", url)?;
-        match endpoint.target().query() {
-            None => Ok(endpoint),
-            Some(_) => Err(wrong(
-                "an entry of `agentEndpoints` has a query",
-                "write `https://HOST/PATH`; a request is matched by host and path",
-            )),
-        }
-    });
-    parsed.collect()
+    urls.into_iter()
+        .map(|url| address("agentEndpoints", url))
+        .collect()
 }
 
 fn login(spec: &OAuthSpec, known: Option<&ClientFacts>) -> Result<LoginSettings, SettingsError> {
@@ -510,15 +348,13 @@ fn code(
     };
     let redirect_uri = written.redirect_uri.as_deref();
     let redirect_uri = redirect_uri.or(known.map(|known| known.redirect_uri));
-    let absolute = |uri: &str| {
-        uri.contains(':') && !uri.contains('#') && uri.bytes().all(|b| b.is_ascii_graphic())
-    };
-    let Some(redirect_uri) = redirect_uri.filter(|uri| absolute(uri)) else {
+    let Some(redirect_uri) = redirect_uri else {
         return Err(wrong(
-            "`login` has an `authorizationEndpoint` and no usable `redirectUri`",
-            "write the URI that the client was registered with; it has no fragment (RFC 6749, section 3.1.2)",
+            "`login` has an `authorizationEndpoint` and no `redirectUri`",
+            "write the URI that the client was registered with",
         ));
     };
+    let repeats_state = known.is_some_and(|known| known.code_repeats_state);
     let known = known.map_or(&[][..], |known| known.login_parameters);
     let mut parameters: BTreeMap<String, String> = known
         .iter()
@@ -529,6 +365,7 @@ fn code(
         authorization_endpoint: address("authorizationEndpoint", endpoint)?,
         redirect_uri: redirect_uri.to_owned(),
         parameters,
+        repeats_state,
     }))
 }
 
@@ -558,3 +395,7 @@ fn written_or(written: &[String], known: &[&str]) -> Vec<String> {
         false => written.to_vec(),
     }
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -22,6 +22,10 @@ pub struct Metrics {
     canaries: IntCounterVec,
     credential_ok: IntGaugeVec,
     credential_failing: IntGaugeVec,
+    credential_state: IntGaugeVec,
+    credential_expiry: IntGaugeVec,
+    credential_renewal: IntGaugeVec,
+    refreshes: IntCounterVec,
     handshake_failures: IntCounterVec,
     reloads: IntCounterVec,
     leaves: IntGaugeVec,
@@ -36,6 +40,14 @@ pub struct CredentialHealth {
     pub usable: bool,
     /// Its source fails; the last good value may still be in use.
     pub failing: bool,
+    /// Every state there is, and whether it is in it.
+    pub states: &'static [&'static str],
+    /// The one it is in.
+    pub state: &'static str,
+    /// When the value held ends, in Unix seconds.
+    pub expires_at: Option<i64>,
+    /// When its source last gave it, in Unix seconds.
+    pub renewed_at: Option<i64>,
 }
 
 /// Bounds in seconds, from a refusal to a model that thinks for minutes.
@@ -108,6 +120,26 @@ impl Metrics {
             "1 while a credential's source fails; its last good value may still be in use",
             &["credential"],
         )?;
+        let credential_state = gauges(
+            "tollgate_credential_state",
+            "1 for the state a credential is in, 0 for every other",
+            &["credential", "state"],
+        )?;
+        let credential_expiry = gauges(
+            "tollgate_credential_expiry_timestamp_seconds",
+            "When the value held ends; absent where that is not known",
+            &["credential"],
+        )?;
+        let credential_renewal = gauges(
+            "tollgate_credential_last_refresh_timestamp_seconds",
+            "When a credential's source last gave its value",
+            &["credential"],
+        )?;
+        let refreshes = counters(
+            "tollgate_credential_refreshes_total",
+            "Renewals of OAuth tokens by outcome",
+            &["credential", "result"],
+        )?;
         let handshake_failures = counters(
             "tollgate_tls_handshake_failures_total",
             "TLS handshakes that failed, by side",
@@ -148,6 +180,10 @@ impl Metrics {
             canaries,
             credential_ok,
             credential_failing,
+            credential_state,
+            credential_expiry,
+            credential_renewal,
+            refreshes,
             handshake_failures,
             reloads,
             leaves,
@@ -187,6 +223,13 @@ impl Metrics {
         self.canaries.with_label_values(&[agent, reason]).inc();
     }
 
+    /// A grant was asked to be renewed, with this result.
+    pub fn credential_refresh(&self, credential: &str, result: &str) {
+        self.refreshes
+            .with_label_values(&[credential, result])
+            .inc();
+    }
+
     /// A tunnel was opened.
     pub fn tunnel(&self) {
         self.tunnels.inc();
@@ -210,12 +253,25 @@ impl Metrics {
     }
 
     /// How a credential and its source are doing.
-    pub fn credential(&self, credential: &str, health: CredentialHealth) {
+    pub fn credential(&self, credential: &str, health: &CredentialHealth) {
         for (gauge, value) in [
             (&self.credential_ok, health.usable),
             (&self.credential_failing, health.failing),
         ] {
             gauge.with_label_values(&[credential]).set(i64::from(value));
+        }
+        for state in health.states {
+            self.credential_state
+                .with_label_values(&[credential, *state])
+                .set(i64::from(*state == health.state));
+        }
+        for (gauge, at) in [
+            (&self.credential_expiry, health.expires_at),
+            (&self.credential_renewal, health.renewed_at),
+        ] {
+            if let Some(at) = at {
+                gauge.with_label_values(&[credential]).set(at);
+            }
         }
     }
 
@@ -223,6 +279,9 @@ impl Metrics {
     pub fn forget_credentials(&self) {
         self.credential_ok.reset();
         self.credential_failing.reset();
+        self.credential_state.reset();
+        self.credential_expiry.reset();
+        self.credential_renewal.reset();
     }
 
     /// A TLS handshake with an agent or an origin failed.

@@ -15,7 +15,9 @@ use x509_parser::certificate::X509Certificate;
 use super::error::CaError;
 use super::key::CaKey;
 use super::names::{NameLimits, constraints_for};
-use super::{file, pem};
+use super::pem;
+use crate::rt::file;
+use crate::rt::lock::Lock;
 use crate::types::host::{Host, HostPattern};
 use crate::types::secret::Secret;
 
@@ -115,8 +117,7 @@ impl CertificateAuthority {
             file::make_private_dir(directory).map_err(CaError::io("create", directory))?;
         }
         let directory = file::parent(key);
-        let _lock =
-            file::DirectoryLock::acquire(directory).map_err(CaError::io("lock", directory))?;
+        let _lock = Lock::directory(directory).map_err(CaError::io("lock", directory))?;
         match (exists(certificate)?, exists(key)?) {
             (true, true) => return Ok((Self::load(certificate, key)?, false)),
             (true, false) => {
@@ -307,7 +308,7 @@ pub(super) fn random_serial() -> Result<SerialNumber, CaError> {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
-    let contents = file::read(path).map_err(CaError::io("read", path))?;
+    let contents = file::read(path, pem::FILE_LIMIT).map_err(CaError::io("read", path))?;
     let unusable = |reason: String| CaError::Certificate {
         path: path.to_owned(),
         reason,

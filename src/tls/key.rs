@@ -8,7 +8,8 @@ use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::error::CaError;
-use super::{file, pem};
+use super::pem;
+use crate::rt::file;
 use crate::types::secret::Secret;
 
 const MODE: u32 = 0o600;
@@ -38,16 +39,12 @@ impl CaKey {
     }
 
     /// Reads a PEM file, which nobody but its owner may be able to read.
-    ///
-    /// A file of another owner may be readable by its group: that is how Kubernetes mounts a Secret
-    /// for a process that is not root (`fsGroup`, mode 0440).
     pub(super) fn read(path: &Path) -> Result<Self, CaError> {
-        let contents = file::read(path).map_err(CaError::io("read", path))?;
-        let private = if contents.mounted { 0o037 } else { 0o077 };
-        if contents.mode & private != 0 {
+        let contents = file::read(path, pem::FILE_LIMIT).map_err(CaError::io("read", path))?;
+        if contents.is_exposed() {
             return Err(CaError::KeyReadable {
                 path: path.to_owned(),
-                mode: contents.mode,
+                mode: contents.mode(),
             });
         }
         let unusable = || CaError::Key {

@@ -3,7 +3,6 @@
 pub mod accept;
 pub mod authority;
 pub mod error;
-mod file;
 #[cfg(test)]
 mod interop;
 mod key;

@@ -3,6 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+/// Far above any certificate bundle (Mozilla's is 220 KiB) and below any accident (`/dev/zero`).
+pub(super) const FILE_LIMIT: u64 = 4 << 20;
 /// 48 octets make the 64 columns that RFC 7468, section 2 asks for.
 const OCTETS_PER_LINE: usize = 48;
 

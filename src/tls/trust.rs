@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
+use super::pem;
 use super::roots::SystemRoots;
-use super::{file, pem};
+use crate::rt::file;
 
 /// Agents run as other users and read these.
 const READABLE: u32 = 0o644;

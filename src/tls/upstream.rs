@@ -10,10 +10,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 use super::error::TlsError;
-use super::file::{self, Contents};
+use super::pem;
 use super::roots::SystemRoots;
 use crate::config::policy::UpstreamSpec;
 use crate::config::root::RootsSpec;
+use crate::rt::file::{self, Contents};
 
 /// The cryptography of both sides: aws-lc-rs.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -150,7 +151,7 @@ fn certificates_error(path: &Path, reason: impl ToString) -> TlsError {
 }
 
 fn read(path: &Path) -> Result<Contents, TlsError> {
-    file::read(path).map_err(|source| TlsError::Read {
+    file::read(path, pem::FILE_LIMIT).map_err(|source| TlsError::Read {
         path: path.to_owned(),
         source,
     })

@@ -4,6 +4,7 @@
 use super::support::agent::Agent;
 use super::support::anthropic::{self, Account};
 use super::support::door::Relay;
+use super::support::token_server::server::token_server;
 use super::support::{echo, github, openai, telegram};
 use super::{claude_code, codex, curl, gh, git, grpc, http, sdks, websocket};
 
@@ -42,6 +43,43 @@ async fn relay_claude_code_converses() {
 }
 
 #[tokio::test]
+async fn relay_claude_code_refreshes_its_login() {
+    let claude = client!("claude");
+    let server = token_server().claude().start().await;
+    let api = server.protected_api(&["api.anthropic.com"]).await;
+    let relay = Relay::to(&[&server.origin, &api.origin]).await;
+    let agent = Agent::at(&relay.door());
+    let login = server.login();
+    server.revoke_access(&login.access_token);
+    claude_code::write_login(&agent, &login.access_token, login.refresh(), 0);
+    claude_code::converse(&claude, &agent).await;
+    let truth = server.truth();
+    truth.assert_one_clean_grant();
+    assert_eq!(truth.rotations, 1);
+    api.assert_no_stale_token();
+    let kept = claude_code::read_login(&agent);
+    assert_eq!(kept["refreshToken"], truth.refresh_token());
+    assert_eq!(kept["accessToken"], truth.access_token());
+}
+
+#[tokio::test]
+async fn relay_claude_code_logs_in() {
+    let claude = client!("claude");
+    let server = token_server().claude().start().await;
+    let api = server.protected_api(&["api.anthropic.com"]).await;
+    let relay = Relay::to(&[&server.origin, &api.origin]).await;
+    let agent = Agent::at(&relay.door());
+    claude_code::log_in(&claude, &agent, |url| server.authorize(url).pasted).await;
+    let truth = server.truth();
+    truth.assert_one_clean_grant();
+    assert_eq!(truth.granted["authorization_code"], 1);
+    let kept = claude_code::read_login(&agent);
+    assert_eq!(kept["refreshToken"], truth.refresh_token());
+    assert_eq!(kept["subscriptionType"], "max");
+    api.assert_no_stale_token();
+}
+
+#[tokio::test]
 async fn relay_codex_converses() {
     let program = client!("codex");
     let origin = openai::openai().await;
@@ -49,6 +87,23 @@ async fn relay_codex_converses() {
     let agent = Agent::at(&relay.door()).env("CODEX_API_KEY", openai::REAL_KEY);
     codex::converse(&program, &agent).await;
     codex::assert_conversed(&origin);
+}
+
+#[tokio::test]
+async fn relay_codex_logs_in_on_another_device() {
+    let program = client!("codex");
+    let server = token_server().codex().start().await;
+    let relay = Relay::to(&[&server.origin]).await;
+    let agent = Agent::at(&relay.door());
+    let person = async { server.approve(&server.device_polled(1).await) };
+    let (finished, ()) = tokio::join!(agent.run(&program, &["login", "--device-auth"]), person);
+    finished.ok();
+    let truth = server.truth();
+    truth.assert_one_clean_grant();
+    let kept = std::fs::read(agent.home().join(".codex/auth.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(kept["tokens"]["refresh_token"], truth.refresh_token());
+    assert_eq!(kept["tokens"]["account_id"], server.account());
 }
 
 #[tokio::test]

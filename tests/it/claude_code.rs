@@ -1,6 +1,11 @@
 //! Claude Code holds a conversation with a tool call, and never learns the key.
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::support::agent::Agent;
 use super::support::anthropic::{self, Account, FINAL_TEXT, REAL_KEY, REAL_OAUTH, TOOL_COMMAND};
@@ -36,6 +41,58 @@ pub async fn converse(claude: &Path, agent: &Agent) {
     let seen = std::fs::read_to_string(agent.work().join("environment.txt")).unwrap();
     assert!(seen.contains("HOME="));
     agent.assert_harmless("the environment of its children", &seen);
+}
+
+/// Gives the agent a login of its own: `~/.claude/.credentials.json`, its end in ms since 1970.
+pub fn write_login(agent: &Agent, access: &str, refresh: &str, expires_at: i64) {
+    let file = json!({"claudeAiOauth": {
+        "accessToken": access,
+        "refreshToken": refresh,
+        "expiresAt": expires_at,
+        "scopes": ["user:profile", "user:inference", "user:sessions:claude_code", "user:mcp_servers", "user:file_upload"],
+        "subscriptionType": "max",
+    }});
+    let folder = agent.home().join(".claude");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(".credentials.json"), file.to_string()).unwrap();
+}
+
+/// What the agent keeps of its login.
+pub fn read_login(agent: &Agent) -> Value {
+    let file = agent.home().join(".claude/.credentials.json");
+    let mut file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    file["claudeAiOauth"].take()
+}
+
+/// Logs in as a person would: opens the URL that is shown, and pastes what the page says.
+pub async fn log_in(claude: &Path, agent: &Agent, open: impl FnOnce(&str) -> String) {
+    let _one_at_a_time = heavy().await;
+    let mut child = agent
+        .command(claude, &["auth", "login"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let conversation = async {
+        let mut line = String::new();
+        let url = loop {
+            line.clear();
+            let length = said.read_line(&mut line).await.unwrap();
+            assert!(length > 0, "it ends before it shows a URL");
+            if let Some((_, url)) = line.split_once("visit: ") {
+                break url.trim();
+            }
+        };
+        let pasted = format!("{}\n", open(url));
+        stdin.write_all(pasted.as_bytes()).await.unwrap();
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.contains("Login successful"), "{rest}");
+        assert!(child.wait().await.unwrap().success(), "{rest}");
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(110), conversation).await;
+    assert!(ended.is_ok(), "the login did not end");
 }
 
 /// The tool's output came back to the model, with the right credential on every request.

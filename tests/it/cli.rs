@@ -529,17 +529,64 @@ async fn creds_say_how_they_are_and_never_what() {
     let list = desk.run("creds list").await;
     let lines: Vec<&str> = list.ok().lines().collect();
     assert!(lines[0].starts_with("NAME "), "{lines:#?}");
+    let cells = |line: &str| {
+        line.split("  ")
+            .map(str::trim)
+            .filter(|c| !c.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let header = [
+        "NAME",
+        "STATE",
+        "EXPIRES",
+        "LAST REFRESH",
+        "LAST 401",
+        "SOURCE",
+        "LAST ERROR",
+    ];
+    assert_eq!(cells(lines[0]), header);
+    let there = cells(lines[1]);
+    assert_eq!(there[..3], ["anthropic", "ok", "-"], "{lines:#?}");
     assert!(
-        lines[1].starts_with("anthropic  ok       env:ANTHROPIC_API_KEY"),
+        there[3] == "now" || there[3].ends_with("s ago"),
         "{lines:#?}"
     );
-    assert!(
-        lines[2].starts_with("github     missing  env:GH_TOKEN"),
-        "{lines:#?}"
+    assert_eq!(there[4..], ["never", "env:ANTHROPIC_API_KEY", "-"]);
+    assert_eq!(
+        cells(lines[2])[..6],
+        ["github", "missing", "-", "-", "never", "env:GH_TOKEN"]
+    );
+    assert_eq!(
+        desk.run("creds list -o short").await.ok(),
+        "1 ok, 1 missing\n"
     );
     let json: Value = serde_json::from_str(desk.run("creds list -o json").await.ok()).unwrap();
     assert_eq!(json[0]["state"], "ok");
     assert_eq!(json[1]["optional"], true);
+    let mut fields: Vec<&str> = json[0]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "expiresAt",
+            "fingerprint",
+            "lastError",
+            "lastRejection",
+            "lastRenewal",
+            "name",
+            "optional",
+            "since",
+            "source",
+            "state",
+            "version"
+        ]
+    );
     desk.write(
         "tollgate.yaml",
         "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: { name: desk }\nspec:\n  stateDir: state\n  \
@@ -561,6 +608,53 @@ async fn creds_say_how_they_are_and_never_what() {
         "{}",
         check.stdout
     );
+}
+
+#[tokio::test]
+async fn a_placeholder_is_printed_alone_or_as_the_file_that_a_client_reads() {
+    let desk = Desk::with("").env("ANTHROPIC_API_KEY", SECRET);
+    let config = std::fs::read_to_string(desk.dir.path().join("tollgate.yaml")).unwrap();
+    desk.write(
+        "tollgate.yaml",
+        &config.replace(
+            "[anthropic, github]",
+            "[anthropic, claude-login, codex-login]",
+        ),
+    );
+    let env = parse_dotenv(desk.run("env --format dotenv").await.ok());
+    let text = desk.run("creds placeholder anthropic").await;
+    assert_eq!(text.ok().trim_end(), env["ANTHROPIC_API_KEY"]);
+    let claude = desk
+        .run("creds placeholder claude-login --format claude")
+        .await;
+    let claude: Value = serde_json::from_str(claude.ok()).unwrap();
+    assert_eq!(
+        claude["claudeAiOauth"]["accessToken"],
+        env["CLAUDE_CODE_OAUTH_TOKEN"]
+    );
+    let codex = desk
+        .run("creds placeholder codex-login --format codex --agent agent")
+        .await;
+    assert!(codex.stderr.contains("account_id"), "{}", codex.stderr);
+    let codex: Value = serde_json::from_str(codex.ok()).unwrap();
+    let token = codex["tokens"]["access_token"].as_str().unwrap();
+    assert!(
+        token.starts_with("eyJ") && token.split('.').count() == 3,
+        "{token}"
+    );
+    let unknown = desk.run("creds placeholder nobody").await;
+    assert_eq!(unknown.code, Some(78));
+    assert!(
+        unknown
+            .stderr
+            .contains("the credentials are: anthropic, claude-login, codex-login"),
+        "{}",
+        unknown.stderr
+    );
+    let stranger = desk
+        .run("creds placeholder anthropic --agent stranger")
+        .await;
+    assert_eq!(stranger.code, Some(78));
 }
 
 #[tokio::test]

@@ -93,6 +93,23 @@ impl Agent {
 
     /// Runs to the end, at most 110 s; checks that no secret is in the environment or the output.
     pub async fn run<S: AsRef<OsStr>>(&self, program: &Path, args: &[S]) -> Finished {
+        let child = self.command(program, args).spawn().unwrap();
+        let output = tokio::time::timeout(Duration::from_secs(110), child.wait_with_output())
+            .await
+            .unwrap_or_else(|_| panic!("{} did not end within 110 s", program.display()))
+            .unwrap();
+        let finished = Finished {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        self.assert_harmless("the output", &finished.stdout);
+        self.assert_harmless("the errors", &finished.stderr);
+        finished
+    }
+
+    /// A program of this agent's, about to start; checks that no secret is in its environment.
+    pub fn command<S: AsRef<OsStr>>(&self, program: &Path, args: &[S]) -> Command {
         for (name, value) in &self.env {
             self.assert_harmless(&format!("the environment ({name})"), value);
         }
@@ -106,19 +123,7 @@ impl Agent {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let child = command.spawn().unwrap();
-        let output = tokio::time::timeout(Duration::from_secs(110), child.wait_with_output())
-            .await
-            .unwrap_or_else(|_| panic!("{} did not end within 110 s", program.display()))
-            .unwrap();
-        let finished = Finished {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
-        self.assert_harmless("the output", &finished.stdout);
-        self.assert_harmless("the errors", &finished.stderr);
-        finished
+        command
     }
 
     /// Checks that a text holds no secret.

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -37,6 +38,19 @@ pub struct Exchange {
     trailers: Option<HeaderMap>,
     entry: Arc<Mutex<Recorded>>,
     log: Arc<RequestLog>,
+    hangup: Hangup,
+}
+
+/// Cuts the connection below an exchange.
+#[derive(Clone, Default)]
+pub struct Hangup(Arc<Notify>);
+
+impl Hangup {
+    /// Closes the socket at once, with every exchange on it: no answer, no goodbye of TLS.
+    pub async fn now(self) -> Reply {
+        self.0.notify_one();
+        std::future::pending().await
+    }
 }
 
 impl Exchange {
@@ -67,6 +81,16 @@ impl Exchange {
     pub async fn body(&mut self) -> Bytes {
         while self.chunk().await.is_some() {}
         self.entry.lock().unwrap().body.clone().into()
+    }
+
+    /// The whole body; `None` if the other side went away before its end.
+    pub async fn complete_body(&mut self) -> Option<Bytes> {
+        let body = self.body().await;
+        self.entry.lock().unwrap().complete.then_some(body)
+    }
+
+    pub fn hangup(&self) -> Hangup {
+        self.hangup.clone()
     }
 
     /// The whole body as JSON; `Null` if it is none.
@@ -248,7 +272,7 @@ impl Origin {
     }
 }
 
-fn acceptor((certificate, key): Leaf, protocols: &[&[u8]]) -> TlsAcceptor {
+pub fn acceptor((certificate, key): Leaf, protocols: &[&[u8]]) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -306,21 +330,29 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let hangup = Hangup::default();
+    let cut = hangup.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (handler, log, sni) = (handler.clone(), log.clone(), sni.clone());
-        async move { Ok::<_, Infallible>(exchange(request, sni, &*handler, log).await) }
+        let hangup = hangup.clone();
+        async move { Ok::<_, Infallible>(exchange(request, sni, &*handler, log, hangup).await) }
     });
     let io = TokioIo::new(stream);
     // A connection that the other side cuts is no failure of the origin.
     if protocol == Protocol::Http2 {
         let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         server.timer(TokioTimer::new()).enable_connect_protocol();
-        server.serve_connection(io, service).await.ok();
+        tokio::select! {
+            _ = server.serve_connection(io, service) => {}
+            () = cut.0.notified() => {}
+        }
     } else {
         let mut server = hyper::server::conn::http1::Builder::new();
         server.timer(TokioTimer::new()).half_close(true);
-        let connection = server.serve_connection(io, service).with_upgrades();
-        connection.await.ok();
+        tokio::select! {
+            _ = server.serve_connection(io, service).with_upgrades() => {}
+            () = cut.0.notified() => {}
+        }
     }
 }
 
@@ -329,6 +361,7 @@ async fn exchange(
     sni: Option<String>,
     handler: &Handler,
     log: Arc<RequestLog>,
+    hangup: Hangup,
 ) -> Reply {
     let upgrade = hyper::upgrade::on(&mut request);
     let (head, incoming) = request.into_parts();
@@ -342,6 +375,7 @@ async fn exchange(
         trailers: None,
         entry,
         log,
+        hangup,
     });
     match is_head {
         true => reply::without_body(reply.await),

@@ -1,0 +1,277 @@
+//! Owns how a grant is opened: its settings, its store, the way to its endpoint, and its owner.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::token_transport::HttpsTransport;
+use crate::config::policy::UpstreamSpec;
+use crate::config::source::{OAuthSpec, StoreSpec};
+use crate::credential::held::{HeldCredential, Need};
+use crate::credential::open::{Patience, SourceContext, open_document};
+use crate::credential::source::SourceError;
+use crate::oauth::asking::Asking;
+use crate::oauth::grant::Grant;
+use crate::oauth::grant_secrets::GrantSecrets;
+use crate::oauth::kube_connect::connect;
+use crate::oauth::kube_name::{DataKey, ObjectName};
+use crate::oauth::lease::LeaseTimes;
+use crate::oauth::manager::{GrantParts, hold_out, own};
+use crate::oauth::owner::GrantOwner;
+use crate::oauth::seed::Seed;
+use crate::oauth::settings::{GrantSettings, OAuthSettings};
+use crate::oauth::store::{StoreError, TokenStore};
+use crate::oauth::store_file::FileStore;
+use crate::oauth::store_kubernetes::KubernetesStore;
+use crate::oauth::store_memory::MemoryStore;
+use crate::oauth::transport::TokenTransport;
+use crate::policy::decision::DialProfile;
+use crate::proxy::dial::Dialer;
+use crate::telemetry::metrics::Metrics;
+use crate::tls::upstream::OriginTrust;
+
+/// What owning grants takes of the process.
+pub struct GrantContext {
+    /// The way out.
+    pub dialer: Dialer,
+    /// Whose certificates are believed.
+    pub trust: OriginTrust,
+    /// Where grants are kept that name no store.
+    pub directory: PathBuf,
+    /// Renewals that are under way.
+    pub tasks: TaskTracker,
+    /// Where they are counted.
+    pub metrics: Option<Metrics>,
+}
+
+/// A grant that is owned here.
+#[derive(Debug, Clone)]
+pub struct OwnedGrant {
+    /// Whoever renews it.
+    pub owner: GrantOwner,
+    /// How it is asked for.
+    pub asking: Arc<Asking>,
+    /// The way to its endpoint.
+    pub transport: Arc<dyn TokenTransport>,
+    /// Where it is kept.
+    pub store: Arc<dyn TokenStore>,
+}
+
+/// What became of a grant that was to be owned.
+pub enum GrantState {
+    /// It is none, or its settings are of no use; the credential's status says so.
+    None,
+    /// It is owned here.
+    Owned(OwnedGrant),
+    /// Its store could never keep it.
+    Unfit(StoreError),
+}
+
+/// Starts to own a grant. What is wrong with it is part of the credential's status.
+pub async fn open_grant(
+    name: &str,
+    spec: &OAuthSpec,
+    need: Need,
+    patience: Patience,
+    sources: &SourceContext,
+    context: &GrantContext,
+) -> (Arc<HeldCredential>, GrantState) {
+    let unusable = |why: String| {
+        let held = HeldCredential::new(name, "oauth".to_owned(), need);
+        held.report(Err(SourceError::Broken(why)));
+        (held, GrantState::None)
+    };
+    let settings = match OAuthSettings::resolve(spec) {
+        Ok(settings) => settings,
+        Err(error) => return unusable(format!("{error}; {}", error.help)),
+    };
+    let store = match open_store(name, &settings, &context.directory).await {
+        Ok(store) => store,
+        Err(why) => return unusable(why),
+    };
+    let held = HeldCredential::new(name, format!("oauth:{}", store.place()), need);
+    if let Err(error) = store.probe().await {
+        tracing::error!(credential = name, %error, "the token store cannot be used");
+        held.report(Err(SourceError::Broken(error.to_string())));
+        match error {
+            StoreError::ReadOnly(_) | StoreError::Unreadable(_) => {
+                return (held, GrantState::Unfit(error));
+            }
+            // It may come back: the owner looks at it again and again.
+            _ => {}
+        }
+    }
+    let seed = match &settings.seed {
+        None => None,
+        Some(source) => {
+            let what = format!("{name}: seed");
+            let seed =
+                open_document(&what, source, Need::Required, Patience::Answer, sources).await;
+            Some(Seed(seed))
+        }
+    };
+    let transport: Arc<dyn TokenTransport> = Arc::new(HttpsTransport::new(
+        context.dialer.clone(),
+        context.trust.clone(),
+        profile(&settings),
+        settings.timeout,
+    ));
+    let secrets = GrantSecrets::open(name, &settings, sources).await;
+    let (refresh_before, replay_limit) = (settings.refresh_before, settings.replay_limit);
+    let grant = Grant::new(settings);
+    let asking = Arc::new(Asking::new(grant, secrets, transport.clone()));
+    let parts = GrantParts {
+        store: store.clone(),
+        requester: asking.clone(),
+        seed,
+        refresh_before,
+        replay_limit,
+        tasks: context.tasks.clone(),
+        me: this_process().into(),
+        count: counter(name, context.metrics.clone()),
+    };
+    let (owner, first) = own(parts, &held);
+    // An owner that ended without a word has been dropped; there is nothing to wait for.
+    match patience {
+        Patience::Answer => drop(first.await),
+        Patience::UpTo(limit) => drop(tokio::time::timeout(limit, first).await),
+    }
+    let owned = OwnedGrant {
+        owner,
+        asking,
+        transport,
+        store,
+    };
+    (held, GrantState::Owned(owned))
+}
+
+/// What the store says of a grant, without owning it.
+pub async fn look_at_grant(
+    name: &str,
+    spec: &OAuthSpec,
+    need: Need,
+    directory: &Path,
+) -> Arc<HeldCredential> {
+    let found = async {
+        let settings = OAuthSettings::resolve(spec)
+            .map_err(|error| SourceError::Broken(format!("{error}; {}", error.help)))?;
+        let store = open_store(name, &settings, directory)
+            .await
+            .map_err(SourceError::Broken)?;
+        let broken = |error: StoreError| SourceError::Broken(error.to_string());
+        let record = store.read().await.map_err(broken)?;
+        Ok::<_, SourceError>((store.place(), record.unwrap_or_default()))
+    };
+    let (place, record) = match found.await {
+        Ok(found) => found,
+        Err(error) => {
+            let held = HeldCredential::new(name, "oauth".to_owned(), need);
+            held.report(Err(error));
+            return held;
+        }
+    };
+    let held = HeldCredential::new(name, format!("oauth:{place}"), need);
+    hold_out(&held, &record, 0);
+    held
+}
+
+/// The store that `settings` name, or a file of the credential's name in `directory`.
+///
+/// Errors, in plain words: its key cannot be read, the cluster is out of reach.
+pub async fn open_store(
+    name: &str,
+    settings: &OAuthSettings,
+    directory: &Path,
+) -> Result<Arc<dyn TokenStore>, String> {
+    let keeps = settings.grant == GrantSettings::RefreshToken;
+    Ok(match &settings.store {
+        None if keeps => Arc::new(FileStore::new(directory.join(format!("{name}.json")), None)),
+        None | Some(StoreSpec::Memory {}) => Arc::new(MemoryStore::default()),
+        Some(StoreSpec::File { path, key_file }) => {
+            Arc::new(FileStore::new(path.clone(), key_file.clone()))
+        }
+        Some(StoreSpec::KubernetesSecret {
+            name,
+            namespace,
+            key,
+            lease,
+        }) => {
+            let secret = InCluster {
+                name,
+                namespace: namespace.as_deref(),
+                key: key.as_deref().unwrap_or("grant.json"),
+                lease: lease.as_deref(),
+            };
+            Arc::new(secret.open().await?)
+        }
+    })
+}
+
+/// A Secret as it is named.
+struct InCluster<'a> {
+    name: &'a str,
+    namespace: Option<&'a str>,
+    key: &'a str,
+    lease: Option<&'a str>,
+}
+
+impl InCluster<'_> {
+    async fn open(&self) -> Result<KubernetesStore, String> {
+        let client = connect(self.namespace).await.map_err(|e| e.to_string())?;
+        let namespace = client.default_namespace().to_owned();
+        let object = |name: &str| ObjectName::parse(&namespace, name).map_err(|e| e.to_string());
+        let lease = match self.lease {
+            Some(lease) => object(lease)?,
+            None => object(&format!("tollgate-{}", self.name))?,
+        };
+        let (secret, key) = (object(self.name)?, DataKey::parse(self.key));
+        Ok(KubernetesStore::new(
+            client,
+            secret,
+            key.map_err(|e| e.to_string())?,
+            lease,
+            host_name(),
+            LeaseTimes::default(),
+        ))
+    }
+}
+
+fn profile(settings: &OAuthSettings) -> DialProfile {
+    DialProfile {
+        allow_addresses: settings.allow_addresses.clone(),
+        upstream: UpstreamSpec {
+            ca_file: settings.ca_file.clone(),
+            ..UpstreamSpec::default()
+        },
+        ..DialProfile::default()
+    }
+}
+
+fn counter(name: &str, metrics: Option<Metrics>) -> Arc<dyn Fn(&'static str) + Send + Sync> {
+    let name = name.to_owned();
+    Arc::new(move |result| {
+        if let Some(metrics) = &metrics {
+            metrics.credential_refresh(&name, result);
+        }
+    })
+}
+
+/// Host name and process id, and a number that tells two processes of one id apart.
+fn this_process() -> String {
+    let host = host_name();
+    let mut boot = [0; 4];
+    // Only restarts with the same process id would be taken for one another.
+    aws_lc_rs::rand::fill(&mut boot).ok();
+    format!(
+        "{host} {} {:08x}",
+        std::process::id(),
+        u32::from_be_bytes(boot)
+    )
+}
+
+/// In a pod it is the pod's name.
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
