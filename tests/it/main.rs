@@ -38,6 +38,7 @@ mod placements;
 mod presets;
 mod readme;
 mod reload;
+mod replay;
 mod revocation;
 mod run;
 mod sdks;

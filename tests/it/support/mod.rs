@@ -10,6 +10,7 @@ pub mod door;
 pub mod echo;
 pub mod github;
 pub mod hello;
+pub mod inside;
 pub mod kube_access;
 pub mod kube_api;
 pub mod kube_faults;
