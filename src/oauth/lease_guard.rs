@@ -70,7 +70,8 @@ impl LeaseGuard {
         }
     }
 
-    /// Resolves when the Lease is lost, before anybody else can have it.
+    /// Resolves when the Lease is lost: before anybody else can have it, unless a person edited or
+    /// deleted it, which is noticed at the next renewal.
     pub async fn lost(&self) {
         let mut term = self.term.clone();
         loop {
