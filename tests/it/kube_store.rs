@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::timeout;
-use tollgate::oauth::kube_call::CallError;
-use tollgate::oauth::kube_connect::{ConnectError, Surroundings, connect_in};
-use tollgate::oauth::kube_name::{DataKey, ObjectName};
-use tollgate::oauth::lease::{LeaseError, LeaseLock, LeaseTimes};
-use tollgate::oauth::lease_guard::LeaseGuard;
-use tollgate::oauth::store_secret::{SecretObject, SecretStoreError};
+use tollgate::cluster::call::CallError;
+use tollgate::cluster::connect::{ConnectError, Surroundings, connect_in};
+use tollgate::cluster::lease::{LeaseError, LeaseLock, LeaseTimes};
+use tollgate::cluster::lease_guard::LeaseGuard;
+use tollgate::cluster::name::{DataKey, ObjectName};
+use tollgate::cluster::secret::{SecretObject, SecretStoreError};
 
 use super::support::kube_access::{Rule, everything};
 use super::support::kube_api::{KubeApi, NAMESPACE};

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::kube_call::CallError;
+use super::call::CallError;
 use super::lease_object::{LeaseError, LeaseObject, Run};
 use super::lease_record::{LeaseTimes, cleared, holder, taken, transitions};
 
