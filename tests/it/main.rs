@@ -34,6 +34,7 @@ mod kube_store;
 mod life;
 mod no_leak;
 mod oauth_asking;
+mod oauth_crash;
 mod oauth_failures;
 mod oauth_refresh;
 mod placements;
