@@ -127,6 +127,7 @@ pub async fn compose(
         upstream: Upstream::new(dialer, trust_in_origins),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
+        room: Arc::default(),
     });
 
     let (orders, received) = mpsc::channel(8);

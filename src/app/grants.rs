@@ -15,6 +15,9 @@ use crate::credential::source::{Fetched, SourceError};
 use crate::oauth::asking::Asking;
 use crate::oauth::grant::Grant;
 use crate::oauth::grant_secrets::GrantSecrets;
+use crate::oauth::kube_connect::connect;
+use crate::oauth::kube_name::{DataKey, ObjectName};
+use crate::oauth::lease::LeaseTimes;
 use crate::oauth::manager::{GrantParts, hold_out, own};
 use crate::oauth::owner::GrantOwner;
 use crate::oauth::record::GrantRecord;
@@ -22,6 +25,7 @@ use crate::oauth::seed::Seed;
 use crate::oauth::settings::{GrantSettings, OAuthSettings};
 use crate::oauth::store::{StoreError, TokenStore};
 use crate::oauth::store_file::FileStore;
+use crate::oauth::store_kubernetes::KubernetesStore;
 use crate::oauth::store_memory::MemoryStore;
 use crate::oauth::transport::TokenTransport;
 use crate::policy::decision::DialProfile;
@@ -224,10 +228,50 @@ pub async fn open_store(
         Some(StoreSpec::File { path, key_file }) => {
             Arc::new(FileStore::new(path.clone(), key_file.clone()))
         }
-        Some(StoreSpec::KubernetesSecret { .. }) => {
-            return Err("Kubernetes Secrets are not built in yet".to_owned());
+        Some(StoreSpec::KubernetesSecret {
+            name,
+            namespace,
+            key,
+            lease,
+        }) => {
+            let secret = InCluster {
+                name,
+                namespace: namespace.as_deref(),
+                key: key.as_deref().unwrap_or("grant.json"),
+                lease: lease.as_deref(),
+            };
+            Arc::new(secret.open().await?)
         }
     })
+}
+
+/// A Secret as it is named.
+struct InCluster<'a> {
+    name: &'a str,
+    namespace: Option<&'a str>,
+    key: &'a str,
+    lease: Option<&'a str>,
+}
+
+impl InCluster<'_> {
+    async fn open(&self) -> Result<KubernetesStore, String> {
+        let client = connect(self.namespace).await.map_err(|e| e.to_string())?;
+        let namespace = client.default_namespace().to_owned();
+        let object = |name: &str| ObjectName::parse(&namespace, name).map_err(|e| e.to_string());
+        let lease = match self.lease {
+            Some(lease) => object(lease)?,
+            None => object(&format!("tollgate-{}", self.name))?,
+        };
+        let (secret, key) = (object(self.name)?, DataKey::parse(self.key));
+        Ok(KubernetesStore::new(
+            client,
+            secret,
+            key.map_err(|e| e.to_string())?,
+            lease,
+            host_name(),
+            LeaseTimes::default(),
+        ))
+    }
 }
 
 fn profile(settings: &OAuthSettings) -> DialProfile {
@@ -252,8 +296,7 @@ fn counter(name: &str, metrics: Option<Metrics>) -> Arc<dyn Fn(&'static str) + S
 
 /// Host name and process id, and a number that tells two processes of one id apart.
 pub(super) fn this_process() -> String {
-    let host = rustix::system::uname();
-    let host = host.nodename().to_string_lossy().into_owned();
+    let host = host_name();
     let mut boot = [0; 4];
     // Only restarts with the same process id would be taken for one another.
     aws_lc_rs::rand::fill(&mut boot).ok();
@@ -262,4 +305,10 @@ pub(super) fn this_process() -> String {
         std::process::id(),
         u32::from_be_bytes(boot)
     )
+}
+
+/// In a pod it is the pod's name.
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }

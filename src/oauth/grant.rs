@@ -298,3 +298,7 @@ fn readable<'a>(secret: &'a Secret, name: &str) -> Result<&'a str, EndpointError
     std::str::from_utf8(secret.expose())
         .map_err(|_| EndpointError::Incomplete(format!("{name} is not text")))
 }
+
+#[cfg(test)]
+#[path = "grant_tests.rs"]
+mod tests;

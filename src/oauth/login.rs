@@ -202,3 +202,7 @@ impl fmt::Debug for AuthorizationCode {
         f.write_str("AuthorizationCode(***)")
     }
 }
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

@@ -186,3 +186,7 @@ async fn blocking<T: Send + 'static>(
     let ended = |_| StoreError::Unavailable("the process is ending".to_owned());
     tokio::task::spawn_blocking(work).await.map_err(ended)?
 }
+
+#[cfg(test)]
+#[path = "store_file_tests.rs"]
+mod tests;

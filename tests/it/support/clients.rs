@@ -69,7 +69,8 @@ pub fn script(name: &str) -> String {
         .to_string()
 }
 
-fn skip(name: &str, reason: &str) {
+/// Notes that a test has not tested, and why.
+pub fn skip(name: &str, reason: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     let line = format!("SKIP {name}: {reason} ({test})");
     eprintln!("{line}");
