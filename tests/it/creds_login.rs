@@ -1,7 +1,6 @@
 //! Logins from the command line: made elsewhere, with a pasted code, with a code entered elsewhere.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
@@ -11,98 +10,14 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, Command};
 
 use super::support::agent::Finished;
+use super::support::desk::Desk;
 use super::support::operator::{PATIENCE, finish, until};
-use super::support::proxy::{Proxy, ProxyBuilder, proxy, tollgate, without_root_rights};
+use super::support::proxy::{Proxy, without_root_rights};
 use super::support::reply::full;
-use super::support::token_server::api::{ProtectedApi, Verdict};
+use super::support::token_server::api::Verdict;
 use super::support::token_server::mint::Issued;
-use super::support::token_server::server::{TokenServer, token_server};
+use super::support::token_server::server::token_server;
 use super::support::tunnel;
-
-/// A configuration on a person's machine, and the provider it is for.
-struct Desk {
-    server: TokenServer,
-    api: ProtectedApi,
-    builder: ProxyBuilder,
-    config: PathBuf,
-}
-
-impl Desk {
-    /// Claude's provider, and the preset for its logins.
-    async fn claude() -> Self {
-        // Eight hours and a half are told as `8h`, however slow the machine.
-        let lifetime = Duration::from_secs(8 * 3600 + 1800);
-        let server = token_server().claude().lifetime(lifetime).start().await;
-        let api = server.protected_api(&["api.anthropic.com"]).await;
-        Self::of(server, api, "presets: [claude-login]")
-    }
-
-    /// Codex's, likewise.
-    async fn codex() -> Self {
-        let server = token_server().codex().start().await;
-        let api = server.protected_api(&["chatgpt.com"]).await;
-        Self::of(server, api, "presets: [codex-login]")
-    }
-
-    fn of(server: TokenServer, api: ProtectedApi, setting: &str) -> Self {
-        let builder = proxy()
-            .origin(&server.origin)
-            .origin(&api.origin)
-            .setting(setting);
-        let config = builder.write();
-        Self {
-            server,
-            api,
-            builder,
-            config,
-        }
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let home = self.config.parent().unwrap();
-        let mut command = tollgate(home, &[].into());
-        command.args(line.split_whitespace());
-        // Nothing listens there.
-        command
-            .args(["--admin", "127.0.0.1:1", "--config"])
-            .arg(&self.config);
-        command
-    }
-
-    /// Runs a command while no proxy does.
-    async fn run(&self, line: &str) -> Finished {
-        let finished = finish(self.command(line)).await;
-        self.assert_shows_no_token(&finished);
-        finished
-    }
-
-    fn assert_shows_no_token(&self, finished: &Finished) {
-        for needle in self.server.needles() {
-            for text in [&finished.stdout, &finished.stderr] {
-                let found = needle.find(text.as_bytes());
-                assert!(
-                    found.is_none(),
-                    "{} is shown, {found:?}: {text}",
-                    needle.name
-                );
-            }
-        }
-    }
-
-    /// Writes a file as its program does.
-    fn write(&self, name: &str, content: &Value) -> PathBuf {
-        let file = self.builder.path(name);
-        std::fs::write(&file, content.to_string()).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        file
-    }
-
-    async fn start(self) -> (TokenServer, ProtectedApi, Proxy) {
-        let mut proxy = self.builder.start().await;
-        proxy.forbid(self.server.sentinel());
-        (self.server, self.api, proxy)
-    }
-}
 
 fn claude_file(login: &Issued) -> Value {
     let ends = SystemTime::now() + login.lifetime;
@@ -498,18 +413,11 @@ async fn any_provider_with_a_device_endpoint_can_be_logged_in_to() {
         server.url(),
         server.client_id()
     );
-    let builder = proxy()
-        .origin(&server.origin)
-        .origin(&api.origin)
-        .policy("- {hosts: [api.example.com], credentials: [login]}")
-        .document("EgressCredential", "login", &source);
-    let config = builder.write();
-    let desk = Desk {
-        server,
-        api,
-        builder,
-        config,
-    };
+    let desk = Desk::with(server, api, |builder| {
+        builder
+            .policy("- {hosts: [api.example.com], credentials: [login]}")
+            .document("EgressCredential", "login", &source)
+    });
     let refused = Talk::begin(desk.command("creds login login"));
     let user_code = desk.server.device_polled(1).await;
     desk.server.deny(&user_code);

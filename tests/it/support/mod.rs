@@ -6,6 +6,7 @@ pub mod ca;
 pub mod caller;
 #[macro_use]
 pub mod clients;
+pub mod desk;
 pub mod door;
 pub mod echo;
 pub mod github;
