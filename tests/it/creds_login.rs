@@ -2,41 +2,21 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::Request;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::support::agent::Finished;
-use super::support::desk::Desk;
+use super::support::desk::{Desk, claude_file, codex_file};
 use super::support::operator::{PATIENCE, finish, until};
 use super::support::proxy::{Proxy, without_root_rights};
 use super::support::reply::full;
 use super::support::token_server::api::Verdict;
-use super::support::token_server::mint::Issued;
 use super::support::token_server::server::token_server;
 use super::support::tunnel;
-
-fn claude_file(login: &Issued) -> Value {
-    let ends = SystemTime::now() + login.lifetime;
-    let ends = ends
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .as_millis();
-    json!({"claudeAiOauth": {
-        "accessToken": login.access_token, "refreshToken": login.refresh(), "expiresAt": u64::try_from(ends).unwrap(),
-        "scopes": login.scope.split(' ').collect::<Vec<_>>(), "subscriptionType": "max", "rateLimitTier": "tier_4",
-    }})
-}
-
-fn codex_file(login: &Issued, account: &str) -> Value {
-    json!({"auth_mode": "chatgpt", "OPENAI_API_KEY": null, "last_refresh": "2026-11-21T00:00:00Z", "tokens": {
-        "id_token": login.id_token, "access_token": login.access_token, "refresh_token": login.refresh(),
-        "account_id": account,
-    }})
-}
 
 /// What an agent with this placeholder gets to see of the API.
 async fn asks(proxy: &Proxy, host: &str, path: &str, placeholder: &str) -> u16 {

@@ -2,15 +2,16 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::agent::Finished;
 use super::operator::finish;
 use super::proxy::{Proxy, ProxyBuilder, proxy, tollgate};
 use super::token_server::api::ProtectedApi;
+use super::token_server::mint::Issued;
 use super::token_server::server::{TokenServer, token_server};
 
 /// A configuration on a person's machine, and the provider it is for.
@@ -104,4 +105,25 @@ impl Desk {
         proxy.forbid(self.server.sentinel());
         (self.server, self.api, proxy)
     }
+}
+
+/// `~/.claude/.credentials.json` with this login.
+pub fn claude_file(login: &Issued) -> Value {
+    let ends = SystemTime::now() + login.lifetime;
+    let ends = ends
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_millis();
+    json!({"claudeAiOauth": {
+        "accessToken": login.access_token, "refreshToken": login.refresh(), "expiresAt": u64::try_from(ends).unwrap(),
+        "scopes": login.scope.split(' ').collect::<Vec<_>>(), "subscriptionType": "max", "rateLimitTier": "tier_4",
+    }})
+}
+
+/// `~/.codex/auth.json` with this login.
+pub fn codex_file(login: &Issued, account: &str) -> Value {
+    json!({"auth_mode": "chatgpt", "OPENAI_API_KEY": null, "last_refresh": "2026-11-21T00:00:00Z", "tokens": {
+        "id_token": login.id_token, "access_token": login.access_token, "refresh_token": login.refresh(),
+        "account_id": account,
+    }})
 }

@@ -5,6 +5,7 @@ pub mod anthropic;
 pub mod asker;
 pub mod ca;
 pub mod caller;
+pub mod chatgpt;
 #[macro_use]
 pub mod clients;
 pub mod desk;
