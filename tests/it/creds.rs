@@ -9,6 +9,7 @@ use super::support::echo;
 use super::support::operator::{PATIENCE, finish, until};
 use super::support::proxy::tollgate;
 use super::support::token_server::server::token_server;
+use super::support::token_server::settings::ClientAuth;
 
 #[tokio::test]
 async fn only_tokens_are_refreshed_and_only_for_who_holds_the_admin_token() {
@@ -197,4 +198,43 @@ async fn without_a_proxy_a_grant_is_looked_at_and_checked_but_not_redeemed() {
         (after.refreshes, after.refused),
         (before.refreshes, before.refused)
     );
+}
+
+/// The environment can be sealed once; the admin token and the client's secret both come from there.
+#[tokio::test]
+async fn secrets_of_the_environment_reach_every_part_of_a_command() {
+    let secret = "a-client-secret-that-is-long-enough";
+    let server = token_server()
+        .confidential(ClientAuth::Basic, "client-1", secret)
+        .start()
+        .await;
+    let api = server.protected_api(&["api.example.com"]).await;
+    let spec = format!(
+        "hosts: [api.example.com]\nplacements: [{{bearer: {{}}}}]\nsource:\n  oauth:\n    tokenEndpoint: {}\n    \
+         clientId: client-1\n    clientSecret: {{env: {{name: CLIENT_SECRET}}}}\n    grant: {{clientCredentials: {{}}}}\n",
+        server.url()
+    );
+    let desk = Desk::with(server, api, |builder| {
+        builder.document("EgressCredential", "login", &spec)
+    });
+    let config = desk.builder.path("tollgate.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let with_token = text.replace(
+        "admin: {listen:",
+        "admin: {token: {env: {name: ADMIN}}, listen:",
+    );
+    assert_ne!(text, with_token);
+    std::fs::write(&config, with_token).unwrap();
+    for (line, said) in [
+        ("creds refresh login", "login: refreshed, expires in"),
+        ("check", "√ login: gets a token when it asks"),
+    ] {
+        let mut command = desk.command(line);
+        command
+            .env("ADMIN", "an-admin-token-of-some-length")
+            .env("CLIENT_SECRET", secret);
+        let finished = finish(command).await;
+        assert!(finished.ok().contains(said), "{line}: {}", finished.stdout);
+        desk.assert_shows_no_token(&finished);
+    }
 }
