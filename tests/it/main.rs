@@ -24,6 +24,7 @@ mod claude_code;
 mod cli;
 mod codex;
 mod creds;
+mod creds_login;
 mod curl;
 mod gh;
 mod git;

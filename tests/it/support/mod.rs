@@ -5,8 +5,10 @@ pub mod anthropic;
 pub mod asker;
 pub mod ca;
 pub mod caller;
+pub mod chatgpt;
 #[macro_use]
 pub mod clients;
+pub mod desk;
 pub mod door;
 pub mod echo;
 pub mod github;
