@@ -246,6 +246,8 @@ impl Manager {
             };
             redeem.run().await
         });
+        let held = self.held.upgrade();
+        let _under_way = held.as_ref().map(|held| held.renewal());
         match renewal.await {
             Ok(Ok(record)) => {
                 self.failures = 0;

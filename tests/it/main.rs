@@ -33,6 +33,8 @@ mod kube_api;
 mod kube_store;
 mod life;
 mod no_leak;
+mod oauth_asking;
+mod oauth_failures;
 mod oauth_refresh;
 mod placements;
 mod presets;

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod anthropic;
+pub mod asker;
 pub mod ca;
 pub mod caller;
 #[macro_use]
