@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::endpoint_error::EndpointError;
 use super::owner::{GrantOwner, NotDone, Order, Renewed, Standing};
 use super::record::{GrantRecord, NeedsLogin};
-use super::redeem::{Doubt, Progress, Redeem, RedeemError, Sightings, log_in};
+use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, Sightings, log_in};
 use super::requester::TokenRequester;
 use super::seed::Seed;
 use super::store::{StoreError, TokenStore};
@@ -249,10 +249,13 @@ impl Manager {
         let held = self.held.upgrade();
         let _under_way = held.as_ref().map(|held| held.renewal());
         match renewal.await {
-            Ok(Ok(record)) => {
+            Ok(Ok(renewal)) => {
                 self.failures = 0;
-                (self.grant.count)("ok");
-                self.publish(record);
+                (self.grant.count)(match renewal {
+                    Renewal::Done(_) => "ok",
+                    Renewal::Adopted(_) => "adopted",
+                });
+                self.publish(renewal.into_record());
             }
             Ok(Err(error)) => self.failed(error),
             Err(_) => self.failed(RedeemError::Store(StoreError::Unavailable(
