@@ -15,6 +15,7 @@ pub async fn three_processes_and_one_login(cast: &mut Cast) -> Vec<Tollgate> {
     cast.stage.operator(&format!("creds refresh {LOGIN}")).await;
     cast.server.set_lifetime(HOURS);
     let short = cast.server.truth();
+    let counted = renewals(cast, &cast.stage.tollgate).await;
     let others = vec![cast.stage.another().await, cast.stage.another().await];
     for other in &others {
         println!("  tollgate  {}", other.ready);
@@ -36,6 +37,15 @@ pub async fn three_processes_and_one_login(cast: &mut Cast) -> Vec<Tollgate> {
     cast.checks.that(
         "one of them renewed it, and only once",
         truth.rotations == short.rotations + 1 && truth.most_at_once == 1,
+    );
+    let mut since = vec![renewals(cast, &cast.stage.tollgate).await - counted];
+    for other in &others {
+        since.push(renewals(cast, other).await);
+    }
+    println!("  metrics   renewals by each of the three: {since:?}");
+    cast.checks.that(
+        "their metrics tell the same",
+        since.iter().sum::<u64>() == 1,
     );
     cast.checks.that(
         "exactly one login is alive, and nobody broke a rule of the protocol",
@@ -61,4 +71,13 @@ async fn serves(cast: &Cast, tollgate: &Tollgate, token: &str) -> bool {
         }
     }
     false
+}
+
+/// How often a process says that it renewed the login.
+async fn renewals(cast: &Cast, tollgate: &Tollgate) -> u64 {
+    let metrics = tollgate.answers(&cast.stage.admin_token()).await;
+    let series =
+        format!("tollgate_credential_refreshes_total{{credential=\"{LOGIN}\",result=\"ok\"}} ");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+    value.map_or(0, |value| value.parse().unwrap())
 }

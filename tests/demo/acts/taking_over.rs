@@ -82,7 +82,7 @@ pub async fn what_the_agent_holds(cast: &mut Cast) {
             && !cast.server.minted().contains(&cast.placeholder),
     );
     cast.checks.that(
-        "the file for Claude Code has the same one, and nothing to refresh with",
+        "the file for Claude Code has the same one, and no refresh token of the provider's",
         phantom["accessToken"] == cast.placeholder.as_str()
             && !cast
                 .server
@@ -97,7 +97,7 @@ pub async fn the_agent_asks(cast: &mut Cast) {
     cast.stage.show("cat ask").await;
     let taken = cast.ask_until_answered().await;
     cast.checks.that(
-        "the running Tollgate uses the login within a second, without a restart",
+        "the running Tollgate has found the login by itself, without a restart",
         taken,
     );
     let before = cast.api.seen().len();
