@@ -1,8 +1,14 @@
 //! `make demo-oauth`: a login that Tollgate owns, from its import to the next login. A strict stand-in for
 //! platform.claude.com and api.anthropic.com, the real `tollgate` binary in front of them, and curl as an
 //! agent that holds only a placeholder. Exits with 0 only if every step came out as it must.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
-#![allow(missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::fn_params_excessive_bools,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub
+)]
 
 mod acts;
 #[path = "../it/support/ca.rs"]
