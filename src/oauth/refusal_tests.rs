@@ -67,8 +67,8 @@ fn every_answer_without_tokens_says_what_to_do_next() {
         ),
         (200, &[], "{}", Unanswered),
         (204, &[], "", Unanswered),
-        (200, &[], "<html>log in</html>", Failed),
-        (200, &[], "[]", Failed),
+        (200, &[], "<html>log in</html>", Unanswered),
+        (200, &[], "[]", Unanswered),
         (200, &[], r#"{"error":"bad_refresh_token"}"#, InvalidGrant),
         (
             200,
