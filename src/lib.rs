@@ -23,10 +23,13 @@
 //!         net/framing       the bytes have one reading (net/gate)      -> or 400
 //!         proxy/headers     URI, Host and connection name one origin   -> or 421
 //!         policy/engine     EgressIntent                               -> Permit | Denial
-//!         inject/set        Permit + head: placeholders become secrets -> or 403, 503
-//!         proxy/upload      the body streams on, or is read whole for a swap
-//!         proxy/upstream    Permit + request: resolve, guard, dial,
-//!                           verify, send                               -> response
+//!         proxy/replay      once, and again where a renewed token may help:
+//!           proxy/attempt
+//!             inject/set        Permit + head: placeholders become secrets -> or 403, 503
+//!             proxy/upload      the body streams on, or is read whole for a swap
+//!             proxy/spool       and is kept while it may have to be sent again
+//!             proxy/upstream    Permit + request: resolve, guard, dial,
+//!                               verify, send                           -> response
 //!         proxy/upgrade     101: WebSocket frames, both ways, while its lease holds
 //!         proxy/body        frames leave as they come
 //!       proxy/account     one record and one count, on every way out
@@ -47,7 +50,7 @@
 //! proxy                                  the data path
 //! inject                                 what is put into a request
 //! oauth                                  tokens that must be renewed
-//! credential · identity · tls            one concern each, blind to each other
+//! credential · identity · tls · cluster  one concern each, blind to each other
 //! telemetry                              what leaves as log and metric
 //! policy                                 the decision, pure
 //! config                                 what the user wrote
@@ -83,6 +86,7 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod credential;
 pub mod identity;

@@ -113,6 +113,12 @@ impl Injectors {
         self.table(agent).placeholder(*index).map(str::to_owned)
     }
 
+    /// The value of the credential of this name.
+    pub fn held(&self, credential: &str) -> Option<&Arc<HeldCredential>> {
+        let index = self.by_name.get(credential)?;
+        self.credentials.get(*index).map(|c| &c.held)
+    }
+
     /// The variables `agent` finds placeholders in, each list with its placeholder.
     ///
     /// Clients prefer one variable to another by its being set, so what a proxy cannot inject should

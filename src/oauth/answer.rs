@@ -269,3 +269,7 @@ fn profile(account: Option<Party>, organization: Option<Party>) -> Map<String, V
     }
     profile
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -298,3 +298,7 @@ impl fmt::Debug for DeviceLogin {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod tests;

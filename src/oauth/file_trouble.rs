@@ -274,3 +274,167 @@ impl fmt::Display for Action {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scene(point: &str, kind: &str, source: &str) -> Scene {
+        Scene {
+            path: PathBuf::from("/data/grant.json"),
+            directory: PathBuf::from("/data"),
+            owner: Some((0, 0o755)),
+            user: 65532,
+            mount: Some(Mount {
+                point: PathBuf::from(point),
+                kind: kind.to_owned(),
+                source: source.to_owned(),
+            }),
+            secret_volume: false,
+        }
+    }
+
+    fn system(action: Action, errno: Errno) -> Trouble {
+        Trouble::System(action, errno.into())
+    }
+
+    #[test]
+    fn troubles_name_the_mount_and_what_to_do() {
+        let disk = scene("/data", "ext4", "/dev/sda1");
+        let secret = Scene {
+            path: PathBuf::from("/var/run/secrets/x/grant.json"),
+            secret_volume: true,
+            ..scene("/run/secrets/x", "tmpfs", "tmpfs")
+        };
+        let config_map = Scene {
+            secret_volume: true,
+            ..disk.clone()
+        };
+        let root = scene("/", "overlay", "overlay");
+        let network = scene("/data", "nfs4", "server:/export");
+        let unknown = Scene {
+            mount: None,
+            owner: None,
+            ..disk.clone()
+        };
+        let write = |errno| system(Action::Write, errno);
+        let read_only = |text: &str| StoreError::ReadOnly(text.to_owned());
+        let unreadable = |text: &str| StoreError::Unreadable(text.to_owned());
+        let full = |text: &str| StoreError::Full(text.to_owned());
+        let unavailable = |text: &str| StoreError::Unavailable(text.to_owned());
+        let cases = [
+            (
+                &secret,
+                system(Action::Lock, Errno::ROFS),
+                read_only(
+                    "the token store /var/run/secrets/x/grant.json is on a read-only mount (/run/secrets/x, tmpfs): \
+                 a Secret volume is always read-only; mount a PersistentVolumeClaim or use \
+                 store.kubernetesSecret",
+                ),
+            ),
+            (
+                &root,
+                write(Errno::ROFS),
+                read_only(
+                    "the token store /data/grant.json is on a read-only mount (/, overlay): the root file system of \
+                 a container often is; mount a volume and set store.file.path to a file on it",
+                ),
+            ),
+            (
+                &disk,
+                write(Errno::ROFS),
+                read_only(
+                    "the token store /data/grant.json is on a read-only mount (/data, ext4 from /dev/sda1): mount it \
+                 for writing, or set store.file.path to a file on a mount that is; the kernel also makes a \
+                 disk with errors read-only (see dmesg)",
+                ),
+            ),
+            (
+                &disk,
+                write(Errno::ACCESS),
+                read_only(
+                    "the token store /data/grant.json cannot be written: Permission denied (os error 13) (/data \
+                 belongs to user 0, mode 0755; this process is user 65532): chown 65532 /data, or set \
+                 securityContext.fsGroup of the pod",
+                ),
+            ),
+            (
+                &config_map,
+                system(Action::Lock, Errno::ACCESS),
+                read_only(
+                    "the token store /data/grant.json cannot be locked: Permission denied (os error 13) (/data \
+                 belongs to user 0, mode 0755; this process is user 65532): a Secret volume cannot be \
+                 written; mount a PersistentVolumeClaim or use store.kubernetesSecret",
+                ),
+            ),
+            (
+                &disk,
+                system(Action::Read, Errno::ACCESS),
+                unreadable(
+                    "the token store /data/grant.json cannot be read by user 65532, who runs this process: chown \
+                 65532 /data/grant.json",
+                ),
+            ),
+            (
+                &disk,
+                write(Errno::NOSPC),
+                full(
+                    "there is no room for the token store /data/grant.json on /data (ext4 from /dev/sda1): free \
+                 space or inodes, or mount a larger volume; what is stored there stays as it is",
+                ),
+            ),
+            (
+                &network,
+                system(Action::Lock, Errno::NOLCK),
+                read_only(
+                    "the token store /data/grant.json cannot be locked on /data (nfs4 from server:/export): this \
+                 mount has no flock(2), and without it two processes would redeem one token; set \
+                 store.file.path to a file on a local disk",
+                ),
+            ),
+            (
+                &disk,
+                write(Errno::BUSY),
+                read_only(
+                    "the token store /data/grant.json is mounted as a single file (subPath, docker -v FILE:FILE) \
+                 and can therefore not be replaced by a new one: mount its directory instead",
+                ),
+            ),
+            (
+                &network,
+                write(Errno::IO),
+                unavailable(
+                    "the token store /data/grant.json cannot be written on /data (nfs4 from server:/export): \
+                 Input/output error (os error 5)",
+                ),
+            ),
+            (
+                &unknown,
+                write(Errno::DQUOT),
+                full(
+                    "there is no room for the token store /data/grant.json: free space or inodes, or mount a \
+                 larger volume; what is stored there stays as it is",
+                ),
+            ),
+        ];
+        for (scene, trouble, told) in cases {
+            assert_eq!(scene.explain(&trouble), told, "{trouble:?}");
+        }
+    }
+
+    #[test]
+    fn a_mount_that_does_not_last_is_told_from_one_that_may() {
+        let warning = |point, kind| scene(point, kind, "none").durability_warning();
+        let memory = "the token store /data/grant.json is in memory (/data, tmpfs) and is lost when the machine or the \
+                      pod ends; set store.file.path to a file on a disk or a PersistentVolumeClaim, or use \
+                      store.kubernetesSecret";
+        assert_eq!(warning("/data", "tmpfs").as_deref(), Some(memory));
+        let layer = warning("/", "overlay").unwrap();
+        assert!(layer.contains(
+            "is in a container's own layer (/, overlay) and is lost when the container ends"
+        ));
+        for kind in ["ext4", "xfs", "nfs4", "btrfs", "ceph"] {
+            assert_eq!(warning("/data", kind), None);
+        }
+    }
+}

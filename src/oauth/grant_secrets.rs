@@ -42,6 +42,15 @@ impl GrantSecrets {
         Self { client_secret, key }
     }
 
+    /// What is open already.
+    #[cfg(test)]
+    pub(super) fn of(
+        client_secret: Option<Arc<HeldCredential>>,
+        key: Option<Arc<HeldCredential>>,
+    ) -> Self {
+        Self { client_secret, key }
+    }
+
     /// The client's secret, if the client has one.
     pub(super) fn client_secret(&self) -> Result<Option<Arc<Secret>>, EndpointError> {
         self.client_secret.as_deref().map(current).transpose()

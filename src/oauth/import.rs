@@ -273,3 +273,7 @@ fn named<const N: usize>(parts: [(&str, Option<String>); N]) -> Map<String, Valu
     });
     known.collect()
 }
+
+#[cfg(test)]
+#[path = "import_tests.rs"]
+mod tests;

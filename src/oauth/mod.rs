@@ -28,11 +28,14 @@ pub mod redeem;
 mod refusal;
 pub mod requester;
 mod schedule;
+#[cfg(test)]
+mod scripted;
 pub mod sealing;
 pub mod seed;
 pub mod settings;
 pub mod store;
 pub mod store_file;
+pub mod store_kubernetes;
 pub mod store_memory;
 pub mod token;
 pub mod transport;

@@ -50,6 +50,24 @@ pub enum Progress {
     Unstored(StoreError),
 }
 
+/// What a renewal came to; the record is stored.
+#[derive(Debug)]
+pub enum Renewal {
+    /// The endpoint gave new tokens.
+    Done(GrantRecord),
+    /// Another process had done it, or did meanwhile: these are its tokens.
+    Adopted(GrantRecord),
+}
+
+impl Renewal {
+    /// The tokens, whoever asked for them.
+    pub fn into_record(self) -> GrantRecord {
+        match self {
+            Self::Done(record) | Self::Adopted(record) => record,
+        }
+    }
+}
+
 /// Why there are no new tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedeemError {
@@ -111,8 +129,8 @@ impl Sightings {
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
 impl Redeem<'_> {
-    /// Renews, or takes what another process has renewed. The record returned is stored.
-    pub async fn run(&self) -> Result<GrantRecord, RedeemError> {
+    /// Renews, or takes what another process has renewed.
+    pub async fn run(&self) -> Result<Renewal, RedeemError> {
         let lock = tokio::time::timeout(LOCK_PATIENCE, self.store.lock());
         let mut locked = lock.await.map_err(|_| {
             let place = self.store.place();
@@ -126,10 +144,10 @@ impl Redeem<'_> {
         outcome
     }
 
-    async fn locked(&self, store: &mut Box<dyn LockedStore>) -> Result<GrantRecord, RedeemError> {
+    async fn locked(&self, store: &mut Box<dyn LockedStore>) -> Result<Renewal, RedeemError> {
         let record = store.read().await?.unwrap_or_default();
         if record.generation > self.seen {
-            return Ok(record);
+            return Ok(Renewal::Adopted(record));
         }
         if !self.requester.needs_refresh_token() {
             return self.ask_afresh(store, record).await;
@@ -182,7 +200,7 @@ impl Redeem<'_> {
         mut record: GrantRecord,
         refresh: &Secret,
         lost: Option<Intent>,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         // Room for the answer first: without it, nothing is redeemed.
         store.reserve().await?;
         record.intent = Some(Intent {
@@ -237,7 +255,7 @@ impl Redeem<'_> {
         &self,
         store: &mut Box<dyn LockedStore>,
         record: GrantRecord,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         let tokens = self
             .requester
             .request(None)
@@ -253,14 +271,14 @@ impl Redeem<'_> {
         store: &mut Box<dyn LockedStore>,
         mut record: GrantRecord,
         tokens: TokenSet,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         let generation = record.generation;
         let intent = record.intent.take();
         record.renew(tokens, self.requester.clock_offset());
         let mut failures = 0;
         loop {
             let error = match store.write(&record).await {
-                Ok(()) => return Ok(record),
+                Ok(()) => return Ok(Renewal::Done(record)),
                 Err(error) => error,
             };
             if let StoreError::LockLost(_) = error
@@ -271,7 +289,7 @@ impl Redeem<'_> {
             if let StoreError::Conflict(_) | StoreError::LockLost(_) = error {
                 match self.overtaken(store, generation, intent.as_ref()).await {
                     Overtaken::No => continue,
-                    Overtaken::Yes(theirs) => return Ok(*theirs),
+                    Overtaken::Yes(theirs) => return Ok(Renewal::Adopted(*theirs)),
                     Overtaken::Ended(needs_login) => {
                         return Err(RedeemError::NeedsLogin(needs_login));
                     }

@@ -395,3 +395,7 @@ fn written_or(written: &[String], known: &[&str]) -> Vec<String> {
         false => written.to_vec(),
     }
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

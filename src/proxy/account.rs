@@ -69,6 +69,7 @@ impl Ledgers {
             reason: None,
             rule: None,
             credentials: Vec::new(),
+            replayed: false,
             status: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -83,6 +84,38 @@ impl Ledgers {
             complete: false,
             ledgers: self.clone(),
         }
+    }
+}
+
+/// What came of a second try after an origin refused a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// The new value was not refused.
+    Accepted,
+    /// The new value was refused as well.
+    Rejected,
+    /// The second request got no answer.
+    Failed,
+    /// There was no second request: the credential could not be renewed in time.
+    NotRenewed,
+    /// There was no second request: the first was too large to be kept, or is not allowed any more.
+    NotKept,
+}
+
+impl Replay {
+    /// The word used in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::NotRenewed => "not_renewed",
+            Self::NotKept => "not_kept",
+        }
+    }
+
+    fn was_sent(self) -> bool {
+        matches!(self, Self::Accepted | Self::Rejected | Self::Failed)
     }
 }
 
@@ -146,18 +179,26 @@ impl Accounting {
         });
     }
 
-    /// Credentials went in.
+    /// Credentials went in. Each is counted once a request, in however many places and tries it goes in.
     pub fn injected(&mut self, credentials: &[InjectedCredential]) {
-        for credential in credentials {
-            self.ledgers.metrics.injected(&credential.name);
-        }
+        let ledgers = self.ledgers.clone();
         self.edit(|r| {
             for credential in credentials {
                 if !r.credentials.contains(&credential.name) {
                     r.credentials.push(credential.name.clone());
+                    ledgers.metrics.injected(&credential.name);
                 }
             }
         });
+    }
+
+    /// An origin refused these credentials, and this came of a second try.
+    pub fn replay<'a>(&mut self, credentials: impl Iterator<Item = &'a str>, outcome: Replay) {
+        for credential in credentials {
+            let metrics = &self.ledgers.metrics;
+            metrics.replay(credential, outcome.as_str());
+        }
+        self.edit(|r| r.replayed = outcome.was_sent());
     }
 
     /// Body bytes from the agent are counted here.

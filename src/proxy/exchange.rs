@@ -9,17 +9,19 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::account::{Accounting, Ledgers};
+use super::attempt::{Attempt, Sent};
 use super::body::ResponseBody;
 use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::lease::Lease;
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
+use super::replay;
 use super::snapshot::{Snapshot, SnapshotStore};
+use super::spool::Room;
 use super::upgrade::Upgrade;
-use super::upload::{Prepared, RequestBody, Upload};
+use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
-use crate::inject::set::{Granted, Target};
 use crate::net::gate::GateState;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
@@ -36,6 +38,8 @@ pub struct Exchange {
     pub ledgers: Arc<Ledgers>,
     /// The process's open connections.
     pub drain: Drain,
+    /// Memory for bodies that may have to be sent again.
+    pub room: Arc<Room>,
 }
 
 impl Exchange {
@@ -137,43 +141,24 @@ impl Exchange {
         let wish = headers::end_hop(&mut head)?;
         let asked_for =
             (wish == UpgradeWish::WebSocket).then(|| (head.method.clone(), head.uri.clone()));
-        let target = Target {
-            authority: &asked.authority,
-            scheme: asked.scheme,
-        };
-        let granted = Granted {
-            applicable: permit.credentials(),
-            guarding: permit.guarding(),
-        };
-        let mut injected = snapshot
-            .injectors
-            .apply(&asked.agent, &target, &granted, &mut head)?;
-        accounting.injected(&injected.credentials);
-
         let agent_side = (wish == UpgradeWish::WebSocket)
             .then(|| head.extensions.remove::<OnUpgrade>())
             .flatten();
-        let Prepared { body, wanted } = upload
-            .prepare(&mut head, injected.body.take(), accounting)
-            .await?;
-        let mut request = outgoing(&asked, head, body)?;
-        if let Some(wanted) = wanted.clone() {
-            hyper::ext::on_informational(&mut request, move |said| {
-                if said.status() == StatusCode::CONTINUE {
-                    wanted.go_on();
-                }
-            });
-        }
-        let protocols = if agent_side.is_some() {
-            Protocols::Http1
-        } else {
-            Protocols::Any
+        let attempt = Attempt {
+            asked: &asked,
+            permit: &permit,
+            snapshot,
+            upstream: &self.upstream,
+            protocols: match agent_side {
+                Some(_) => Protocols::Http1,
+                None => Protocols::Any,
+            },
         };
-        let mut response = self.upstream.send(&permit, protocols, request).await?;
-        accounting.answered(response.status());
-        if let Some(wanted) = wanted {
-            wanted.answered();
-        }
+        let is_current = || self.snapshots.load().version == snapshot.version;
+        let Sent {
+            mut response,
+            credentials,
+        } = replay::send(&attempt, head, upload, &self.room, is_current, accounting).await?;
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(agent), Some((method, uri))) = (agent_side, asked_for) else {
@@ -189,7 +174,7 @@ impl Exchange {
                 scheme: asked.scheme,
                 method,
                 uri,
-                credentials: injected.credentials.into_iter().map(|c| c.name).collect(),
+                credentials: credentials.into_iter().map(|c| c.name).collect(),
                 dial: permit.dial().clone(),
             };
             return Ok(Answer::Upgraded(
@@ -203,7 +188,11 @@ impl Exchange {
             ));
         }
         headers::end_response_hop(response.headers_mut());
-        if response.status() == StatusCode::UNAUTHORIZED && !injected.credentials.is_empty() {
+        if response.status() == StatusCode::UNAUTHORIZED && !credentials.is_empty() {
+            let held = |name: &Arc<str>| snapshot.injectors.held(name);
+            for held in credentials.iter().filter_map(|c| held(&c.name)) {
+                held.rejected();
+            }
             // The hint is for people who debug; the origin's own answer stays as it is.
             response.headers_mut().insert(
                 "x-tollgate-credential",
@@ -266,22 +255,6 @@ struct Switch {
     origin: OnUpgrade,
     lease: Lease,
     idle: Duration,
-}
-
-/// The request as the origin gets it; `Host` or `:authority` follows from the URI.
-fn outgoing(
-    asked: &Asked,
-    mut head: Parts,
-    body: RequestBody,
-) -> Result<Request<RequestBody>, ProxyError> {
-    let path = head
-        .uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    head.uri = headers::outgoing_uri(asked.scheme, &asked.authority, &path)?;
-    head.headers.remove(header::HOST);
-    Ok(Request::from_parts(head, body))
 }
 
 fn refuse(

@@ -1,6 +1,7 @@
 //! The data path: one exchange, whichever door it came through.
 
 pub mod account;
+pub mod attempt;
 pub mod body;
 pub mod dial;
 pub mod error;
@@ -12,8 +13,10 @@ pub mod last_word;
 pub mod lease;
 pub mod passage;
 pub mod refusal;
+pub mod replay;
 pub mod serve;
 pub mod snapshot;
+pub mod spool;
 pub mod tunnel;
 pub mod upgrade;
 pub mod upload;

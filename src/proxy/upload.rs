@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,12 +19,35 @@ use super::body::BodyError;
 use super::error::ProxyError;
 use super::expectation::{Continuation, Wanted};
 use super::headers::{announce, clean_trailers};
+use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use crate::inject::body::BodySwap;
+use crate::inject::injector::InjectedCredential;
 
-/// The agent's body until it is handed on.
+/// The agent's body until it is handed on, and again if it is asked for a second time.
 pub struct Upload {
-    body: Option<Incoming>,
+    body: Option<Unsent>,
     held_back: bool,
+    sent: Sent,
+}
+
+/// A body that is to be handed on.
+enum Unsent {
+    /// As it comes from the agent.
+    Agent(Incoming),
+    /// For the second time.
+    Rewound(Rewound<AgentBody>),
+}
+
+/// What is left of a body that was handed on.
+enum Sent {
+    /// Nothing, since there was none.
+    Nothing,
+    /// Nothing; it is gone.
+    Gone,
+    /// All of it, as the agent sent it.
+    Whole(Kept),
+    /// All of it so far.
+    Spooled(Recall<AgentBody>),
 }
 
 /// What the origin gets, and who hears whether it wants it.
@@ -33,6 +56,8 @@ pub struct Prepared {
     pub body: RequestBody,
     /// Set where the agent waits for `100 Continue`.
     pub wanted: Option<Arc<Wanted>>,
+    /// What went into the body.
+    pub credentials: Vec<InjectedCredential>,
 }
 
 /// How much of a refused body is read, and for how long: clients that are still sending take a closed
@@ -47,63 +72,81 @@ impl Upload {
     pub fn new(head: &Parts, body: Incoming) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
         Self {
-            body: Some(body).filter(|body| !body.is_end_stream()),
+            body: (!body.is_end_stream()).then_some(Unsent::Agent(body)),
             held_back,
+            sent: Sent::Nothing,
         }
     }
 
-    /// Streams the body on, or reads it whole when a credential goes into it.
+    /// Streams the body on, or reads it whole when a credential goes into it. What `keep` allows is kept
+    /// for [`Upload::rewind`].
     pub async fn prepare(
         &mut self,
         head: &mut Parts,
         swap: Option<BodySwap>,
+        keep: Option<Keep>,
         accounting: &mut Accounting,
     ) -> Result<Prepared, ProxyError> {
         if let (Some(body), Some(swap)) = (&mut self.body, swap) {
             // A body that is read whole here has been asked for here.
             head.headers.remove(header::EXPECT);
             self.held_back = false;
-            let whole = whole(body, swap.limit(), &accounting.uploads()).await?;
-            let whole = match swap.apply(&whole)? {
-                Some(swapped) => {
-                    accounting.injected(&swapped.credentials);
-                    swapped.bytes
-                }
-                None => whole,
-            };
+            let whole = body.whole(swap.limit(), accounting).await?;
             self.body = None;
+            self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
+            let (whole, credentials) = match swap.apply(&whole)? {
+                Some(swapped) => (swapped.bytes, swapped.credentials),
+                None => (whole, Vec::new()),
+            };
             head.headers
                 .insert(header::CONTENT_LENGTH, whole.len().into());
             return Ok(Prepared {
                 body: RequestBody::Whole(Some(whole)),
                 wanted: None,
+                credentials,
             });
         }
         let Some(body) = self.body.take() else {
-            return Ok(Prepared {
-                body: RequestBody::Empty,
-                wanted: None,
-            });
+            return Ok(Prepared::of(RequestBody::Empty));
         };
-        announce(head, body.size_hint().exact());
-        let uploads = accounting.uploads();
+        let source;
+        (source, self.sent) = body.begin(keep, accounting);
+        announce(head, source.size_hint().exact());
         if !self.held_back {
-            return Ok(Prepared {
-                body: RequestBody::Stream(body, uploads),
-                wanted: None,
-            });
+            return Ok(Prepared::of(RequestBody::Stream(source)));
         }
         let wanted = Arc::new(Wanted::default());
         let wait = Continuation::new(wanted.clone());
         Ok(Prepared {
-            body: RequestBody::Expecting(body, uploads, wait),
             wanted: Some(wanted),
+            ..Prepared::of(RequestBody::Expecting(source, wait))
         })
+    }
+
+    /// Whether all of it could be sent once more.
+    pub fn can_rewind(&self) -> bool {
+        match &self.sent {
+            Sent::Nothing | Sent::Whole(_) => true,
+            Sent::Gone => false,
+            Sent::Spooled(recall) => recall.is_possible(),
+        }
+    }
+
+    /// Makes ready to send it once more; the first way gets no more of it. Says whether all of it is there.
+    pub fn rewind(&mut self) -> bool {
+        let rewound = match std::mem::replace(&mut self.sent, Sent::Gone) {
+            Sent::Nothing => return true,
+            Sent::Gone => None,
+            Sent::Whole(kept) => Some(Rewound::from(kept)),
+            Sent::Spooled(recall) => recall.take(),
+        };
+        self.body = rewound.map(Unsent::Rewound);
+        self.body.is_some()
     }
 
     /// Reads what is left after a refusal, within bounds. A body that the agent holds back is not asked for.
     pub async fn discard(self) {
-        let Some(mut body) = self.body.filter(|_| !self.held_back) else {
+        let Some(Unsent::Agent(mut body)) = self.body.filter(|_| !self.held_back) else {
             return;
         };
         let reading = async {
@@ -120,7 +163,59 @@ impl Upload {
     }
 }
 
-async fn whole(body: &mut Incoming, limit: u64, count: &AtomicU64) -> Result<Bytes, ProxyError> {
+impl Prepared {
+    fn of(body: RequestBody) -> Self {
+        Self {
+            body,
+            wanted: None,
+            credentials: Vec::new(),
+        }
+    }
+}
+
+impl Sent {
+    fn kept(whole: &Bytes, keep: Keep) -> Self {
+        let mut kept = Kept::new(keep);
+        match kept.add(whole) {
+            true => Self::Whole(kept),
+            false => Self::Gone,
+        }
+    }
+}
+
+impl Unsent {
+    async fn whole(
+        &mut self,
+        limit: u64,
+        accounting: &mut Accounting,
+    ) -> Result<Bytes, ProxyError> {
+        match self {
+            Self::Agent(body) => whole(body, limit, &accounting.uploads()).await,
+            // Its bytes were counted when they came.
+            Self::Rewound(body) => whole(body, limit, &AtomicU64::new(0)).await,
+        }
+    }
+
+    fn begin(self, keep: Option<Keep>, accounting: &mut Accounting) -> (Source, Sent) {
+        let body = match self {
+            Self::Rewound(body) => return (Source::Rewound(body), Sent::Gone),
+            Self::Agent(inner) => AgentBody {
+                inner,
+                count: accounting.uploads(),
+            },
+        };
+        let Some(keep) = keep else {
+            return (Source::Agent(body), Sent::Gone);
+        };
+        let (spool, recall) = Spool::new(body, keep);
+        (Source::Spooled(spool), Sent::Spooled(recall))
+    }
+}
+
+async fn whole<B>(body: &mut B, limit: u64, count: &AtomicU64) -> Result<Bytes, ProxyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let mut whole = BytesMut::new();
     loop {
         // On HTTP/2 nothing below keeps the time of a body.
@@ -143,6 +238,81 @@ async fn whole(body: &mut Incoming, limit: u64, count: &AtomicU64) -> Result<Byt
     Ok(whole.freeze())
 }
 
+/// The agent's body as it comes: counted, and its trailers cleaned.
+pub struct AgentBody {
+    inner: Incoming,
+    count: Arc<AtomicU64>,
+}
+
+impl Body for AgentBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let mut frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame {
+            if let Some(data) = frame.data_ref() {
+                this.count.fetch_add(data.len() as u64, Ordering::Relaxed);
+            }
+            if let Some(trailers) = frame.trailers_mut() {
+                clean_trailers(trailers);
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Where a streamed body comes from.
+pub enum Source {
+    /// From the agent.
+    Agent(AgentBody),
+    /// From the agent, and it is kept.
+    Spooled(Arc<Spool<AgentBody>>),
+    /// From what was kept, then from the agent.
+    Rewound(Rewound<AgentBody>),
+}
+
+impl Source {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Agent(body) => Pin::new(body).poll_frame(cx),
+            Self::Spooled(body) => body.poll_frame(cx),
+            Self::Rewound(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Agent(body) => body.is_end_stream(),
+            Self::Spooled(body) => body.is_end_stream(),
+            Self::Rewound(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Agent(body) => body.size_hint(),
+            Self::Spooled(body) => body.size_hint(),
+            Self::Rewound(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A request's body on its way to the origin.
 #[derive(Default)]
 pub enum RequestBody {
@@ -152,9 +322,9 @@ pub enum RequestBody {
     /// One that was read whole.
     Whole(Option<Bytes>),
     /// One that is passed on as it comes.
-    Stream(Incoming, Arc<AtomicU64>),
+    Stream(Source),
     /// One that the agent holds back until the origin asks for it.
-    Expecting(Incoming, Arc<AtomicU64>, Continuation),
+    Expecting(Source, Continuation),
 }
 
 impl Body for RequestBody {
@@ -166,27 +336,16 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if let Self::Expecting(_, _, wait) = this {
-            std::task::ready!(wait.poll(cx))?;
-            if let Self::Expecting(inner, count, _) = std::mem::take(this) {
-                *this = Self::Stream(inner, count);
+        if let Self::Expecting(_, wait) = this {
+            ready!(wait.poll(cx))?;
+            if let Self::Expecting(source, _) = std::mem::take(this) {
+                *this = Self::Stream(source);
             }
         }
         match this {
             Self::Empty | Self::Expecting(..) => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(inner, count) => {
-                let mut frame = std::task::ready!(Pin::new(inner).poll_frame(cx));
-                if let Some(Ok(frame)) = &mut frame {
-                    if let Some(data) = frame.data_ref() {
-                        count.fetch_add(data.len() as u64, Ordering::Relaxed);
-                    }
-                    if let Some(trailers) = frame.trailers_mut() {
-                        clean_trailers(trailers);
-                    }
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
-            }
+            Self::Stream(source) => source.poll_frame(cx),
         }
     }
 
@@ -194,7 +353,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Stream(inner, _) | Self::Expecting(inner, ..) => inner.is_end_stream(),
+            Self::Stream(source) | Self::Expecting(source, _) => source.is_end_stream(),
         }
     }
 
@@ -204,7 +363,7 @@ impl Body for RequestBody {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
-            Self::Stream(inner, _) | Self::Expecting(inner, ..) => inner.size_hint(),
+            Self::Stream(source) | Self::Expecting(source, _) => source.size_hint(),
         }
     }
 }

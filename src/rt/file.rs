@@ -191,23 +191,32 @@ pub fn parent(path: &Path) -> &Path {
 
 /// Makes a directory, and those above it, for the owner alone. An existing one stays as it is.
 pub fn make_private_dir(directory: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let above = parent(directory);
+    make_private_dir(above)?;
+    match DirBuilder::new().mode(0o700).create(directory) {
+        // By another process that starts at the same time.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+        outcome => outcome?,
+    }
+    match sync_directory(above) {
+        // One that may be written but not read; there is no other way to sync it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// Sees to it that names made, changed or removed in a directory outlive a crash.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
-        // Some file systems cannot, and say so; PostgreSQL's fsync_fname passes over the same two.
-        Err(error)
-            if [Errno::INVAL, Errno::BADF]
-                .contains(&Errno::from_io_error(&error).unwrap_or(Errno::IO)) =>
-        {
-            Ok(())
-        }
-        outcome => outcome,
+        Err(error) => match Errno::from_io_error(&error) {
+            // Some file systems cannot, and say so; PostgreSQL's fsync_fname passes over the same two.
+            Some(Errno::INVAL | Errno::BADF) => Ok(()),
+            _ => Err(error),
+        },
+        Ok(()) => Ok(()),
     }
 }
 
@@ -292,6 +301,20 @@ mod tests {
         names.sort();
         kept.sort_unstable();
         assert_eq!(names, kept);
+    }
+
+    #[test]
+    fn directories_are_made_for_the_owner_alone_and_existing_ones_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        make_private_dir(&path).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&dir.path().join("a"))), (0o700, 0o700));
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        make_private_dir(&path).unwrap();
+        assert_eq!(mode(&path), 0o755);
+        std::fs::write(path.join("file"), "").unwrap();
+        assert!(make_private_dir(&path.join("file")).is_err());
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub struct Record {
     /// Names of the credentials that were injected.
     #[serde(serialize_with = "names", skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<Arc<str>>,
+    /// Whether the origin was asked twice, the second time with a renewed credential.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replayed: bool,
     /// The status the agent got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,

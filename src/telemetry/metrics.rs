@@ -18,6 +18,7 @@ pub struct Metrics {
     tunnels: IntCounter,
     open: IntGaugeVec,
     injected: IntCounterVec,
+    replays: IntCounterVec,
     canaries: IntCounterVec,
     credential_ok: IntGaugeVec,
     credential_failing: IntGaugeVec,
@@ -99,6 +100,11 @@ impl Metrics {
             "Requests a credential was put into",
             &["credential"],
         )?;
+        let replays = counters(
+            "tollgate_replays_total",
+            "Requests whose credential an origin refused, by what came of a second try",
+            &["credential", "result"],
+        )?;
         let canaries = counters(
             "tollgate_refusals_total",
             "Requests refused here, by reason; canary means a placeholder where it does not belong",
@@ -170,6 +176,7 @@ impl Metrics {
             tunnels,
             open,
             injected,
+            replays,
             canaries,
             credential_ok,
             credential_failing,
@@ -238,6 +245,11 @@ impl Metrics {
     /// A credential was put into a request.
     pub fn injected(&self, credential: &str) {
         self.injected.with_label_values(&[credential]).inc();
+    }
+
+    /// An origin refused a credential that can be renewed; `result` is what came of a second try.
+    pub fn replay(&self, credential: &str, result: &str) {
+        self.replays.with_label_values(&[credential, result]).inc();
     }
 
     /// How a credential and its source are doing.

@@ -2,14 +2,25 @@
 
 pub mod agent;
 pub mod anthropic;
+pub mod asker;
 pub mod ca;
 pub mod caller;
+pub mod chatgpt;
 #[macro_use]
 pub mod clients;
+pub mod desk;
 pub mod door;
 pub mod echo;
 pub mod github;
 pub mod hello;
+pub mod inside;
+pub mod kube_access;
+pub mod kube_api;
+pub mod kube_faults;
+pub mod kube_objects;
+pub mod kube_request;
+pub mod kube_schema;
+pub mod kube_status;
 pub mod messages;
 pub mod needles;
 pub mod openai;
@@ -22,6 +33,7 @@ pub mod reply;
 pub mod scene;
 pub mod telegram;
 pub mod token_server;
+pub mod token_worker;
 pub mod traffic;
 pub mod tunnel;
 pub mod visitor;

@@ -272,7 +272,7 @@ impl Origin {
     }
 }
 
-fn acceptor((certificate, key): Leaf, protocols: &[&[u8]]) -> TlsAcceptor {
+pub fn acceptor((certificate, key): Leaf, protocols: &[&[u8]]) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -42,7 +42,7 @@ pub struct ProxyBuilder {
     roots: String,
     resolve: BTreeMap<String, String>,
     secrets: Vec<String>,
-    env: BTreeMap<String, String>,
+    pub(super) env: BTreeMap<String, String>,
     bound_by_modes: bool,
 }
 

@@ -1,0 +1,127 @@
+//! Owns one try of a request: credentials go into the head, the body goes on, the origin's head comes back.
+
+use http::request::Parts;
+use http::{Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::account::Accounting;
+use super::error::ProxyError;
+use super::headers;
+use super::passage::Asked;
+use super::snapshot::Snapshot;
+use super::spool::Keep;
+use super::upload::{Prepared, RequestBody, Upload};
+use super::upstream::{Protocols, Upstream};
+use crate::inject::error::InjectError;
+use crate::inject::injector::InjectedCredential;
+use crate::inject::set::{Granted, Injected, Target};
+use crate::policy::decision::Permit;
+
+/// What every try of a request is made with.
+pub struct Attempt<'a> {
+    /// Who asks for which origin.
+    pub asked: &'a Asked,
+    /// What policy allows.
+    pub permit: &'a Permit,
+    /// The view in which it allows that.
+    pub snapshot: &'a Snapshot,
+    /// The way to the origin.
+    pub upstream: &'a Upstream,
+    /// The protocols it may be sent in.
+    pub protocols: Protocols,
+}
+
+/// A request with its secrets in place.
+pub struct Ready {
+    head: Parts,
+    injected: Injected,
+}
+
+/// A request that was sent, and the answer's head.
+pub struct Sent {
+    /// What the origin says.
+    pub response: Response<Incoming>,
+    /// What went into the request.
+    pub credentials: Vec<InjectedCredential>,
+}
+
+impl Ready {
+    /// Whether a secret stands in it, or may come to stand in its body.
+    pub fn has_credential(&self) -> bool {
+        !self.injected.credentials.is_empty() || self.injected.body.is_some()
+    }
+}
+
+impl Attempt<'_> {
+    /// Puts the secrets where the placeholders stand.
+    pub fn inject(&self, mut head: Parts) -> Result<Ready, InjectError> {
+        let target = Target {
+            authority: &self.asked.authority,
+            scheme: self.asked.scheme,
+        };
+        let granted = Granted {
+            applicable: self.permit.credentials(),
+            guarding: self.permit.guarding(),
+        };
+        let injectors = &self.snapshot.injectors;
+        let injected = injectors.apply(&self.asked.agent, &target, &granted, &mut head)?;
+        Ok(Ready { head, injected })
+    }
+
+    /// Sends it, and with it the body, of which `keep` says how much is kept for a second try.
+    pub async fn send(
+        &self,
+        ready: Ready,
+        upload: &mut Upload,
+        keep: Option<Keep>,
+        accounting: &mut Accounting,
+    ) -> Result<Sent, ProxyError> {
+        let Ready {
+            mut head,
+            mut injected,
+        } = ready;
+        let Prepared {
+            body,
+            wanted,
+            credentials,
+        } = upload
+            .prepare(&mut head, injected.body.take(), keep, accounting)
+            .await?;
+        injected.credentials.extend(credentials);
+        accounting.injected(&injected.credentials);
+        let mut request = outgoing(self.asked, head, body)?;
+        if let Some(wanted) = wanted.clone() {
+            hyper::ext::on_informational(&mut request, move |said| {
+                if said.status() == StatusCode::CONTINUE {
+                    wanted.go_on();
+                }
+            });
+        }
+        let sent = self.upstream.send(self.permit, self.protocols, request);
+        let response = sent.await?;
+        accounting.answered(response.status());
+        if let Some(wanted) = wanted {
+            wanted.answered();
+        }
+        Ok(Sent {
+            response,
+            credentials: injected.credentials,
+        })
+    }
+}
+
+/// The request as the origin gets it; `Host` or `:authority` follows from the URI.
+fn outgoing(
+    asked: &Asked,
+    mut head: Parts,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, ProxyError> {
+    let path = head
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    head.uri = headers::outgoing_uri(asked.scheme, &asked.authority, &path)?;
+    head.headers.remove(header::HOST);
+    Ok(Request::from_parts(head, body))
+}
