@@ -2,13 +2,12 @@
 //! durable, call, new tokens durable, and only then are they anybody's to use (RFC 6749, section 6;
 //! refresh tokens are single-use, RFC 9700, section 4.14).
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::endpoint_error::EndpointError;
 use super::record::{GrantRecord, Intent, NeedsLogin};
 use super::requester::TokenRequester;
+use super::sightings::Sightings;
 use super::store::{LockedStore, StoreError, TokenStore};
 use super::token::TokenSet;
 use crate::rt::pace::{back_off, jitter};
@@ -109,20 +108,6 @@ enum Overtaken {
     Ended(NeedsLogin),
     /// That is not known yet.
     Unclear,
-}
-
-/// Since when intents of other processes have been seen, by their id.
-#[derive(Debug, Default)]
-pub struct Sightings(Mutex<HashMap<String, Instant>>);
-
-impl Sightings {
-    fn since(&self, intent: &Intent) -> Duration {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|id, _| *id == intent.id);
-        seen.entry(intent.id.clone())
-            .or_insert_with(Instant::now)
-            .elapsed()
-    }
 }
 
 /// Longest wait for a lock that another process holds: longer than any redeem takes.
