@@ -131,6 +131,7 @@ pub async fn compose(
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
         policy,
         injectors,
+        endpoints: open.endpoints(),
         version: 1,
     }));
     let drain = Drain::default();

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::endpoint_error::EndpointError;
-use super::owner::{GrantOwner, NotDone, Order, Renewed, Standing};
+use super::owner::{About, GrantOwner, NotDone, Order, Renewed, Standing};
 use super::record::{GrantRecord, NeedsLogin};
 use super::redeem::{Doubt, Progress, Redeem, RedeemError, Sightings, log_in};
 use super::requester::TokenRequester;
@@ -51,7 +51,7 @@ const ORDERS: usize = 64;
 /// called for, the endpoint was asked for the first time.
 pub fn own(grant: GrantParts, held: &Arc<HeldCredential>) -> (GrantOwner, oneshot::Receiver<()>) {
     let (orders, received) = mpsc::channel(ORDERS);
-    let (standing, seen) = watch::channel(Standing::Unknown);
+    let (about, seen) = watch::channel(About::default());
     let (started, first) = oneshot::channel();
     let owner = GrantOwner::new(held.name().into(), grant.replay_limit, orders, seen);
     held.renewed_by(Arc::new(owner.clone()));
@@ -59,7 +59,7 @@ pub fn own(grant: GrantParts, held: &Arc<HeldCredential>) -> (GrantOwner, onesho
         grant: Arc::new(grant),
         held: Arc::downgrade(held),
         sightings: Arc::default(),
-        standing,
+        about,
         record: GrantRecord::default(),
         known: false,
         failures: 0,
@@ -74,7 +74,7 @@ struct Manager {
     grant: Arc<GrantParts>,
     held: Weak<HeldCredential>,
     sightings: Arc<Sightings>,
-    standing: watch::Sender<Standing>,
+    about: watch::Sender<About>,
     /// What the store held when it was last looked at.
     record: GrantRecord,
     /// Whether it could be looked at yet.
@@ -330,7 +330,16 @@ impl Manager {
             (None, None) if self.grant.requester.needs_refresh_token() => (Standing::Absent, None),
             _ => (Standing::Held, self.due(now)),
         };
-        self.standing.send_replace(standing);
+        let tokens = self.record.tokens.as_ref();
+        self.about.send_replace(About {
+            standing,
+            scopes: tokens
+                .map(|t| t.scopes.as_slice().into())
+                .unwrap_or_default(),
+            profile: tokens
+                .map(|t| Arc::new(t.profile.clone()))
+                .unwrap_or_default(),
+        });
         self.wake = wake.map(|at| Deadline::new(at, now));
         self.hold_out();
     }

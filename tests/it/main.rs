@@ -44,6 +44,7 @@ mod run;
 mod sdks;
 mod secrets;
 mod telegram;
+mod token_call;
 mod token_file;
 mod token_grants;
 mod token_server;
