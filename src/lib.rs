@@ -52,7 +52,7 @@
 //! proxy                                  the data path
 //! inject                                 what is put into a request
 //! oauth                                  tokens that must be renewed
-//! credential · identity · tls            one concern each, blind to each other
+//! credential · identity · tls · cluster  one concern each, blind to each other
 //! telemetry                              what leaves as log and metric
 //! policy                                 the decision, pure
 //! config                                 what the user wrote
@@ -88,6 +88,7 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod credential;
 pub mod identity;

@@ -12,6 +12,7 @@ use super::credentials::{Credentials, Held, Ownership};
 use super::error::StartError;
 use super::grants::GrantContext;
 use super::identity::{default_name, fetch, open_identity, placeholder_key};
+use super::outbound::{dialer, origin_trust};
 use super::reload::{Reloader, documents};
 use super::settings::Settings;
 use super::state::StateDir;
@@ -20,12 +21,9 @@ use crate::config::root::AccessLogSpec;
 use crate::credential::open::{Patience, SourceContext};
 use crate::inject::set::Injectors;
 use crate::listen::doors::Doors;
-use crate::net::guard::AddressGuard;
-use crate::net::resolve::{FixedAnswers, Resolver};
 use crate::net::socket;
 use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
-use crate::proxy::dial::Dialer;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
 use crate::proxy::upstream::Upstream;
@@ -35,8 +33,6 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
-use crate::tls::upstream::OriginTrust;
-use crate::types::host::{Authority, Host};
 
 /// A process that is ready to serve.
 pub struct Tollgate {
@@ -71,6 +67,16 @@ pub async fn compose(
     context: SourceContext,
     ca: CaChoice,
 ) -> Result<Tollgate, StartError> {
+    compose_with(settings, context, ca, TaskTracker::new()).await
+}
+
+/// The same for a caller who may give up in the middle: what is in `renewals` then must still be waited for.
+pub async fn compose_with(
+    settings: Settings,
+    context: SourceContext,
+    ca: CaChoice,
+    renewals: TaskTracker,
+) -> Result<Tollgate, StartError> {
     let spec = &settings.root.spec;
     let seen = documents(&settings).fingerprint().await;
     let bundle = settings.bundle()?;
@@ -99,23 +105,14 @@ pub async fn compose(
         .into_iter()
         .filter_map(|l| l.local_addr().ok())
         .collect();
-    let resolver =
-        Resolver::new(fixed_answers(&settings)?, AddressGuard::new(own)).map_err(|error| {
-            StartError::setting(
-                format!("DNS cannot be set up: {error}"),
-                "check /etc/resolv.conf",
-            )
-        })?;
-    let origin_trust = OriginTrust::load(&spec.upstream.roots)
-        .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?;
+    let dialer = dialer(&settings, own)?;
+    let trust_in_origins = origin_trust(&settings)?;
 
     let metrics = Metrics::new()
         .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
-    let dialer = Dialer::new(Arc::new(resolver));
-    let renewals = TaskTracker::new();
     let ownership = Ownership::Owned(GrantContext {
         dialer: dialer.clone(),
-        trust: origin_trust.clone(),
+        trust: trust_in_origins.clone(),
         directory: settings.grants.clone(),
         tasks: renewals.clone(),
         metrics: Some(metrics.clone()),
@@ -137,7 +134,7 @@ pub async fn compose(
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
-        upstream: Upstream::new(dialer, origin_trust),
+        upstream: Upstream::new(dialer, trust_in_origins),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         room: Arc::default(),
@@ -212,27 +209,6 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
             },
             _ => StartError::setting(error, "change spec.listen or spec.admin.listen"),
         })
-}
-
-fn fixed_answers(settings: &Settings) -> Result<FixedAnswers, StartError> {
-    let mut answers = FixedAnswers::new();
-    for (name, targets) in &settings.root.spec.upstream.resolve {
-        let wrong = |error| {
-            StartError::setting(
-                format!("spec.upstream.resolve: `{name}`: {error}"),
-                "write a host (`api.example.com`) or a host with its port (`api.example.com:443`)",
-            )
-        };
-        let key = match Host::parse(name) {
-            Ok(host) => (host, None),
-            Err(_) => {
-                let authority = Authority::parse(name, None).map_err(wrong)?;
-                (authority.host, Some(authority.port))
-            }
-        };
-        answers.insert(key, targets.iter().map(|t| (t.ip, t.port)).collect());
-    }
-    Ok(answers)
 }
 
 fn open_log(settings: &Settings) -> Result<AccessLog, StartError> {

@@ -2,23 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio_util::task::TaskTracker;
 
 use super::token_transport::HttpsTransport;
+use crate::cluster::connect::connect;
+use crate::cluster::lease::LeaseTimes;
+use crate::cluster::name::{DataKey, ObjectName};
 use crate::config::policy::UpstreamSpec;
 use crate::config::source::{OAuthSpec, StoreSpec};
 use crate::credential::held::{HeldCredential, Need};
 use crate::credential::open::{Patience, SourceContext, open_document};
-use crate::credential::source::SourceError;
+use crate::credential::source::{Fetched, SourceError};
 use crate::oauth::asking::Asking;
 use crate::oauth::grant::Grant;
 use crate::oauth::grant_secrets::GrantSecrets;
-use crate::oauth::kube_connect::connect;
-use crate::oauth::kube_name::{DataKey, ObjectName};
-use crate::oauth::lease::LeaseTimes;
-use crate::oauth::manager::{GrantParts, hold_out, own};
+use crate::oauth::holding::hold_out;
+use crate::oauth::manager::{GrantParts, own};
 use crate::oauth::owner::GrantOwner;
+use crate::oauth::record::GrantRecord;
 use crate::oauth::seed::Seed;
 use crate::oauth::settings::{GrantSettings, OAuthSettings};
 use crate::oauth::store::{StoreError, TokenStore};
@@ -30,6 +33,7 @@ use crate::policy::decision::DialProfile;
 use crate::proxy::dial::Dialer;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::upstream::OriginTrust;
+use crate::types::secret::Secret;
 
 /// What owning grants takes of the process.
 pub struct GrantContext {
@@ -95,12 +99,15 @@ pub async fn open_grant(
         tracing::error!(credential = name, %error, "the token store cannot be used");
         held.report(Err(SourceError::Broken(error.to_string())));
         match error {
-            StoreError::ReadOnly(_) | StoreError::Unreadable(_) => {
+            StoreError::ReadOnly(_) | StoreError::Full(_) | StoreError::Unreadable(_) => {
                 return (held, GrantState::Unfit(error));
             }
             // It may come back: the owner looks at it again and again.
             _ => {}
         }
+    }
+    if let Some(warning) = store.durability_warning() {
+        tracing::warn!(credential = name, "{warning}");
     }
     let seed = match &settings.seed {
         None => None,
@@ -111,16 +118,9 @@ pub async fn open_grant(
             Some(Seed(seed))
         }
     };
-    let transport: Arc<dyn TokenTransport> = Arc::new(HttpsTransport::new(
-        context.dialer.clone(),
-        context.trust.clone(),
-        profile(&settings),
-        settings.timeout,
-    ));
-    let secrets = GrantSecrets::open(name, &settings, sources).await;
     let (refresh_before, replay_limit) = (settings.refresh_before, settings.replay_limit);
-    let grant = Grant::new(settings);
-    let asking = Arc::new(Asking::new(grant, secrets, transport.clone()));
+    let (asking, transport) =
+        open_asking(name, settings, sources, &context.dialer, &context.trust).await;
     let parts = GrantParts {
         store: store.clone(),
         requester: asking.clone(),
@@ -146,6 +146,25 @@ pub async fn open_grant(
     (held, GrantState::Owned(owned))
 }
 
+/// Who asks for the grant's tokens, and the way to its endpoint.
+pub async fn open_asking(
+    name: &str,
+    settings: OAuthSettings,
+    sources: &SourceContext,
+    dialer: &Dialer,
+    trust: &OriginTrust,
+) -> (Arc<Asking>, Arc<dyn TokenTransport>) {
+    let transport: Arc<dyn TokenTransport> = Arc::new(HttpsTransport::new(
+        dialer.clone(),
+        trust.clone(),
+        profile(&settings),
+        settings.timeout,
+    ));
+    let secrets = GrantSecrets::open(name, &settings, sources).await;
+    let asking = Asking::new(Grant::new(settings), secrets, transport.clone());
+    (Arc::new(asking), transport)
+}
+
 /// What the store says of a grant, without owning it.
 pub async fn look_at_grant(
     name: &str,
@@ -160,7 +179,13 @@ pub async fn look_at_grant(
             .await
             .map_err(SourceError::Broken)?;
         let broken = |error: StoreError| SourceError::Broken(error.to_string());
-        let record = store.read().await.map_err(broken)?;
+        let record = match settings.grant {
+            GrantSettings::RefreshToken => store.read().await.map_err(broken)?,
+            _ => {
+                let why = "no proxy runs here; it asks for a token when it starts";
+                return Err(SourceError::Missing(why.to_owned()));
+            }
+        };
         Ok::<_, SourceError>((store.place(), record.unwrap_or_default()))
     };
     let (place, record) = match found.await {
@@ -172,8 +197,24 @@ pub async fn look_at_grant(
         }
     };
     let held = HeldCredential::new(name, format!("oauth:{place}"), need);
-    hold_out(&held, &record, 0);
+    match expired(&record) {
+        // Whoever owns it renews it: it is no worse than that.
+        Some(expired) => held.report(Ok(expired)),
+        None => hold_out(&held, &record, None),
+    }
     held
+}
+
+/// The access token of a grant that can be renewed, if it has ended.
+fn expired(record: &GrantRecord) -> Option<Fetched> {
+    let tokens = record.tokens.as_ref()?;
+    let doubtful = record.intent.as_ref().is_some_and(|intent| intent.doubtful);
+    let renewable = tokens.refresh.is_some() && record.needs_login.is_none() && !doubtful;
+    let ended = tokens.expires_at.filter(|end| *end <= SystemTime::now())?;
+    (renewable && !tokens.access.is_empty()).then(|| Fetched {
+        secret: Secret::new(tokens.access.expose().to_vec()),
+        expires_at: Some(ended),
+    })
 }
 
 /// The store that `settings` name, or a file of the credential's name in `directory`.
@@ -258,7 +299,7 @@ fn counter(name: &str, metrics: Option<Metrics>) -> Arc<dyn Fn(&'static str) + S
 }
 
 /// Host name and process id, and a number that tells two processes of one id apart.
-fn this_process() -> String {
+pub(super) fn this_process() -> String {
     let host = host_name();
     let mut boot = [0; 4];
     // Only restarts with the same process id would be taken for one another.

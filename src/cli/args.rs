@@ -211,6 +211,10 @@ pub enum CredsCommand {
         /// Only these.
         names: Vec<String>,
     },
+    /// Log in for an OAuth credential: prints where to go, and reads the code from standard input.
+    Login(LoginArgs),
+    /// Take over the login that Claude Code or Codex keeps in a file.
+    Import(ImportArgs),
     /// Renew an OAuth credential's token now.
     Refresh {
         /// The credential.
@@ -218,6 +222,32 @@ pub enum CredsCommand {
     },
     /// Print what an agent gets instead of the real thing.
     Placeholder(PlaceholderArgs),
+}
+
+/// `tollgate creds login`.
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// The credential.
+    pub name: String,
+    /// Paste a code, even where one could be entered on another device.
+    #[arg(long)]
+    pub paste: bool,
+    /// Open no browser. None is ever opened; for scripts that say so.
+    #[arg(long)]
+    pub no_browser: bool,
+}
+
+/// `tollgate creds import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// `~/.claude/.credentials.json`, `~/.codex/auth.json`, or a file with a refresh token alone; `-` for standard input.
+    pub file: PathBuf,
+    /// The credential; the only one it can be for when absent.
+    #[arg(long = "as", value_name = "NAME")]
+    pub credential: Option<String>,
+    /// Take it over even if a login is held that can be used.
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// `tollgate creds placeholder`.

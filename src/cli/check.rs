@@ -1,45 +1,18 @@
 //! Owns `tollgate check`: everything that a start would find wrong, found without starting.
 
-use std::fmt::Write as _;
-
-use super::args::Format;
+use super::check_grants::check_grants;
 use super::context::{Context, block_on};
+use super::finding::{Finding, State, finding, print};
 use super::output::Exit;
 use crate::app::authority::open_configured_authority;
 use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
+use crate::app::grant_desk::logins;
 use crate::app::settings::Settings;
+use crate::credential::held::HeldCredential;
 use crate::credential::open::Patience;
 use crate::policy::compile::compile;
 use crate::policy::engine::Engine;
-
-/// One line of the report.
-#[derive(serde::Serialize)]
-struct Finding {
-    part: &'static str,
-    state: State,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    help: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Ok,
-    Warning,
-    Failed,
-}
-
-impl State {
-    fn mark(self) -> &'static str {
-        match self {
-            Self::Ok => "√",
-            Self::Warning => "‼",
-            Self::Failed => "×",
-        }
-    }
-}
 
 /// Reports; exits with 1 if anything failed, 78 if the documents are wrong.
 pub fn check(context: &Context) -> Result<Exit, StartError> {
@@ -59,34 +32,36 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         None,
     )];
     findings.push(authority(&settings, &engine)?);
-    let ownership = Ownership::Seen(settings.grants.clone());
-    let credentials = Credentials::new(sources, ownership);
-    let open = block_on(credentials.open(&bundle, Patience::Answer))?;
-    for credential in open.held.values() {
-        findings.push(match credential.current() {
-            Ok(_) => finding(
-                "credentials",
-                State::Ok,
-                format!("{}: can be used", credential.name()),
-                None,
-            ),
-            Err(error) if credential.is_ready() => finding(
-                "credentials",
-                State::Warning,
-                format!("{}: {}", credential.name(), error.reason),
-                Some("optional; using its placeholder is refused".to_owned()),
-            ),
-            Err(error) => finding(
-                "credentials",
-                State::Failed,
-                format!("{}: {}", credential.name(), error.reason),
-                None,
-            ),
-        });
+    let (held, grants) = block_on(async {
+        let ownership = Ownership::Seen(settings.grants.clone());
+        let credentials = Credentials::new(sources.clone(), ownership);
+        let open = credentials.open(&bundle, Patience::Answer).await;
+        (open.held, check_grants(&bundle, &settings, &sources).await)
+    })?;
+    let is_grant = |name: &str| logins(&bundle).any(|(login, _)| login == name);
+    for credential in held.values().filter(|held| !is_grant(held.name())) {
+        findings.push(plain(credential));
     }
-    let failed = findings.iter().filter(|f| f.state == State::Failed).count();
-    print(context, &findings, failed);
-    Ok(if failed == 0 { Exit::Ok } else { Exit::No })
+    findings.extend(grants);
+    print(&context.printer, &findings);
+    let failed = findings
+        .iter()
+        .any(|finding| finding.state == State::Failed);
+    Ok(if failed { Exit::No } else { Exit::Ok })
+}
+
+/// A credential whose secret is fetched as it is.
+fn plain(credential: &HeldCredential) -> Finding {
+    let name = credential.name();
+    let (state, message, help) = match credential.current() {
+        Ok(_) => (State::Ok, "can be used".to_owned(), None),
+        Err(error) if credential.is_ready() => {
+            let help = "optional; using its placeholder is refused".to_owned();
+            (State::Warning, error.reason, Some(help))
+        }
+        Err(error) => (State::Failed, error.reason, None),
+    };
+    finding("credentials", state, format!("{name}: {message}"), help)
 }
 
 fn authority(settings: &Settings, engine: &Engine) -> Result<Finding, StartError> {
@@ -123,47 +98,4 @@ fn authority(settings: &Settings, engine: &Engine) -> Result<Finding, StartError
         Err(StartError::Setting { what, help }) => finding("ca", State::Warning, what, help),
         Err(error) => return Err(error),
     })
-}
-
-fn finding(part: &'static str, state: State, message: String, help: Option<String>) -> Finding {
-    Finding {
-        part,
-        state,
-        message,
-        help,
-    }
-}
-
-fn print(context: &Context, findings: &[Finding], failed: usize) {
-    let warnings = findings
-        .iter()
-        .filter(|f| f.state == State::Warning)
-        .count();
-    let plural = if warnings == 1 { "" } else { "s" };
-    let summary = format!(
-        "{failed} failed, {warnings} warning{plural}, {} ok",
-        findings.len() - failed - warnings
-    );
-    match context.printer.format {
-        Format::Json => context.printer.json(&findings),
-        Format::Short => context.printer.out(&summary),
-        Format::Table => {
-            let mut text = String::new();
-            let mut part = "";
-            for finding in findings {
-                if finding.part != part {
-                    part = finding.part;
-                    text.push_str(part);
-                    text.push('\n');
-                }
-                // Writing to a String cannot fail.
-                writeln!(text, "{} {}", finding.state.mark(), finding.message).ok();
-                if let Some(help) = &finding.help {
-                    writeln!(text, "    {help}").ok();
-                }
-            }
-            text.push_str(&summary);
-            context.printer.out(&text);
-        }
-    }
 }

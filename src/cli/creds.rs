@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::args::CredsCommand;
 use super::context::{Context, block_on};
 use super::output::Exit;
-use super::{creds_list, creds_placeholder, creds_refresh};
+use super::{creds_import, creds_list, creds_login, creds_placeholder, creds_refresh};
 use crate::admin::client::AdminClient;
 use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
@@ -23,6 +23,8 @@ pub fn creds(context: &Context, command: &CredsCommand) -> Result<Exit, StartErr
         CredsCommand::Check { names } => {
             creds_list::check(&context.printer, &statuses(context)?, names)
         }
+        CredsCommand::Login(args) => creds_login::login(context, args),
+        CredsCommand::Import(args) => creds_import::import(context, args),
         CredsCommand::Refresh { name } => creds_refresh::refresh(context, name),
         CredsCommand::Placeholder(args) => creds_placeholder::placeholder(context, args),
     }

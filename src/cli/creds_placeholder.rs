@@ -9,7 +9,10 @@ use super::args::{PlaceholderArgs, PlaceholderFormat};
 use super::context::{Context, block_on};
 use super::output::Exit;
 use crate::app::error::StartError;
+use crate::app::grant_desk::{GrantDesk, oauth_source};
 use crate::app::identity::agent_view;
+use crate::app::settings::Settings;
+use crate::credential::open::SourceContext;
 use crate::oauth::phantom::{claude_credentials, codex_auth};
 
 /// Prints it to standard output. Where it belongs is for the one who asks to say.
@@ -25,7 +28,10 @@ pub fn placeholder(context: &Context, args: &PlaceholderArgs) -> Result<Exit, St
             format!("the credentials are: {}", known.join(", ")),
         ));
     };
-    let profile = Map::<String, Value>::new();
+    let profile = match args.format {
+        PlaceholderFormat::Text => Map::new(),
+        _ => block_on(profile(&settings, &sources, &args.name))??,
+    };
     match args.format {
         PlaceholderFormat::Text => context.printer.out(&placeholder),
         PlaceholderFormat::Claude => {
@@ -44,4 +50,23 @@ pub fn placeholder(context: &Context, args: &PlaceholderArgs) -> Result<Exit, St
         }
     }
     Ok(Exit::Ok)
+}
+
+/// What is known of whose login it is; nothing for a credential that is none, or before the login.
+async fn profile(
+    settings: &Settings,
+    sources: &SourceContext,
+    name: &str,
+) -> Result<Map<String, Value>, StartError> {
+    let bundle = settings.bundle()?;
+    let Ok(oauth) = oauth_source(&bundle, name) else {
+        return Ok(Map::new());
+    };
+    let desk = GrantDesk::open(name, oauth, settings, sources).await?;
+    let record = desk.record().await;
+    let record = record.map_err(|error| StartError::setting(error, ""))?;
+    Ok(record
+        .tokens
+        .map(|tokens| tokens.profile)
+        .unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::Format;
 use super::context::{Context, block_on};
@@ -13,6 +13,11 @@ use super::moment::relative;
 use super::output::Exit;
 use crate::admin::client::AdminClient;
 use crate::app::error::StartError;
+use crate::app::grant_desk::{GrantDesk, oauth_source};
+use crate::app::harden::{Privileges, harden};
+use crate::app::settings::Settings;
+use crate::oauth::redeem::RedeemError;
+use crate::oauth::requester::TokenRequester;
 
 /// A renewal waits for the lock of whoever renews already, then for the endpoint.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -34,10 +39,7 @@ pub fn refresh(context: &Context, name: &str) -> Result<Exit, StartError> {
             .ok()
     })?;
     let Some((status, body)) = answer else {
-        return Err(StartError::Temporary {
-            what: "no proxy runs with this configuration".to_owned(),
-            help: "start it with `tollgate serve`".to_owned(),
-        });
+        return here(context, &settings, name);
     };
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     if status == StatusCode::OK {
@@ -48,6 +50,43 @@ pub fn refresh(context: &Context, name: &str) -> Result<Exit, StartError> {
         .as_str()
         .unwrap_or("the running proxy refused");
     Ok(context.printer.problem(why, "", Exit::No))
+}
+
+/// Without a running proxy: under the store's lock, so that one that starts meanwhile waits.
+fn here(context: &Context, settings: &Settings, name: &str) -> Result<Exit, StartError> {
+    let sources = context.sources(settings)?;
+    // Tokens will be in its memory.
+    harden(Privileges::Keep);
+    let bundle = settings.bundle()?;
+    let oauth = oauth_source(&bundle, name)?;
+    block_on(async {
+        let desk = GrantDesk::open(name, oauth, settings, &sources).await?;
+        let probed = desk.store().probe().await;
+        probed.map_err(|error| StartError::setting(error, ""))?;
+        let record = match desk.refresh().await {
+            Ok(record) => record,
+            Err(error) => {
+                let help = match error {
+                    RedeemError::NoLogin | RedeemError::NeedsLogin(_) => {
+                        format!("tollgate creds login {name}")
+                    }
+                    _ => String::new(),
+                };
+                return Ok(context.printer.problem(&error.to_string(), &help, Exit::No));
+            }
+        };
+        let ends = record.ends_here(desk.asking().learned_offset());
+        let ends = ends.and_then(|at| Timestamp::try_from(at).ok());
+        tell(
+            context,
+            &json!({
+                "name": name,
+                "generation": record.generation,
+                "expiresAt": ends.map(|at| format!("{at:.0}")),
+            }),
+        );
+        Ok(Exit::Ok)
+    })?
 }
 
 /// `claude-login: refreshed, expires in 8h`.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::answer::{Asked, installation_answer, token_answer};
 use super::assertion::SigningKey;
 use super::body::{Parameters, form_encode};
-use super::clock::{self, Offset};
+use super::clock::{Learned, Offset, date};
 use super::endpoint::Endpoint;
 use super::endpoint_error::EndpointError;
 use super::grant_secrets::GrantSecrets;
@@ -56,6 +56,11 @@ impl Grant {
     /// before one was seen.
     pub fn clock_offset(&self) -> i64 {
         self.offset.seconds()
+    }
+
+    /// The same, or nothing before one was seen.
+    pub fn learned_offset(&self) -> Option<i64> {
+        self.offset.learned()
     }
 
     /// The request for a new access token. `refresh` is the refresh token, for the grant that has one.
@@ -216,8 +221,8 @@ impl Grant {
             TransportError::NotSent(why) => EndpointError::Unreachable(why),
             TransportError::Unanswered(why) => EndpointError::Unanswered(why),
         })?;
-        let date = clock::date(&response.headers);
-        let clock_was_off = self.offset.learn(date, moments.answered);
+        let date = date(&response.headers);
+        let clock = self.offset.learn(date, moments.answered);
         let asked = Asked {
             endpoint: &self.settings.token_endpoint,
             refresh: asked,
@@ -230,9 +235,9 @@ impl Grant {
                 token_answer(&response, &asked).map_err(no_login_helps)
             }
             GrantSettings::JwtBearer(_) => token_answer(&response, &asked)
-                .map_err(|error| self.of_an_assertion(error, response.status, clock_was_off)),
+                .map_err(|error| self.of_an_assertion(error, response.status, clock)),
             GrantSettings::GithubApp(_) => installation_answer(&response, &asked)
-                .map_err(|error| self.of_an_assertion(error, response.status, clock_was_off)),
+                .map_err(|error| self.of_an_assertion(error, response.status, clock)),
         }
     }
 
@@ -241,18 +246,20 @@ impl Grant {
         &self,
         error: EndpointError,
         status: StatusCode,
-        clock_was_off: bool,
+        clock: Learned,
     ) -> EndpointError {
         let error = no_login_helps(error);
         let refused = matches!(status.as_u16(), 400 | 401 | 403);
         match error {
-            EndpointError::Refused(why) if refused && clock_was_off => EndpointError::Later {
-                why: format!(
-                    "{why}; the endpoint's clock and this machine's differ by {} seconds",
-                    self.offset.seconds().unsigned_abs()
-                ),
-                after: Some(Duration::ZERO),
-            },
+            EndpointError::Refused(why) if refused && clock == Learned::WasOff => {
+                EndpointError::Later {
+                    why: format!(
+                        "{why}; the endpoint's clock and this machine's differ by {} seconds",
+                        self.offset.seconds().unsigned_abs()
+                    ),
+                    after: Some(Duration::ZERO),
+                }
+            }
             error => error,
         }
     }

@@ -38,8 +38,8 @@ pub fn claude_credentials(placeholder: &str, profile: &Map<String, Value>) -> Va
             "refreshToken": "",
             "expiresAt": FAR * 1000,
             "scopes": ["user:inference"],
-            "subscriptionType": known("subscriptionType"),
-            "rateLimitTier": known("rateLimitTier"),
+            "subscriptionType": known("subscription_type"),
+            "rateLimitTier": known("rate_limit_tier"),
         }
     })
 }
@@ -93,7 +93,7 @@ mod tests {
 
     fn profile() -> Map<String, Value> {
         let Value::Object(profile) = json!({
-            "account_id": "acc-1", "plan_type": "pro", "email": "me@example.com", "subscriptionType": "max",
+            "account_id": "acc-1", "plan_type": "pro", "email": "me@example.com", "subscription_type": "max",
         }) else {
             unreachable!()
         };

@@ -50,6 +50,24 @@ pub enum Progress {
     Unstored(StoreError),
 }
 
+/// What a renewal came to; the record is stored.
+#[derive(Debug)]
+pub enum Renewal {
+    /// The endpoint gave new tokens.
+    Done(GrantRecord),
+    /// Another process had done it, or did meanwhile: these are its tokens.
+    Adopted(GrantRecord),
+}
+
+impl Renewal {
+    /// The tokens, whoever asked for them.
+    pub fn into_record(self) -> GrantRecord {
+        match self {
+            Self::Done(record) | Self::Adopted(record) => record,
+        }
+    }
+}
+
 /// Why there are no new tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedeemError {
@@ -76,6 +94,9 @@ pub enum RedeemError {
     /// The store cannot be used.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// Whatever began now could be cut off in the middle.
+    #[error("the process is ending")]
+    Ending,
 }
 
 /// What somebody else made of a grant while new tokens were to be stored.
@@ -108,8 +129,8 @@ impl Sightings {
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
 impl Redeem<'_> {
-    /// Renews, or takes what another process has renewed. The record returned is stored.
-    pub async fn run(&self) -> Result<GrantRecord, RedeemError> {
+    /// Renews, or takes what another process has renewed.
+    pub async fn run(&self) -> Result<Renewal, RedeemError> {
         let lock = tokio::time::timeout(LOCK_PATIENCE, self.store.lock());
         let mut locked = lock.await.map_err(|_| {
             let place = self.store.place();
@@ -123,10 +144,10 @@ impl Redeem<'_> {
         outcome
     }
 
-    async fn locked(&self, store: &mut Box<dyn LockedStore>) -> Result<GrantRecord, RedeemError> {
+    async fn locked(&self, store: &mut Box<dyn LockedStore>) -> Result<Renewal, RedeemError> {
         let record = store.read().await?.unwrap_or_default();
         if record.generation > self.seen {
-            return Ok(record);
+            return Ok(Renewal::Adopted(record));
         }
         if !self.requester.needs_refresh_token() {
             return self.ask_afresh(store, record).await;
@@ -166,7 +187,7 @@ impl Redeem<'_> {
             }
         }
         // Once it is withdrawn everywhere, nothing is gained by waiting.
-        let in_use = !intent.doubtful && is_good(record, self.requester.clock_offset());
+        let in_use = !intent.doubtful && is_good(record, self.requester.learned_offset());
         if self.doubt == Doubt::Wait && in_use {
             return Err(RedeemError::Doubtful(no_result(intent)));
         }
@@ -179,7 +200,7 @@ impl Redeem<'_> {
         mut record: GrantRecord,
         refresh: &Secret,
         lost: Option<Intent>,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         // Room for the answer first: without it, nothing is redeemed.
         store.reserve().await?;
         record.intent = Some(Intent {
@@ -189,8 +210,13 @@ impl Redeem<'_> {
             doubtful: lost.is_some(),
         });
         store.write(&record).await?;
-        store.reserve().await?;
-        if lost.is_some() && is_good(&record, self.requester.clock_offset()) {
+        if let Err(error) = store.reserve().await {
+            // Nothing was asked; an intent that stays would look like a lost answer.
+            record.intent = lost;
+            self.note(store, &record).await;
+            return Err(error.into());
+        }
+        if lost.is_some() && is_good(&record, self.requester.learned_offset()) {
             (self.tell)(Progress::Doubtful);
             // Until every process that shares the store has looked at it and stopped using the token.
             tokio::time::sleep(self.store.poll_interval() * 2).await;
@@ -229,7 +255,7 @@ impl Redeem<'_> {
         &self,
         store: &mut Box<dyn LockedStore>,
         record: GrantRecord,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         let tokens = self
             .requester
             .request(None)
@@ -245,14 +271,14 @@ impl Redeem<'_> {
         store: &mut Box<dyn LockedStore>,
         mut record: GrantRecord,
         tokens: TokenSet,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         let generation = record.generation;
         let intent = record.intent.take();
         record.renew(tokens, self.requester.clock_offset());
         let mut failures = 0;
         loop {
             let error = match store.write(&record).await {
-                Ok(()) => return Ok(record),
+                Ok(()) => return Ok(Renewal::Done(record)),
                 Err(error) => error,
             };
             if let StoreError::LockLost(_) = error
@@ -263,7 +289,7 @@ impl Redeem<'_> {
             if let StoreError::Conflict(_) | StoreError::LockLost(_) = error {
                 match self.overtaken(store, generation, intent.as_ref()).await {
                     Overtaken::No => continue,
-                    Overtaken::Yes(theirs) => return Ok(*theirs),
+                    Overtaken::Yes(theirs) => return Ok(Renewal::Adopted(*theirs)),
                     Overtaken::Ended(needs_login) => {
                         return Err(RedeemError::NeedsLogin(needs_login));
                     }
@@ -318,7 +344,7 @@ impl Redeem<'_> {
 }
 
 /// Stores the tokens of a new login over whatever was held, however long that takes. `seed` tells where
-/// they came from, if it was a seed.
+/// they came from, if it was a seed: what another process has made of the same seed meanwhile stays.
 pub async fn log_in(
     store: &dyn TokenStore,
     tokens: TokenSet,
@@ -328,6 +354,10 @@ pub async fn log_in(
 ) -> Result<GrantRecord, StoreError> {
     let mut locked = store.lock().await?;
     let mut record = locked.read().await?.unwrap_or_default();
+    if seed.as_ref().is_some_and(|seed| !record.wants_seed(seed)) {
+        locked.release().await;
+        return Ok(record);
+    }
     record.log_in(tokens, clock_offset);
     record.seed = seed.or(record.seed);
     let mut failures = 0;
@@ -346,13 +376,12 @@ pub async fn log_in(
 }
 
 /// Whether the record's access token can still be used.
-fn is_good(record: &GrantRecord, offset: i64) -> bool {
+fn is_good(record: &GrantRecord, offset: Option<i64>) -> bool {
     let Some(tokens) = &record.tokens else {
         return false;
     };
-    let expired = tokens
-        .ends_here(offset)
-        .is_some_and(|end| end <= SystemTime::now());
+    let end = record.ends_here(offset);
+    let expired = end.is_some_and(|end| end <= SystemTime::now());
     !expired && !tokens.access.is_empty()
 }
 

@@ -38,6 +38,11 @@ pub trait TokenStore: fmt::Debug + Send + Sync {
     /// Finds out, before anything is redeemed, that it cannot be read or written.
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Why a login that is kept here would be lost before long, if the place tells.
+    fn durability_warning(&self) -> Option<String> {
+        None
+    }
+
     /// What is kept now. Nothing before the first login.
     fn read(&self) -> BoxFuture<'_, Result<Option<GrantRecord>, StoreError>>;
 

@@ -41,12 +41,6 @@ impl FileStore {
         }
     }
 
-    /// Why a login that is stored here would be lost before long, if the mount tells. Looks at the file
-    /// system, so it is for start and for commands.
-    pub fn durability_warning(&self) -> Option<String> {
-        Scene::look(self.file.path()).durability_warning()
-    }
-
     async fn with_file<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<GrantFile>) -> Result<T, Trouble> + Send + 'static,
@@ -94,6 +88,10 @@ impl TokenStore for FileStore {
             Ok(())
         }
         .boxed()
+    }
+
+    fn durability_warning(&self) -> Option<String> {
+        Scene::look(self.file.path()).durability_warning()
     }
 
     fn read(&self) -> BoxFuture<'_, Result<Option<GrantRecord>, StoreError>> {

@@ -9,12 +9,12 @@ use futures_util::future::BoxFuture;
 use kube::Client;
 use zeroize::Zeroizing;
 
-use super::kube_name::{DataKey, ObjectName};
-use super::lease::{LeaseError, LeaseLock, LeaseTimes};
-use super::lease_guard::LeaseGuard;
 use super::record::GrantRecord;
 use super::store::{LockedStore, StoreError, TokenStore};
-use super::store_secret::{ResourceVersion, SecretObject, SecretStoreError};
+use crate::cluster::lease::{LeaseError, LeaseLock, LeaseTimes};
+use crate::cluster::lease_guard::LeaseGuard;
+use crate::cluster::name::{DataKey, ObjectName};
+use crate::cluster::secret::{ResourceVersion, SecretObject, SecretStoreError};
 
 /// What another replica has renewed is seen this much later; until then the old token is still good.
 const POLL: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl fmt::Debug for KubernetesStore {
 
 impl TokenStore for KubernetesStore {
     fn place(&self) -> String {
-        format!("secret:{}", self.name)
+        format!("secret:{}/{}", self.name.namespace(), self.name.name())
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>> {

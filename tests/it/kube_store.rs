@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::timeout;
-use tollgate::oauth::kube_call::CallError;
-use tollgate::oauth::kube_connect::{ConnectError, Surroundings, connect_in};
-use tollgate::oauth::kube_name::{DataKey, ObjectName};
-use tollgate::oauth::lease::{LeaseError, LeaseLock, LeaseTimes};
-use tollgate::oauth::lease_guard::LeaseGuard;
-use tollgate::oauth::store_secret::{SecretObject, SecretStoreError};
+use tollgate::cluster::call::CallError;
+use tollgate::cluster::connect::{ConnectError, Surroundings, connect_in};
+use tollgate::cluster::lease::{LeaseError, LeaseLock, LeaseTimes};
+use tollgate::cluster::lease_guard::LeaseGuard;
+use tollgate::cluster::name::{DataKey, ObjectName};
+use tollgate::cluster::secret::{SecretObject, SecretStoreError};
 
 use super::support::kube_access::{Rule, everything};
 use super::support::kube_api::{KubeApi, NAMESPACE};
@@ -148,24 +148,28 @@ async fn two_tasks_of_one_process_exclude_each_other_as_well() {
 }
 
 #[tokio::test]
-async fn a_lease_is_renewed_for_as_long_as_it_is_held() {
+async fn a_lease_is_renewed_for_as_long_as_it_is_held_and_nobody_takes_it() {
     let api = KubeApi::start().await;
     let alpha = lock(&api, "alpha", LIVELY).await;
     let guard = acquire(&alpha).await;
     let renewals = |api: &KubeApi, n| (api.writes(Kind::Lease, "lock").len() > n).then_some(());
-    // More renewals than fit into the time that the first write gave.
-    api.wait_for("three renewals", |api| renewals(api, 3)).await;
+    let beta = lock(&api, "beta", STEADY).await;
+    let waiting = tokio::spawn(async move { acquire(&beta).await });
+    // More renewals than fit into the time that one write gives.
+    api.wait_for("four renewals", |api| renewals(api, 4)).await;
     assert!(guard.is_held());
+    assert!(!waiting.is_finished());
     let writes = api.writes(Kind::Lease, "lock");
     let spec = |i: usize| writes[i].object["spec"].clone();
-    assert_eq!(spec(3)["holderIdentity"], spec(0)["holderIdentity"]);
-    assert_eq!(spec(3)["acquireTime"], spec(0)["acquireTime"]);
-    assert_eq!(spec(3)["leaseTransitions"], spec(0)["leaseTransitions"]);
-    assert_ne!(spec(3)["renewTime"], spec(0)["renewTime"]);
+    assert_eq!(spec(4)["holderIdentity"], spec(0)["holderIdentity"]);
+    assert_eq!(spec(4)["acquireTime"], spec(0)["acquireTime"]);
+    assert_eq!(spec(4)["leaseTransitions"], spec(0)["leaseTransitions"]);
+    assert_ne!(spec(4)["renewTime"], spec(0)["renewTime"]);
     let agent = &writes[0].user_agent;
     assert!(agent.starts_with("tollgate/"), "{agent}");
     guard.release().await.unwrap();
-    assert_eq!(holder(&api), None);
+    assert!(waiting.await.unwrap().is_held());
+    assert!(api.overlaps().is_empty());
 }
 
 #[tokio::test]

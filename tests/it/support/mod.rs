@@ -2,10 +2,13 @@
 
 pub mod agent;
 pub mod anthropic;
+pub mod asker;
 pub mod ca;
 pub mod caller;
+pub mod chatgpt;
 #[macro_use]
 pub mod clients;
+pub mod desk;
 pub mod door;
 pub mod echo;
 pub mod github;
@@ -23,6 +26,7 @@ pub mod needles;
 pub mod openai;
 pub mod operator;
 pub mod origin;
+pub mod owner;
 pub mod proxy;
 pub mod recorded;
 pub mod reply;
@@ -30,6 +34,7 @@ pub mod scene;
 pub mod telegram;
 pub mod token_server;
 pub mod token_worker;
+pub mod traffic;
 pub mod tunnel;
 pub mod visitor;
 pub mod wire;

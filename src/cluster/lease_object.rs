@@ -9,8 +9,8 @@ use kube::core::params::{GetParams, PostParams};
 use kube::core::request;
 use kube::{Client, Resource as _};
 
-use super::kube_call::{CallError, FIELD_MANAGER, call};
-use super::kube_name::ObjectName;
+use super::call::{CallError, FIELD_MANAGER, call};
+use super::name::ObjectName;
 
 /// Why a Lease cannot be held.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

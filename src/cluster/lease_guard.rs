@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::kube_call::CallError;
+use super::call::CallError;
 use super::lease_object::{LeaseError, LeaseObject, Run};
 use super::lease_record::{LeaseTimes, cleared, holder, taken, transitions};
 
@@ -70,7 +70,8 @@ impl LeaseGuard {
         }
     }
 
-    /// Resolves when the Lease is lost, before anybody else can have it.
+    /// Resolves when the Lease is lost: before anybody else can have it, unless a person edited or
+    /// deleted it, which is noticed at the next renewal.
     pub async fn lost(&self) {
         let mut term = self.term.clone();
         loop {

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::kube_call::{CallError, FIELD_MANAGER, call};
-use super::kube_name::{DataKey, ObjectName};
+use super::call::{CallError, FIELD_MANAGER, call};
+use super::name::{DataKey, ObjectName};
 
 /// `core.MaxSecretSize` of Kubernetes, for all keys of a Secret together.
 const MAX_SECRET: usize = 1024 * 1024;

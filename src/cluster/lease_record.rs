@@ -9,7 +9,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use tokio::time::Instant;
 
-use super::kube_name::ObjectName;
+use super::name::ObjectName;
 
 /// How long a Lease holds, and how often it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

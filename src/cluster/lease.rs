@@ -9,11 +9,11 @@ use arc_swap::ArcSwapOption;
 use kube::Client;
 use tokio::time::{Instant, sleep};
 
-use super::kube_call::CallError;
-use super::kube_name::ObjectName;
+use super::call::CallError;
 use super::lease_guard::{Claim, LeaseGuard};
 use super::lease_object::{LeaseObject, Run};
 use super::lease_record::{Observed, Verdict, created, taken};
+use super::name::ObjectName;
 
 pub use super::lease_object::LeaseError;
 pub use super::lease_record::LeaseTimes;
