@@ -36,6 +36,7 @@ mod life;
 mod no_leak;
 mod oauth_asking;
 mod oauth_crash;
+mod oauth_disk;
 mod oauth_failures;
 mod oauth_refresh;
 mod placements;
