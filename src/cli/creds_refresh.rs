@@ -72,9 +72,7 @@ fn here(context: &Context, settings: &Settings, name: &str) -> Result<Exit, Star
                 return Ok(context.printer.problem(&error.to_string(), &help, Exit::No));
             }
         };
-        let offset = desk.asking().clock_offset();
-        let tokens = record.tokens.as_ref();
-        let ends = tokens.and_then(|tokens| tokens.ends_here(offset));
+        let ends = record.ends_here(desk.asking().learned_offset());
         let ends = ends.and_then(|at| Timestamp::try_from(at).ok());
         tell(
             context,

@@ -148,10 +148,6 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn file(&self) -> &GrantFile {
-        &self.file
-    }
-
     pub(super) fn read(&self) -> Result<Option<GrantRecord>, Trouble> {
         let contents = contents(&self.target)?;
         let decode = |contents: Contents| self.file.decode(&contents, self.key.as_ref());
