@@ -1,7 +1,7 @@
 //! One renewal against a strict endpoint and a store that can be cut off at every step.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
