@@ -35,6 +35,7 @@ mod life;
 mod no_leak;
 mod oauth_crash;
 mod oauth_refresh;
+mod oauth_replicas;
 mod placements;
 mod presets;
 mod readme;
