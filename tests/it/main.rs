@@ -33,6 +33,7 @@ mod kube_api;
 mod kube_store;
 mod life;
 mod no_leak;
+mod oauth_cluster;
 mod oauth_crash;
 mod oauth_refresh;
 mod oauth_replicas;
