@@ -1,17 +1,22 @@
 # `make` lists the targets. Debian with a Rust toolchain is all they need; the rest is installed by package name.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build bench fmt lint clean
+.PHONY: help demo demo-oauth test build bench fmt lint clean
 
 # A compiler for aws-lc and mimalloc, and the system's roots for the bundle that agents get.
 NEED_BUILD := cc:gcc+libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: ## the main job on this machine, in about a second; KEEP=1 keeps it running
 	@.ci/need $(NEED_BUILD) curl:curl
 	@cargo build --quiet --locked --bin tollgate --example demo
 	@target/debug/examples/demo $(if $(KEEP),--keep)
+
+demo-oauth: ## a login that Tollgate owns, renews, and takes through crashes, in about 20 seconds
+	@.ci/need $(NEED_BUILD) curl:curl
+	@cargo build --quiet --locked --bin tollgate --example demo-oauth
+	@target/debug/examples/demo-oauth
 
 test: ## install the clients that the tests drive, run everything, list what was skipped
 	@.ci/need $(NEED_BUILD)

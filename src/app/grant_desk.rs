@@ -13,7 +13,7 @@ use crate::credential::open::SourceContext;
 use crate::oauth::asking::Asking;
 use crate::oauth::endpoint_error::EndpointError;
 use crate::oauth::record::GrantRecord;
-use crate::oauth::redeem::{Doubt, Progress, Redeem, RedeemError, log_in};
+use crate::oauth::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in};
 use crate::oauth::requester::TokenRequester;
 use crate::oauth::settings::OAuthSettings;
 use crate::oauth::sightings::Sightings;
@@ -142,7 +142,7 @@ impl GrantDesk {
             sightings: &Sightings::default(),
             tell: &|_| {},
         };
-        redeem.run().await
+        redeem.run().await.map(Renewal::into_record)
     }
 
     /// Stores a login that was made elsewhere, unless one that can be used is there.

@@ -103,6 +103,9 @@ pub async fn open_grant(
             _ => {}
         }
     }
+    if let Some(warning) = store.durability_warning() {
+        tracing::warn!(credential = name, "{warning}");
+    }
     let seed = match &settings.seed {
         None => None,
         Some(source) => {

@@ -14,6 +14,7 @@ use super::output::Exit;
 use crate::admin::client::AdminClient;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, oauth_source};
+use crate::app::harden::{Privileges, harden};
 use crate::app::settings::Settings;
 use crate::oauth::redeem::RedeemError;
 use crate::oauth::requester::TokenRequester;
@@ -54,6 +55,8 @@ pub fn refresh(context: &Context, name: &str) -> Result<Exit, StartError> {
 /// Without a running proxy: under the store's lock, so that one that starts meanwhile waits.
 fn here(context: &Context, settings: &Settings, name: &str) -> Result<Exit, StartError> {
     let sources = context.sources(settings)?;
+    // Tokens will be in its memory.
+    harden(Privileges::Keep);
     let bundle = settings.bundle()?;
     let oauth = oauth_source(&bundle, name)?;
     block_on(async {

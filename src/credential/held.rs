@@ -2,7 +2,7 @@
 //! task renews it, and an expired value is never given out.
 
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{hmac, rand};
@@ -27,6 +27,7 @@ pub struct HeldCredential {
     versions: watch::Sender<u64>,
     refresher: OnceLock<AbortOnDropHandle<()>>,
     renewer: OnceLock<Arc<dyn Renewer>>,
+    renewing: watch::Sender<bool>,
     /// When the source last gave a value, and when an origin last refused one.
     marks: Mutex<Marks>,
 }
@@ -41,6 +42,16 @@ pub trait Renewer: std::fmt::Debug + Send + Sync {
 
     /// Largest request body that is kept for the second try, in octets.
     fn replay_limit(&self) -> u64;
+}
+
+/// A renewal that is under way.
+#[must_use]
+pub struct RenewalUnderWay<'a>(&'a watch::Sender<bool>);
+
+impl Drop for RenewalUnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -204,6 +215,7 @@ impl HeldCredential {
             versions: watch::Sender::new(0),
             refresher: OnceLock::new(),
             renewer: OnceLock::new(),
+            renewing: watch::Sender::new(false),
             marks: Mutex::default(),
         })
     }
@@ -295,6 +307,23 @@ impl HeldCredential {
     /// Who renews it when an origin refuses it, if anybody can.
     pub fn renewer(&self) -> Option<&Arc<dyn Renewer>> {
         self.renewer.get()
+    }
+
+    /// A renewal has begun; it is under way until what this returns is dropped.
+    pub fn renewal(&self) -> RenewalUnderWay<'_> {
+        self.renewing.send_replace(true);
+        RenewalUnderWay(&self.renewing)
+    }
+
+    /// Waits for a renewal that is under way, at most `limit`. Says whether there was one.
+    pub async fn wait_for_renewal(&self, limit: Duration) -> bool {
+        let mut renewing = self.renewing.subscribe();
+        if !*renewing.borrow_and_update() {
+            return false;
+        }
+        // Whether it ended in time shows in what is held then.
+        drop(tokio::time::timeout(limit, renewing.wait_for(|renewing| !renewing)).await);
+        true
     }
 
     /// It was renewed at `at`, perhaps by another process.
@@ -440,8 +469,6 @@ fn fingerprint(secret: &Secret) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn secret(text: &str) -> Secret {
@@ -471,6 +498,20 @@ mod tests {
         assert!(versions.has_changed().unwrap());
         assert_eq!(held.current_versioned().unwrap().version, 2);
         assert_eq!(held.current().unwrap().expose(), b"two");
+    }
+
+    #[tokio::test]
+    async fn who_needs_a_value_waits_for_a_renewal_that_is_under_way_and_for_no_other() {
+        let held = held();
+        let long = Duration::from_secs(60);
+        assert!(!held.wait_for_renewal(long).await);
+        let renewal = held.renewal();
+        let renewed = async {
+            held.report(lasting("one"));
+            drop(renewal);
+        };
+        let (waited, ()) = tokio::join!(held.wait_for_renewal(long), renewed);
+        assert!(waited && held.current().is_ok());
     }
 
     #[test]

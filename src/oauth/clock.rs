@@ -11,6 +11,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 /// Clocks that differ by less, in seconds, need no correction: assertions are dated back further.
 const TOLERANCE: i64 = 30;
 
+/// What an answer's date told of the clock that was used for the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Learned {
+    /// It was right, or nothing was told.
+    Nothing,
+    /// It was so far off that it explains a refusal.
+    WasOff,
+}
+
 /// How many seconds the endpoint's clock is ahead of this machine's.
 #[derive(Debug, Default)]
 pub(super) struct Offset(AtomicI64, AtomicBool);
@@ -39,15 +48,17 @@ impl Offset {
         there.unwrap_or(now)
     }
 
-    /// Learns from an answer that came at `now` and names its own `date`. True when the clock that was
-    /// used for the request was so far off that it explains a refusal.
-    pub(super) fn learn(&self, date: Option<SystemTime>, now: SystemTime) -> bool {
+    /// Learns from an answer that came at `now` and names its own `date`.
+    pub(super) fn learn(&self, date: Option<SystemTime>, now: SystemTime) -> Learned {
         let Some(seconds) = date.map(|date| unix(date).saturating_sub(unix(now))) else {
-            return false;
+            return Learned::Nothing;
         };
         let used = self.0.swap(seconds, Ordering::Relaxed);
         self.1.store(true, Ordering::Release);
-        seconds.saturating_sub(used).abs() > TOLERANCE
+        match seconds.saturating_sub(used).abs() > TOLERANCE {
+            true => Learned::WasOff,
+            false => Learned::Nothing,
+        }
     }
 }
 
@@ -159,17 +170,17 @@ mod tests {
     fn a_clock_that_is_off_is_learned_once() {
         let offset = Offset::default();
         let now = at(10_000);
-        assert!(!offset.learn(None, now));
+        assert_eq!(offset.learn(None, now), Learned::Nothing);
         assert_eq!(offset.learned(), None);
-        assert!(!offset.learn(Some(at(10_029)), now));
+        assert_eq!(offset.learn(Some(at(10_029)), now), Learned::Nothing);
         assert_eq!((offset.learned(), offset.apply(now)), (Some(29), now));
-        assert!(offset.learn(Some(at(9_700)), now));
+        assert_eq!(offset.learn(Some(at(9_700)), now), Learned::WasOff);
         assert_eq!((offset.seconds(), offset.apply(now)), (-300, at(9_700)));
-        assert!(!offset.learn(Some(at(9_701)), now));
+        assert_eq!(offset.learn(Some(at(9_701)), now), Learned::Nothing);
         // The machine's clock was set right since.
-        assert!(offset.learn(Some(now), now));
+        assert_eq!(offset.learn(Some(now), now), Learned::WasOff);
         assert_eq!(offset.apply(now), now);
-        assert!(offset.learn(Some(at(17_200)), now));
+        assert_eq!(offset.learn(Some(at(17_200)), now), Learned::WasOff);
         assert_eq!(offset.apply(now), at(17_200));
     }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::answer::{Asked, installation_answer, token_answer};
 use super::assertion::SigningKey;
 use super::body::{Parameters, form_encode};
-use super::clock::{self, Offset};
+use super::clock::{Learned, Offset, date};
 use super::endpoint::Endpoint;
 use super::endpoint_error::EndpointError;
 use super::grant_secrets::GrantSecrets;
@@ -221,8 +221,8 @@ impl Grant {
             TransportError::NotSent(why) => EndpointError::Unreachable(why),
             TransportError::Unanswered(why) => EndpointError::Unanswered(why),
         })?;
-        let date = clock::date(&response.headers);
-        let clock_was_off = self.offset.learn(date, moments.answered);
+        let date = date(&response.headers);
+        let clock = self.offset.learn(date, moments.answered);
         let asked = Asked {
             endpoint: &self.settings.token_endpoint,
             refresh: asked,
@@ -235,9 +235,9 @@ impl Grant {
                 token_answer(&response, &asked).map_err(no_login_helps)
             }
             GrantSettings::JwtBearer(_) => token_answer(&response, &asked)
-                .map_err(|error| self.of_an_assertion(error, response.status, clock_was_off)),
+                .map_err(|error| self.of_an_assertion(error, response.status, clock)),
             GrantSettings::GithubApp(_) => installation_answer(&response, &asked)
-                .map_err(|error| self.of_an_assertion(error, response.status, clock_was_off)),
+                .map_err(|error| self.of_an_assertion(error, response.status, clock)),
         }
     }
 
@@ -246,18 +246,20 @@ impl Grant {
         &self,
         error: EndpointError,
         status: StatusCode,
-        clock_was_off: bool,
+        clock: Learned,
     ) -> EndpointError {
         let error = no_login_helps(error);
         let refused = matches!(status.as_u16(), 400 | 401 | 403);
         match error {
-            EndpointError::Refused(why) if refused && clock_was_off => EndpointError::Later {
-                why: format!(
-                    "{why}; the endpoint's clock and this machine's differ by {} seconds",
-                    self.offset.seconds().unsigned_abs()
-                ),
-                after: Some(Duration::ZERO),
-            },
+            EndpointError::Refused(why) if refused && clock == Learned::WasOff => {
+                EndpointError::Later {
+                    why: format!(
+                        "{why}; the endpoint's clock and this machine's differ by {} seconds",
+                        self.offset.seconds().unsigned_abs()
+                    ),
+                    after: Some(Duration::ZERO),
+                }
+            }
             error => error,
         }
     }

@@ -38,7 +38,7 @@ fn claude_codes_file_is_read() {
         assert_eq!(tokens.refresh.unwrap().expose(), b"sk-ant-ort01-B");
         let expected = UNIX_EPOCH + Duration::from_millis(ends);
         let off = expected.duration_since(tokens.expires_at.unwrap());
-        assert!(off.map_or_else(|e| e.duration(), |d| d) < Duration::from_millis(2));
+        assert!(off.unwrap_or_else(|e| e.duration()) < Duration::from_millis(2));
         assert_eq!(tokens.scopes, ["user:inference", "user:profile"]);
         assert_eq!(tokens.profile["subscription_type"], "max");
         assert_eq!(tokens.profile["rate_limit_tier"], "default_claude_max_20x");

@@ -181,7 +181,7 @@ fn random() -> Result<Zeroizing<String>, LoginError> {
     let mut bytes = Zeroizing::new([0; 32]);
     rand::fill(&mut *bytes)
         .map_err(|_| EndpointError::Incomplete("the system gives no random numbers".to_owned()))?;
-    Ok(Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(&*bytes)))
+    Ok(Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*bytes)))
 }
 
 /// `S256` (RFC 7636, section 4.2).

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::holding::{IN_DOUBT, hold_out};
 use super::owner::{GrantOwner, NotDone, Order, Renewed, Standing};
 use super::record::{GrantRecord, NeedsLogin};
-use super::redeem::{Doubt, Progress, Redeem, RedeemError, log_in};
+use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in};
 use super::requester::TokenRequester;
 use super::schedule;
 use super::seed::Seed;
@@ -262,6 +262,8 @@ impl Manager {
             }
             redeem.run_under(locked).await
         });
+        let held = self.held.upgrade();
+        let _under_way = held.as_ref().map(|held| held.renewal());
         let mut look = self.looks();
         let outcome = loop {
             tokio::select! {
@@ -271,9 +273,12 @@ impl Manager {
             }
         };
         match outcome {
-            Ok(Ok(record)) => {
-                (self.grant.count)("ok");
-                self.publish(record);
+            Ok(Ok(renewal)) => {
+                (self.grant.count)(match renewal {
+                    Renewal::Done(_) => "ok",
+                    Renewal::Adopted(_) => "adopted",
+                });
+                self.publish(renewal.into_record());
             }
             Ok(Err(error)) => self.failed(error).await,
             Err(_) => {

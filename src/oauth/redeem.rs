@@ -52,6 +52,24 @@ pub enum Progress {
     Unstored(StoreError),
 }
 
+/// What a renewal came to; the record is stored.
+#[derive(Debug)]
+pub enum Renewal {
+    /// The endpoint gave new tokens.
+    Done(GrantRecord),
+    /// Another process had done it, or did meanwhile: these are its tokens.
+    Adopted(GrantRecord),
+}
+
+impl Renewal {
+    /// The tokens, whoever asked for them.
+    pub fn into_record(self) -> GrantRecord {
+        match self {
+            Self::Done(record) | Self::Adopted(record) => record,
+        }
+    }
+}
+
 /// Why there are no new tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedeemError {
@@ -102,8 +120,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 const STORING_PAUSE: Duration = Duration::from_secs(5);
 
 impl Redeem<'_> {
-    /// Renews, or takes what another process has renewed. The record returned is stored.
-    pub async fn run(&self) -> Result<GrantRecord, RedeemError> {
+    /// Renews, or takes what another process has renewed.
+    pub async fn run(&self) -> Result<Renewal, RedeemError> {
         let locked = self.lock().await?;
         self.run_under(locked).await
     }
@@ -124,16 +142,16 @@ impl Redeem<'_> {
     pub async fn run_under(
         &self,
         mut locked: Box<dyn LockedStore>,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         let outcome = self.locked(&mut locked).await;
         locked.release().await;
         outcome
     }
 
-    async fn locked(&self, store: &mut Box<dyn LockedStore>) -> Result<GrantRecord, RedeemError> {
+    async fn locked(&self, store: &mut Box<dyn LockedStore>) -> Result<Renewal, RedeemError> {
         let record = store.read().await?.unwrap_or_default();
         if record.generation > self.seen {
-            return Ok(record);
+            return Ok(Renewal::Adopted(record));
         }
         if !self.requester.needs_refresh_token() {
             return self.ask_afresh(store, record).await;
@@ -189,7 +207,7 @@ impl Redeem<'_> {
         mut record: GrantRecord,
         refresh: &Secret,
         lost: Option<Intent>,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         // Room for the answer first: without it, nothing is redeemed.
         store.reserve().await?;
         let (id, begun) = (random_id(), Instant::now());
@@ -251,7 +269,7 @@ impl Redeem<'_> {
         &self,
         store: &mut Box<dyn LockedStore>,
         record: GrantRecord,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         let tokens = self
             .requester
             .request(None)
@@ -268,7 +286,7 @@ impl Redeem<'_> {
         record: GrantRecord,
         tokens: TokenSet,
         begun: Instant,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         let others = record.intent.as_ref().map(|_| store.abandoned_after());
         let withdrawal = async {
             match others.filter(|wait| !wait.is_zero()) {
@@ -292,14 +310,14 @@ impl Redeem<'_> {
         store: &mut Box<dyn LockedStore>,
         mut record: GrantRecord,
         tokens: TokenSet,
-    ) -> Result<GrantRecord, RedeemError> {
+    ) -> Result<Renewal, RedeemError> {
         let generation = record.generation;
         let intent = record.intent.take();
         record.renew(tokens, self.requester.clock_offset());
         let mut failures = 0;
         loop {
             let error = match store.write(&record).await {
-                Ok(()) => return Ok(record),
+                Ok(()) => return Ok(Renewal::Done(record)),
                 Err(error) => error,
             };
             if let StoreError::LockLost(_) = error
@@ -310,7 +328,7 @@ impl Redeem<'_> {
             if let StoreError::Conflict(_) | StoreError::LockLost(_) = error {
                 match self.overtaken(store, generation, intent.as_ref()).await {
                     Overtaken::No => continue,
-                    Overtaken::Yes(theirs) => return Ok(*theirs),
+                    Overtaken::Yes(theirs) => return Ok(Renewal::Adopted(*theirs)),
                     Overtaken::Ended(needs_login) => {
                         return Err(RedeemError::NeedsLogin(needs_login));
                     }

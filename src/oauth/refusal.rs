@@ -225,3 +225,7 @@ fn harmless(text: &str, asked: Option<&Secret>) -> String {
     }
     out
 }
+
+#[cfg(test)]
+#[path = "refusal_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@ use super::error::ProxyError;
 use super::spool::{Keep, Room};
 use super::upload::Upload;
 use crate::credential::held::{HeldCredential, Renewer};
+use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::inject::set::Injectors;
 
@@ -37,7 +38,14 @@ pub async fn send(
         return attempt.send(ready, upload, None, accounting).await;
     };
     let spare = head.clone();
-    let ready = attempt.inject(head)?;
+    let ready = match attempt.inject(head) {
+        Err(InjectError::Unavailable { credential, .. })
+            if being_renewed(injectors, &credential).await =>
+        {
+            attempt.inject(spare.clone())?
+        }
+        injected => injected?,
+    };
     let keep = ready.has_credential().then(|| Keep {
         limit,
         room: room.clone(),
@@ -75,6 +83,14 @@ pub async fn send(
     };
     accounting.replay(refused.names(), outcome);
     second
+}
+
+/// Waits for the new value of a credential that is just being renewed; says whether it is.
+async fn being_renewed(injectors: &Injectors, credential: &str) -> bool {
+    match injectors.held(credential) {
+        Some(held) => held.wait_for_renewal(PATIENCE).await,
+        None => false,
+    }
 }
 
 /// How much of a body is kept for a second try; nothing if no credential that may go in can be renewed.

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tollgate::credential::held::{HeldCredential, Renewer, Unavailable};
-use tollgate::credential::source::Fetched;
+use tollgate::credential::source::{Fetched, SourceError};
 use tollgate::types::secret::Secret;
 
 use super::http::{Speaks, ask, send};
@@ -496,4 +496,25 @@ async fn a_policy_that_changed_meanwhile_ends_it_with_the_first_answer() {
     assert_eq!(answer.status(), 401);
     assert_eq!(body_of(answer).await, "wrong key\n");
     assert_eq!(stage.origin.only("/v1/x").bearer(), Some(STALE));
+}
+
+/// Its token has ended, and the next one is on its way: that is no reason to refuse anybody.
+#[tokio::test]
+async fn a_request_that_comes_while_its_credential_is_renewed_waits_for_the_new_value() {
+    let stage = Stage::new(echo::echo().await.origin).await;
+    let held = stage.proxy.credential("echo");
+    held.report(Err(SourceError::Withdrawn("it has ended".to_owned())));
+    let refused = ask(PLACEHOLDER, "GET", "/nobody-renews", full(""));
+    assert_eq!(stage.send(Speaks::Http1, refused).await.status(), 503);
+
+    let renewal = held.renewal();
+    let request = ask(PLACEHOLDER, "POST", "/waits", full("body"));
+    let mut asking = std::pin::pin!(stage.send(Speaks::Http1, request));
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut asking).await;
+    assert!(early.is_err(), "it was answered before there was a value");
+    held.report(Ok(Fetched::lasting(Secret::from(REAL_KEY.to_owned()))));
+    drop(renewal);
+    assert_eq!(asking.await.status(), 200);
+    assert_eq!(stage.origin.only("/waits").bearer(), Some(REAL_KEY));
+    assert!(stage.renewer.asked.lock().unwrap().is_empty());
 }

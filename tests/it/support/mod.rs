@@ -2,10 +2,13 @@
 
 pub mod agent;
 pub mod anthropic;
+pub mod asker;
 pub mod ca;
 pub mod caller;
+pub mod chatgpt;
 #[macro_use]
 pub mod clients;
+pub mod desk;
 pub mod door;
 pub mod echo;
 pub mod github;
