@@ -29,6 +29,7 @@ pub mod origin;
 pub mod owner;
 pub mod proxy;
 pub mod recorded;
+pub mod replicas;
 pub mod reply;
 pub mod scene;
 pub mod telegram;
