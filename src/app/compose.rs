@@ -67,6 +67,16 @@ pub async fn compose(
     context: SourceContext,
     ca: CaChoice,
 ) -> Result<Tollgate, StartError> {
+    compose_with(settings, context, ca, TaskTracker::new()).await
+}
+
+/// The same for a caller who may give up in the middle: what is in `renewals` then must still be waited for.
+pub async fn compose_with(
+    settings: Settings,
+    context: SourceContext,
+    ca: CaChoice,
+    renewals: TaskTracker,
+) -> Result<Tollgate, StartError> {
     let spec = &settings.root.spec;
     let seen = documents(&settings).fingerprint().await;
     let bundle = settings.bundle()?;
@@ -100,7 +110,6 @@ pub async fn compose(
 
     let metrics = Metrics::new()
         .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
-    let renewals = TaskTracker::new();
     let ownership = Ownership::Owned(GrantContext {
         dialer: dialer.clone(),
         trust: trust_in_origins.clone(),

@@ -18,7 +18,8 @@ use crate::credential::source::{Fetched, SourceError};
 use crate::oauth::asking::Asking;
 use crate::oauth::grant::Grant;
 use crate::oauth::grant_secrets::GrantSecrets;
-use crate::oauth::manager::{GrantParts, hold_out, own};
+use crate::oauth::holding::hold_out;
+use crate::oauth::manager::{GrantParts, own};
 use crate::oauth::owner::GrantOwner;
 use crate::oauth::record::GrantRecord;
 use crate::oauth::seed::Seed;
@@ -98,12 +99,15 @@ pub async fn open_grant(
         tracing::error!(credential = name, %error, "the token store cannot be used");
         held.report(Err(SourceError::Broken(error.to_string())));
         match error {
-            StoreError::ReadOnly(_) | StoreError::Unreadable(_) => {
+            StoreError::ReadOnly(_) | StoreError::Full(_) | StoreError::Unreadable(_) => {
                 return (held, GrantState::Unfit(error));
             }
             // It may come back: the owner looks at it again and again.
             _ => {}
         }
+    }
+    if let Some(warning) = store.durability_warning() {
+        tracing::warn!(credential = name, "{warning}");
     }
     let seed = match &settings.seed {
         None => None,
@@ -196,7 +200,7 @@ pub async fn look_at_grant(
     match expired(&record) {
         // Whoever owns it renews it: it is no worse than that.
         Some(expired) => held.report(Ok(expired)),
-        None => hold_out(&held, &record, 0),
+        None => hold_out(&held, &record, None),
     }
     held
 }

@@ -8,10 +8,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
-use super::compose::Tollgate;
+use super::authority::CaChoice;
+use super::compose::{Tollgate, compose_with};
+use super::error::StartError;
 use super::reload::Reloader;
+use super::settings::Settings;
 use crate::admin::api::Order;
 use crate::admin::server;
+use crate::credential::open::SourceContext;
 use crate::listen::{accept, forward};
 
 /// Shorter than the 30 s that a kubelet waits by default.
@@ -21,9 +25,30 @@ const RENEWAL_GRACE: Duration = Duration::from_secs(35);
 /// How often documents are looked at; a change must be in force within 5 s.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Opens everything, unless a signal ends the process first. A renewal that was begun is waited for: by
+/// itself a signal would end the process between a token's redeem and its storing.
+pub async fn start(
+    settings: Settings,
+    context: SourceContext,
+    ca: CaChoice,
+    signals: &mut Signals,
+) -> Result<Option<Tollgate>, StartError> {
+    let renewals = TaskTracker::new();
+    let composed = tokio::select! {
+        composed = compose_with(settings, context, ca, renewals.clone()) => Some(composed),
+        () = signals.end() => None,
+    };
+    match composed {
+        Some(composed) => composed.map(Some),
+        None => {
+            finish(&renewals).await;
+            Ok(None)
+        }
+    }
+}
+
 /// Serves until a signal or an order ends it, then drains.
-pub async fn run(tollgate: Tollgate) -> io::Result<()> {
-    let signals = Signals::heeded()?;
+pub async fn run(tollgate: Tollgate, signals: Signals) -> io::Result<()> {
     serve(tollgate, signals, std::future::pending()).await
 }
 
@@ -135,14 +160,15 @@ async fn supervise(
 
 /// The process's signals, as far as they are heeded here.
 #[derive(Default)]
-struct Signals {
+pub struct Signals {
     terminate: Option<Signal>,
     interrupt: Option<Signal>,
     reload: Option<Signal>,
 }
 
 impl Signals {
-    fn heeded() -> io::Result<Self> {
+    /// From now on they no longer end the process by themselves.
+    pub fn heeded() -> io::Result<Self> {
         Ok(Self {
             terminate: Some(signal(SignalKind::terminate())?),
             interrupt: Some(signal(SignalKind::interrupt())?),

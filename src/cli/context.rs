@@ -1,7 +1,7 @@
 //! Owns what most commands begin with: find the settings, seal the environment, open what is needed.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::args::Global;
 use super::output::Printer;
@@ -20,6 +20,8 @@ pub struct Context {
     pub printer: Printer,
     /// The global flags.
     pub global: Global,
+    /// What was taken out of the environment, which can be done once.
+    sealed: OnceLock<SourceContext>,
 }
 
 impl Context {
@@ -28,6 +30,7 @@ impl Context {
         Self {
             printer: Printer::new(&global),
             global,
+            sealed: OnceLock::new(),
         }
     }
 
@@ -63,16 +66,20 @@ impl Context {
 
     /// Takes the secrets out of the environment. May start the process over.
     pub fn sources(&self, settings: &Settings) -> Result<SourceContext, StartError> {
+        if let Some(sealed) = self.sealed.get() {
+            return Ok(sealed.clone());
+        }
         let bundle = settings.bundle()?;
         let names = sealed::names(&settings.root.spec, &bundle);
         let env = sealed::seal(&names).map_err(|error| {
             StartError::setting(format!("the environment cannot be sealed: {error}"), "")
         })?;
-        Ok(SourceContext {
+        let context = SourceContext {
             env: Arc::new(env),
             path: std::env::var_os("PATH"),
             home: std::env::var_os("HOME"),
-        })
+        };
+        Ok(self.sealed.get_or_init(|| context).clone())
     }
 
     /// Where the running proxy's admin port is.

@@ -16,6 +16,7 @@ use super::moment::relative;
 use super::output::Exit;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, NotTaken, Present, logins, oauth_source};
+use crate::app::harden::{Privileges, harden};
 use crate::config::bundle::Bundle;
 use crate::config::known_clients::facts;
 use crate::config::source::{GrantSpec, KnownClient};
@@ -27,6 +28,8 @@ use crate::oauth::record::GrantRecord;
 pub fn import(context: &Context, args: &ImportArgs) -> Result<Exit, StartError> {
     let settings = context.settings()?;
     let sources = context.sources(&settings)?;
+    // Tokens will be in its memory.
+    harden(Privileges::Keep);
     let bundle = settings.bundle()?;
     let shown = args.file.display();
     let bytes = read(&args.file).map_err(|error| {

@@ -13,6 +13,7 @@ use super::moment::relative;
 use super::output::Exit;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, oauth_source};
+use crate::app::harden::{Privileges, harden};
 use crate::oauth::asking::Asking;
 use crate::oauth::device::DeviceLogin;
 use crate::oauth::login::{AuthorizationCode, AuthorizationRequest};
@@ -28,6 +29,8 @@ const TRIES: usize = 3;
 pub fn login(context: &Context, args: &LoginArgs) -> Result<Exit, StartError> {
     let settings = context.settings()?;
     let sources = context.sources(&settings)?;
+    // Tokens will be in its memory.
+    harden(Privileges::Keep);
     let bundle = settings.bundle()?;
     let oauth = oauth_source(&bundle, &args.name)?;
     block_on(async {

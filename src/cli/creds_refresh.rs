@@ -14,6 +14,7 @@ use super::output::Exit;
 use crate::admin::client::AdminClient;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, oauth_source};
+use crate::app::harden::{Privileges, harden};
 use crate::app::settings::Settings;
 use crate::oauth::redeem::RedeemError;
 use crate::oauth::requester::TokenRequester;
@@ -54,6 +55,8 @@ pub fn refresh(context: &Context, name: &str) -> Result<Exit, StartError> {
 /// Without a running proxy: under the store's lock, so that one that starts meanwhile waits.
 fn here(context: &Context, settings: &Settings, name: &str) -> Result<Exit, StartError> {
     let sources = context.sources(settings)?;
+    // Tokens will be in its memory.
+    harden(Privileges::Keep);
     let bundle = settings.bundle()?;
     let oauth = oauth_source(&bundle, name)?;
     block_on(async {
@@ -72,9 +75,7 @@ fn here(context: &Context, settings: &Settings, name: &str) -> Result<Exit, Star
                 return Ok(context.printer.problem(&error.to_string(), &help, Exit::No));
             }
         };
-        let offset = desk.asking().clock_offset();
-        let tokens = record.tokens.as_ref();
-        let ends = tokens.and_then(|tokens| tokens.ends_here(offset));
+        let ends = record.ends_here(desk.asking().learned_offset());
         let ends = ends.and_then(|at| Timestamp::try_from(at).ok());
         tell(
             context,

@@ -19,10 +19,10 @@ use super::args::RunArgs;
 use super::context::Context;
 use super::output::Exit;
 use crate::app::authority::CaChoice;
-use crate::app::compose::{Tollgate, compose};
+use crate::app::compose::Tollgate;
 use crate::app::error::StartError;
 use crate::app::harden::{Privileges, harden};
-use crate::app::run::run_until;
+use crate::app::run::{Signals, run_until, start};
 use crate::app::settings::Settings;
 use crate::app::{sealed, state};
 use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress};
@@ -39,6 +39,8 @@ use crate::types::host::{Authority, Host};
 const NOT_STARTED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+/// As a shell says of a program that SIGINT ended.
+const INTERRUPTED: u8 = 130;
 /// What is still open when the program has ended belongs to nobody.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -90,8 +92,10 @@ fn run(
         .map_err(|error| StartError::setting(format!("no event loop: {error}"), ""))?;
     runtime.block_on(async {
         let ca = CaChoice::Ephemeral(scratch.0.join("trust"));
-        let tollgate = match compose(settings, sources, ca).await {
-            Ok(tollgate) => tollgate,
+        let mut signals = Signals::heeded().map_err(|error| deaf(&error))?;
+        let tollgate = match start(settings, sources, ca, &mut signals).await {
+            Ok(Some(tollgate)) => tollgate,
+            Ok(None) => return Ok(Exit::Child(INTERRUPTED)),
             Err(StartError::Config(errors)) => return Err(StartError::Config(errors)),
             Err(error) => return Ok(not_started(context, &error)),
         };
@@ -248,8 +252,7 @@ async fn supervise(
         ));
     };
     // Before there is a program: a signal in between must find it or end nothing.
-    let signals = signals()
-        .map_err(|error| StartError::setting(format!("signals cannot be heard: {error}"), ""))?;
+    let signals = signals().map_err(|error| deaf(&error))?;
     let spawned = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -283,6 +286,10 @@ async fn supervise(
             "",
         )),
     }
+}
+
+fn deaf(error: &std::io::Error) -> StartError {
+    StartError::setting(format!("signals cannot be heard: {error}"), "")
 }
 
 /// Signals that the program is meant to have, as they come. On a terminal it gets SIGINT and SIGQUIT

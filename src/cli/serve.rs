@@ -5,14 +5,13 @@ use std::time::Instant;
 use super::context::Context;
 use super::output::Exit;
 use crate::app::authority::CaChoice;
-use crate::app::compose::compose;
 use crate::app::error::StartError;
 use crate::app::harden::{Privileges, harden};
-use crate::app::run::run;
+use crate::app::run::{Signals, run, start};
 
 /// Serves until a signal ends it.
 pub fn serve(context: &Context) -> Result<Exit, StartError> {
-    let started = Instant::now();
+    let begun = Instant::now();
     let settings = context.settings()?;
     let sources = context.sources(&settings)?;
     let hardening = harden(Privileges::GiveUp);
@@ -22,7 +21,13 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
         .build()
         .map_err(|error| StartError::setting(format!("no event loop: {error}"), ""))?;
     runtime.block_on(async {
-        let tollgate = compose(settings, sources, CaChoice::Configured).await?;
+        let mut signals = Signals::heeded()
+            .map_err(|error| StartError::setting(format!("signals cannot be heard: {error}"), ""))?;
+        let started = start(settings, sources, CaChoice::Configured, &mut signals);
+        let Some(tollgate) = started.await? else {
+            context.printer.note("tollgate was ended before it was ready");
+            return Ok(Exit::Ok);
+        };
         let address = |listener: &tokio::net::TcpListener| listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string());
         let snapshot = tollgate.admin.snapshots.load_full();
         let blocked = tollgate.admin.blocked();
@@ -36,7 +41,7 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
         context.printer.note(&format!(
             "tollgate {} {state} {} ms: listen={} admin={} hosts={} credentials={} dumps={} privileges={}",
             env!("CARGO_PKG_VERSION"),
-            started.elapsed().as_millis(),
+            begun.elapsed().as_millis(),
             address(&tollgate.listener),
             address(&tollgate.admin_listener),
             snapshot.policy.host_count(),
@@ -45,7 +50,7 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
             if hardening.no_new_privileges { "fixed" } else { "NOT fixed" },
         ));
         drop(snapshot);
-        run(tollgate)
+        run(tollgate, signals)
             .await
             .map_err(|error| StartError::setting(format!("serving failed: {error}"), ""))?;
         Ok(Exit::Ok)

@@ -124,8 +124,14 @@ impl Check<'_> {
                 "add `clientSecret: { file: { path: … } }` (RFC 6749, section 4.4)",
             );
         }
-        if oauth.client_id.as_deref() == Some("") {
-            self.wrong(LACKS, "`clientId` is empty", "write it, or remove it");
+        // `client-id` of RFC 6749, appendix A.1.
+        let sound = |id: &str| !id.is_empty() && id.bytes().all(|b| matches!(b, b' '..=b'~'));
+        if oauth.client_id.as_deref().is_some_and(|id| !sound(id)) {
+            self.wrong(
+                WORD,
+                "`clientId` is empty, or holds a character beyond printable ASCII",
+                "copy it from where the client was registered",
+            );
         }
     }
 
@@ -216,10 +222,16 @@ impl Check<'_> {
                 Err(error) => self.wrong_at(url, error),
             }
         }
-        if let GrantSpec::GithubApp { api: Some(api), .. } = &oauth.grant
-            && let Err(error) = endpoint("api", api)
-        {
-            self.errors.push(spot::at(error, self.file, self.source));
+        if let GrantSpec::GithubApp { api: Some(api), .. } = &oauth.grant {
+            let error = match endpoint("api", api) {
+                Ok(parsed) => parsed.query.map(|_| {
+                    ConfigError::new(URL, format!("`{}` in `api` has a query", shown(api)))
+                        .help("write the base of the REST API: `https://HOST/api/v3`")
+                }),
+                Err(error) => Some(error),
+            };
+            self.errors
+                .extend(error.map(|error| spot::at(error, self.file, self.source)));
         }
         let known = oauth.client.is_some();
         if let (Some(begin), None, false) =
@@ -268,15 +280,17 @@ impl Check<'_> {
             GrantSpec::JwtBearer { lifetime, .. } => lifetime,
             _ => &None,
         };
-        for (field, span) in [
-            ("refreshBefore", oauth.refresh_before),
-            ("timeout", oauth.timeout),
-            ("lifetime", *lifetime),
+        // Times in assertions are whole seconds (RFC 7519, section 2).
+        let (some, second) = (Duration::from_nanos(1), Duration::from_secs(1));
+        for (field, span, least) in [
+            ("refreshBefore", oauth.refresh_before, some),
+            ("timeout", oauth.timeout, some),
+            ("lifetime", *lifetime, second),
         ] {
-            if span.is_some_and(|span| span.0 == Duration::ZERO) {
+            if span.is_some_and(|span| span.0 < least) {
                 self.wrong(
                     RANGE,
-                    format!("`{field}` is zero"),
+                    format!("`{field}` is too short"),
                     "write how long: `30s`, `5m`; or remove it",
                 );
             }

@@ -194,8 +194,8 @@ fn every_mistake_is_told_with_its_place_and_a_way_out() {
             "not the name of a variable",
         ),
         // --- values
-        (with("refreshBefore: 0s"), "TG0335 {", "`refreshBefore` is zero"),
-        (with("timeout: 0ms"), "TG0335 {", "`timeout` is zero"),
+        (with("refreshBefore: 0s"), "TG0335 {", "`refreshBefore` is too short"),
+        (with("timeout: 0ms"), "TG0335 {", "`timeout` is too short"),
         (with("replayLimit: 65MiB"), "TG0335 {", "larger than 64MiB"),
         (
             with("scopes: [\"openid profile\"]"),
@@ -207,6 +207,18 @@ fn every_mistake_is_told_with_its_place_and_a_way_out() {
             with("parameters: { grant_type: x }"),
             "TG0336 {",
             "is written by Tollgate | write `grant`",
+        ),
+        (
+            "tokenEndpoint: \"https://a.com/t\", clientId: \"\"".to_owned(),
+            "TG0336 {",
+            "`clientId` is empty",
+        ),
+        (
+            "grant: { githubApp: { appId: \"1\", installationId: 7, api: \"https://a.com/?x\", \
+             key: { file: { path: k } } } }"
+                .to_owned(),
+            "TG0332 {",
+            "has a query",
         ),
         // --- what has no use
         (

@@ -168,7 +168,8 @@ fn parse<'a, T: Deserialize<'a>>(
 ) -> Result<T, EndpointError> {
     let body = response.body.trim_ascii();
     if !body.is_empty() && !body.starts_with(b"{") {
-        return Err(EndpointError::Failed(format!(
+        // It came from behind the endpoint's certificate and says that all went well.
+        return Err(EndpointError::Unanswered(format!(
             "the endpoint at {} answered {} with something else than JSON: an error page, or another server in its place",
             asked.endpoint.authority().host,
             response.status.as_u16()

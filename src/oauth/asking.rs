@@ -79,7 +79,7 @@ impl TokenRequester for Asking {
         .boxed()
     }
 
-    fn clock_offset(&self) -> i64 {
-        self.grant.clock_offset()
+    fn learned_offset(&self) -> Option<i64> {
+        self.grant.learned_offset()
     }
 }

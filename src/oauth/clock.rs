@@ -1,6 +1,6 @@
 //! Owns the times that an endpoint names in its fields, and how far its clock is from ours.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, header};
@@ -22,9 +22,15 @@ pub(super) enum Learned {
 
 /// How many seconds the endpoint's clock is ahead of this machine's.
 #[derive(Debug, Default)]
-pub(super) struct Offset(AtomicI64);
+pub(super) struct Offset(AtomicI64, AtomicBool);
 
 impl Offset {
+    /// As the last `Date` told, if one was seen.
+    pub(super) fn learned(&self) -> Option<i64> {
+        let seen = self.1.load(Ordering::Acquire);
+        seen.then(|| self.seconds())
+    }
+
     /// As the last `Date` told; 0 before one was seen.
     pub(super) fn seconds(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
@@ -48,6 +54,7 @@ impl Offset {
             return Learned::Nothing;
         };
         let used = self.0.swap(seconds, Ordering::Relaxed);
+        self.1.store(true, Ordering::Release);
         match seconds.saturating_sub(used).abs() > TOLERANCE {
             true => Learned::WasOff,
             false => Learned::Nothing,
@@ -92,6 +99,16 @@ pub(super) fn local(at: SystemTime, date: Option<SystemTime>, now: SystemTime) -
         Err(past) => now.checked_sub(past.duration()),
     };
     local.unwrap_or(at)
+}
+
+/// A moment moved by a clock's offset in seconds.
+pub(super) fn shifted(time: SystemTime, offset: i64) -> SystemTime {
+    let by = Duration::from_secs(offset.unsigned_abs());
+    let moved = match offset > 0 {
+        true => time.checked_add(by),
+        false => time.checked_sub(by),
+    };
+    moved.unwrap_or(time)
 }
 
 /// IMF-fixdate, the form that is sent (RFC 9110, section 5.6.7).
@@ -154,8 +171,9 @@ mod tests {
         let offset = Offset::default();
         let now = at(10_000);
         assert_eq!(offset.learn(None, now), Learned::Nothing);
+        assert_eq!(offset.learned(), None);
         assert_eq!(offset.learn(Some(at(10_029)), now), Learned::Nothing);
-        assert_eq!((offset.seconds(), offset.apply(now)), (29, now));
+        assert_eq!((offset.learned(), offset.apply(now)), (Some(29), now));
         assert_eq!(offset.learn(Some(at(9_700)), now), Learned::WasOff);
         assert_eq!((offset.seconds(), offset.apply(now)), (-300, at(9_700)));
         assert_eq!(offset.learn(Some(at(9_701)), now), Learned::Nothing);

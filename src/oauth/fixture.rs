@@ -129,8 +129,8 @@ impl TokenRequester for Provider {
         .boxed()
     }
 
-    fn clock_offset(&self) -> i64 {
-        0
+    fn learned_offset(&self) -> Option<i64> {
+        None
     }
 }
 

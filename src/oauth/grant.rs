@@ -58,6 +58,11 @@ impl Grant {
         self.offset.seconds()
     }
 
+    /// The same, or nothing before one was seen.
+    pub fn learned_offset(&self) -> Option<i64> {
+        self.offset.learned()
+    }
+
     /// The request for a new access token. `refresh` is the refresh token, for the grant that has one.
     ///
     /// Errors: [`EndpointError::Incomplete`] when a secret that it takes is not there.

@@ -5,21 +5,21 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
-use super::endpoint_error::EndpointError;
+use super::holding::{IN_DOUBT, hold_out};
 use super::owner::{GrantOwner, NotDone, Order, Renewed, Standing};
 use super::record::{GrantRecord, NeedsLogin};
 use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, Sightings, log_in};
 use super::requester::TokenRequester;
+use super::schedule;
 use super::seed::Seed;
 use super::store::{StoreError, TokenStore};
 use super::token::TokenSet;
 use crate::credential::held::HeldCredential;
-use crate::credential::source::{Fetched, SourceError};
+use crate::credential::source::SourceError;
 use crate::rt::deadline::Deadline;
-use crate::rt::pace::{back_off, jitter, renewal};
-use crate::types::secret::Secret;
 
 /// What a grant's owner works with.
 pub struct GrantParts {
@@ -43,8 +43,6 @@ pub struct GrantParts {
 
 /// How long a refusal by an origin is answered by a renewal only once: what it refuses may not be the token.
 const FORCED_PAUSE: Duration = Duration::from_secs(60);
-/// How long an operator's mistake is left alone before the endpoint is asked again.
-const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 const ORDERS: usize = 64;
 
 /// Starts to own `grant` for `held`. The second half ends when the store was read and, where that was
@@ -91,10 +89,7 @@ impl Manager {
         self.start().await;
         // Nobody may be waiting any more.
         started.send(()).ok();
-        let poll = self.grant.store.poll_interval();
-        let mut look = tokio::time::interval(poll);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        look.reset();
+        let mut look = self.looks();
         loop {
             let wake = self.wake;
             let due = async move {
@@ -109,14 +104,26 @@ impl Manager {
                     None => return,
                 },
                 () = due => self.renew(Doubt::Wait).await,
-                _ = look.tick() => self.look().await,
+                _ = look.tick() => {
+                    self.look().await;
+                    self.plant().await;
+                }
             }
         }
+    }
+
+    /// When to look at the store.
+    fn looks(&self) -> Interval {
+        let mut looks = tokio::time::interval(self.grant.store.poll_interval());
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.reset();
+        looks
     }
 
     /// Takes over what is stored; renews at once what is due, or what was left half done.
     async fn start(&mut self) {
         self.look().await;
+        self.plant().await;
         let due = self.wake.is_some_and(|wake| wake.passed(SystemTime::now()));
         let interrupted = self.record.intent.is_some() && self.record.needs_login.is_none();
         if interrupted || (self.known && due) {
@@ -129,9 +136,13 @@ impl Manager {
         match self.grant.store.read().await {
             Ok(record) => {
                 let record = record.unwrap_or_default();
-                if !self.known || differs(&self.record, &record) {
+                if !self.known || is_news(&self.record, &record) {
                     self.known = true;
                     self.publish(record);
+                } else if self.record.is_doubtful() != record.is_doubtful() {
+                    // Nothing to try sooner for: another process is trying.
+                    self.record = record;
+                    self.hold_out();
                 }
             }
             Err(error) if !self.known => {
@@ -139,21 +150,17 @@ impl Manager {
             }
             Err(error) => tracing::debug!(%error, "the token store cannot be looked at"),
         }
-        self.plant().await;
     }
 
     /// Takes the seed over where there is no usable login, unless it was taken over before.
     async fn plant(&mut self) {
-        let Some(seed) = self.grant.seed.as_ref().filter(|_| self.known) else {
+        let usable = self.record.tokens.is_some() && self.record.needs_login.is_none();
+        let Some(seed) = self.grant.seed.as_ref().filter(|_| self.known && !usable) else {
             return;
         };
-        let wanted = self.record.tokens.is_none() || self.record.needs_login.is_some();
-        if !wanted {
-            return;
-        }
-        match seed.take(self.record.seed.as_deref()) {
-            Ok(None) => {}
-            Ok(Some(planted)) => {
+        match seed.take() {
+            Ok(planted) if !self.record.wants_seed(&planted.fingerprint) => {}
+            Ok(planted) => {
                 tracing::info!(credential = self.name(), "the seed's login is taken over");
                 // An outcome that cannot be stored is reported on the way.
                 self.log_in(planted.tokens, Some(planted.fingerprint))
@@ -222,11 +229,9 @@ impl Manager {
     }
 
     fn renewed(&self) -> Renewed {
-        let offset = self.grant.requester.clock_offset();
-        let tokens = self.record.tokens.as_ref();
         Renewed {
             generation: self.record.generation,
-            expires_at: tokens.and_then(|tokens| tokens.ends_here(offset)),
+            expires_at: self.record.ends_here(self.clock_offset()),
         }
     }
 
@@ -234,7 +239,11 @@ impl Manager {
     async fn renew(&mut self, doubt: Doubt) {
         let (grant, sightings) = (self.grant.clone(), self.sightings.clone());
         let (seen, tell) = (self.record.generation, self.teller());
-        let renewal = self.grant.tasks.spawn(async move {
+        let mut renewal = self.grant.tasks.spawn(async move {
+            // Checked where the end of the process waits for this task already.
+            if grant.tasks.is_closed() {
+                return Err(RedeemError::Ending);
+            }
             let redeem = Redeem {
                 store: &*grant.store,
                 requester: &*grant.requester,
@@ -248,44 +257,49 @@ impl Manager {
         });
         let held = self.held.upgrade();
         let _under_way = held.as_ref().map(|held| held.renewal());
-        match renewal.await {
+        let mut look = self.looks();
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut renewal => break outcome,
+                // Whoever holds the lock it waits for may find that the grant is gone.
+                _ = look.tick() => self.look().await,
+            }
+        };
+        match outcome {
             Ok(Ok(renewal)) => {
-                self.failures = 0;
                 (self.grant.count)(match renewal {
                     Renewal::Done(_) => "ok",
                     Renewal::Adopted(_) => "adopted",
                 });
                 self.publish(renewal.into_record());
             }
-            Ok(Err(error)) => self.failed(error),
-            Err(_) => self.failed(RedeemError::Store(StoreError::Unavailable(
-                "the renewal was broken off".to_owned(),
-            ))),
+            Ok(Err(error)) => self.failed(error).await,
+            Err(_) => {
+                let broken_off = "the renewal was broken off".to_owned();
+                let error = StoreError::Unavailable(broken_off);
+                self.failed(error.into()).await;
+            }
         }
     }
 
-    fn failed(&mut self, error: RedeemError) {
+    async fn failed(&mut self, error: RedeemError) {
         if let RedeemError::NeedsLogin(needs_login) = error {
             (self.grant.count)("needs_login");
             self.end(&needs_login);
+            return;
+        }
+        // What it has left behind tells whether the access token may still be used.
+        let before = self.record.generation;
+        self.look().await;
+        if self.record.generation > before || self.record.needs_login.is_some() {
             return;
         }
         if error != RedeemError::NoLogin {
             (self.grant.count)("failed");
         }
         self.failures = self.failures.saturating_add(1);
-        let pause = back_off(self.failures, jitter());
-        let pause = match &error {
-            RedeemError::Endpoint(EndpointError::Later { after, .. }) => {
-                after.unwrap_or_default().min(REFUSED_PAUSE).max(pause)
-            }
-            RedeemError::Endpoint(EndpointError::Refused(_)) => REFUSED_PAUSE,
-            RedeemError::Endpoint(EndpointError::Unanswered(_)) | RedeemError::Doubtful(_) => {
-                self.left().max(pause)
-            }
-            RedeemError::Elsewhere { wait, .. } => pause.max(*wait),
-            _ => pause,
-        };
+        let left = schedule::left(&self.record, self.clock_offset());
+        let pause = schedule::pause(&error, self.failures, left);
         self.wake = match error {
             RedeemError::NoLogin => None,
             _ => Some(Deadline::after(pause)),
@@ -295,7 +309,7 @@ impl Manager {
             .held
             .upgrade()
             .is_some_and(|held| held.current().is_err());
-        if withdrawn && !self.is_doubtful() {
+        if withdrawn && !self.record.is_doubtful() {
             self.hold_out();
         }
         let next = match self.wake {
@@ -309,12 +323,14 @@ impl Manager {
     async fn log_in(&mut self, tokens: TokenSet, seed: Option<String>) -> Result<Renewed, NotDone> {
         let (grant, tell) = (self.grant.clone(), self.teller());
         let storing = self.grant.tasks.spawn(async move {
+            if grant.tasks.is_closed() {
+                return Err(StoreError::Unavailable("the process is ending".to_owned()));
+            }
             let offset = grant.requester.clock_offset();
             log_in(&*grant.store, tokens, offset, seed, &tell).await
         });
         match storing.await {
             Ok(Ok(record)) => {
-                self.failures = 0;
                 self.publish(record);
                 Ok(self.renewed())
             }
@@ -329,6 +345,7 @@ impl Manager {
     /// Holds out what the store has now.
     fn publish(&mut self, record: GrantRecord) {
         self.record = record;
+        self.failures = 0;
         let now = SystemTime::now();
         let (standing, wake) = match (&self.record.needs_login, &self.record.tokens) {
             (Some(_), _) => (Standing::NeedsLogin, None),
@@ -342,8 +359,17 @@ impl Manager {
 
     fn hold_out(&self) {
         if let Some(held) = self.held.upgrade() {
-            hold_out(&held, &self.record, self.grant.requester.clock_offset());
+            hold_out(&held, &self.record, self.clock_offset());
         }
+    }
+
+    fn clock_offset(&self) -> Option<i64> {
+        self.grant.requester.learned_offset()
+    }
+
+    fn due(&self, now: SystemTime) -> Option<SystemTime> {
+        let before = self.grant.refresh_before;
+        schedule::due(&self.record, self.clock_offset(), before, now)
     }
 
     fn end(&mut self, needs_login: &NeedsLogin) {
@@ -352,49 +378,11 @@ impl Manager {
         self.publish(record);
     }
 
-    /// Whether somebody is about to ask with a refresh token that may have been redeemed.
-    fn is_doubtful(&self) -> bool {
-        self.record
-            .intent
-            .as_ref()
-            .is_some_and(|intent| intent.doubtful)
-    }
-
-    /// How long the access token still is good.
-    fn left(&self) -> Duration {
-        let offset = self.grant.requester.clock_offset();
-        let tokens = self.record.tokens.as_ref();
-        let end = tokens.and_then(|tokens| tokens.ends_here(offset));
-        end.map_or(Duration::ZERO, |end| {
-            end.duration_since(SystemTime::now()).unwrap_or_default()
-        })
-    }
-
-    /// When the tokens are to be renewed. Never, if they do not end.
-    fn due(&self, now: SystemTime) -> Option<SystemTime> {
-        let offset = self.grant.requester.clock_offset();
-        let Some(tokens) = &self.record.tokens else {
-            return Some(now);
-        };
-        if tokens.access.is_empty() {
-            return Some(now);
-        }
-        let end = tokens.ends_here(offset)?;
-        let issued = tokens.issued_at.min(now);
-        let life = end.duration_since(issued).unwrap_or_default();
-        Some(match self.grant.refresh_before {
-            Some(before) => end - before.min(life.mul_f64(0.9)),
-            None => issued + renewal(life, jitter()),
-        })
-    }
-
     fn teller(&self) -> impl Fn(Progress) + Send + Sync + 'static {
         let held = self.held.clone();
         move |progress| {
             let error = match progress {
-                Progress::Doubtful => SourceError::Withdrawn(
-                    "it is being found out whether the grant still stands".to_owned(),
-                ),
+                Progress::Doubtful => SourceError::Withdrawn(IN_DOUBT.to_owned()),
                 Progress::Unstored(error) => SourceError::Broken(format!(
                     "new tokens cannot be stored, and are not used until they are: {error}"
                 )),
@@ -418,55 +406,11 @@ impl Manager {
     }
 }
 
-/// Lets requests use the access token of `record`, if it is good; says why where it is not.
-/// `clock_offset` is how many seconds the endpoint's clock is ahead.
-pub fn hold_out(held: &HeldCredential, record: &GrantRecord, clock_offset: i64) {
-    let name = held.name();
-    if let Some(NeedsLogin { why, .. }) = &record.needs_login {
-        return held.report(Err(SourceError::NeedsLogin(format!(
-            "it needs a login: {why}. Run `tollgate creds login {name}`"
-        ))));
-    }
-    let Some(tokens) = &record.tokens else {
-        return held.report(Err(SourceError::Missing(format!(
-            "there is no login yet; run `tollgate creds login {name}` or `tollgate creds import FILE --as {name}`"
-        ))));
-    };
-    if record.intent.as_ref().is_some_and(|intent| intent.doubtful) {
-        let why = "it is being found out whether the grant still stands";
-        return held.report(Err(SourceError::Withdrawn(why.to_owned())));
-    }
-    let expires_at = tokens
-        .ends_here(clock_offset)
-        .map(|end| end - margin(tokens));
-    let ended = expires_at.is_some_and(|end| end <= SystemTime::now());
-    if tokens.access.is_empty() || ended {
-        return held.report(Err(SourceError::Broken(
-            "the access token has expired and was not renewed yet".to_owned(),
-        )));
-    }
-    held.report(Ok(Fetched {
-        secret: Secret::new(tokens.access.expose().to_vec()),
-        expires_at,
-    }));
-    if let Some(at) = record.refreshed_at {
-        held.renewed(at);
-    }
-}
-
-/// Requests take time to arrive: a token is not put into one in its last seconds.
-fn margin(tokens: &TokenSet) -> Duration {
-    let life = tokens
-        .expires_at
-        .and_then(|end| end.duration_since(tokens.issued_at).ok());
-    (life.unwrap_or_default() / 20).min(Duration::from_secs(10))
-}
-
-/// Whether what is stored says something new.
-fn differs(one: &GrantRecord, other: &GrantRecord) -> bool {
-    one.generation != other.generation
-        || one.needs_login != other.needs_login
-        || one.intent.as_ref().map(|i| i.doubtful) != other.intent.as_ref().map(|i| i.doubtful)
+/// Whether other tokens are stored, or a login is needed that was not. Only other tokens end that need:
+/// it is known here also where it could not be stored.
+fn is_news(known: &GrantRecord, stored: &GrantRecord) -> bool {
+    let ended = stored.needs_login.is_some() && known.needs_login != stored.needs_login;
+    known.generation != stored.generation || ended
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod file_trouble;
 mod fixture;
 pub mod grant;
 pub mod grant_secrets;
+pub mod holding;
 pub mod import;
 pub mod login;
 pub mod login_error;
@@ -26,6 +27,7 @@ pub mod record;
 pub mod redeem;
 mod refusal;
 pub mod requester;
+mod schedule;
 #[cfg(test)]
 mod scripted;
 pub mod sealing;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::token::{TokenSet, shifted};
+use super::clock::shifted;
+use super::token::TokenSet;
 use crate::types::secret::Secret;
 
 /// Everything that is kept of one grant.
@@ -18,6 +19,8 @@ pub struct GrantRecord {
     pub generation: u64,
     /// The tokens; none before the first login.
     pub tokens: Option<TokenSet>,
+    /// How many seconds the endpoint's clock was ahead of the clock of the process that stored the tokens.
+    pub clock_offset: i64,
     /// When they were last renewed.
     pub refreshed_at: Option<SystemTime>,
     /// A redeem that was begun; no result of it is known.
@@ -79,6 +82,8 @@ struct Written {
     generation: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokens: Option<WrittenTokens>,
+    #[serde(default)]
+    clock_offset: i64,
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -131,6 +136,7 @@ impl GrantRecord {
             }
         }
         self.tokens = Some(new);
+        self.clock_offset = clock_offset;
         self.generation += 1;
         self.refreshed_at = Some(SystemTime::now());
         self.intent = None;
@@ -141,6 +147,31 @@ impl GrantRecord {
     pub fn log_in(&mut self, new: TokenSet, clock_offset: i64) {
         self.tokens = None;
         self.renew(new, clock_offset);
+    }
+
+    /// When the access token ends on this machine's clock, which the endpoint's is ahead of by `clock_offset`
+    /// seconds. A process that has not heard from the endpoint takes its own clock for that of whoever
+    /// stored the tokens: most often it is the same one.
+    pub fn ends_here(&self, clock_offset: Option<i64>) -> Option<SystemTime> {
+        /// `Date` has whole seconds, and answers take time to arrive.
+        const NEGLIGIBLE: u64 = 3;
+        let end = self.tokens.as_ref()?.expires_at?;
+        let offset = clock_offset
+            .filter(|own| own.abs_diff(self.clock_offset) > NEGLIGIBLE)
+            .unwrap_or(self.clock_offset);
+        Some(shifted(end, offset.saturating_neg()))
+    }
+
+    /// Whether somebody is asking with a refresh token that may have been redeemed.
+    pub fn is_doubtful(&self) -> bool {
+        self.intent.as_ref().is_some_and(|intent| intent.doubtful)
+    }
+
+    /// Whether the login of a seed may be taken over: no other can be used, and it is not the one that was
+    /// taken over before.
+    pub fn wants_seed(&self, fingerprint: &str) -> bool {
+        let usable = self.tokens.is_some() && self.needs_login.is_none();
+        !usable && self.seed.as_deref() != Some(fingerprint)
     }
 
     /// The record as it is kept. The bytes are secret.
@@ -167,6 +198,7 @@ impl GrantRecord {
             version: VERSION,
             generation: self.generation,
             tokens,
+            clock_offset: self.clock_offset,
             refreshed_at: self.refreshed_at,
             intent: self.intent.clone(),
             needs_login: self.needs_login.clone(),
@@ -212,6 +244,7 @@ impl GrantRecord {
                 scopes: tokens.scopes,
                 profile: tokens.profile,
             }),
+            clock_offset: written.clock_offset,
             refreshed_at: written.refreshed_at,
             intent: written.intent,
             needs_login: written.needs_login,
@@ -286,6 +319,7 @@ mod tests {
                 scopes: vec!["user:inference".to_owned()],
                 profile: Map::from_iter([("plan".to_owned(), Value::from("max"))]),
             }),
+            clock_offset: -600,
             refreshed_at: Some(at),
             intent: Some(Intent {
                 id: "x".to_owned(),
@@ -306,9 +340,41 @@ mod tests {
         assert_eq!((was.access, was.refresh), (is.access, is.refresh));
         assert_eq!((was.expires_at, was.profile), (is.expires_at, is.profile));
         assert_eq!(
-            (record.intent, record.generation),
-            (read.intent, read.generation)
+            (record.intent, record.generation, record.clock_offset),
+            (read.intent, read.generation, read.clock_offset)
         );
+    }
+
+    #[test]
+    fn a_process_that_has_not_heard_from_the_endpoint_trusts_the_clock_of_the_one_that_has() {
+        let (end, mut record) = (record().tokens.unwrap().expires_at.unwrap(), record());
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        for (theirs, ours, ends) in [
+            (600, None, end),
+            (-600, None, end),
+            (600, Some(598), end),
+            (0, Some(-1), end),
+            // On another machine, whose clock is right.
+            (600, Some(0), end + minutes(10)),
+            (-600, Some(0), end - minutes(10)),
+        ] {
+            record.log_in(self::record().tokens.unwrap(), theirs);
+            assert_eq!(record.ends_here(ours), Some(ends), "{theirs} {ours:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_is_wanted_once_and_only_where_no_login_can_be_used() {
+        let mut record = GrantRecord::default();
+        assert!(record.wants_seed("x"));
+        record.log_in(self::record().tokens.unwrap(), 0);
+        assert!(!record.wants_seed("x"));
+        record.seed = Some("x".to_owned());
+        record.needs_login = Some(NeedsLogin {
+            since: UNIX_EPOCH,
+            why: String::new(),
+        });
+        assert!(!record.wants_seed("x") && record.wants_seed("y"));
     }
 
     #[test]

@@ -94,6 +94,9 @@ pub enum RedeemError {
     /// The store cannot be used.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// Whatever began now could be cut off in the middle.
+    #[error("the process is ending")]
+    Ending,
 }
 
 /// What somebody else made of a grant while new tokens were to be stored.
@@ -184,7 +187,7 @@ impl Redeem<'_> {
             }
         }
         // Once it is withdrawn everywhere, nothing is gained by waiting.
-        let in_use = !intent.doubtful && is_good(record, self.requester.clock_offset());
+        let in_use = !intent.doubtful && is_good(record, self.requester.learned_offset());
         if self.doubt == Doubt::Wait && in_use {
             return Err(RedeemError::Doubtful(no_result(intent)));
         }
@@ -207,8 +210,13 @@ impl Redeem<'_> {
             doubtful: lost.is_some(),
         });
         store.write(&record).await?;
-        store.reserve().await?;
-        if lost.is_some() && is_good(&record, self.requester.clock_offset()) {
+        if let Err(error) = store.reserve().await {
+            // Nothing was asked; an intent that stays would look like a lost answer.
+            record.intent = lost;
+            self.note(store, &record).await;
+            return Err(error.into());
+        }
+        if lost.is_some() && is_good(&record, self.requester.learned_offset()) {
             (self.tell)(Progress::Doubtful);
             // Until every process that shares the store has looked at it and stopped using the token.
             tokio::time::sleep(self.store.poll_interval() * 2).await;
@@ -336,7 +344,7 @@ impl Redeem<'_> {
 }
 
 /// Stores the tokens of a new login over whatever was held, however long that takes. `seed` tells where
-/// they came from, if it was a seed.
+/// they came from, if it was a seed: what another process has made of the same seed meanwhile stays.
 pub async fn log_in(
     store: &dyn TokenStore,
     tokens: TokenSet,
@@ -346,6 +354,10 @@ pub async fn log_in(
 ) -> Result<GrantRecord, StoreError> {
     let mut locked = store.lock().await?;
     let mut record = locked.read().await?.unwrap_or_default();
+    if seed.as_ref().is_some_and(|seed| !record.wants_seed(seed)) {
+        locked.release().await;
+        return Ok(record);
+    }
     record.log_in(tokens, clock_offset);
     record.seed = seed.or(record.seed);
     let mut failures = 0;
@@ -364,13 +376,12 @@ pub async fn log_in(
 }
 
 /// Whether the record's access token can still be used.
-fn is_good(record: &GrantRecord, offset: i64) -> bool {
+fn is_good(record: &GrantRecord, offset: Option<i64>) -> bool {
     let Some(tokens) = &record.tokens else {
         return false;
     };
-    let expired = tokens
-        .ends_here(offset)
-        .is_some_and(|end| end <= SystemTime::now());
+    let end = record.ends_here(offset);
+    let expired = end.is_some_and(|end| end <= SystemTime::now());
     !expired && !tokens.access.is_empty()
 }
 

@@ -19,7 +19,12 @@ pub trait TokenRequester: fmt::Debug + Send + Sync {
         refresh: Option<&'a Secret>,
     ) -> BoxFuture<'a, Result<TokenSet, EndpointError>>;
 
-    /// How many seconds the endpoint's clock is ahead of this machine's, as its last `Date` told; 0 before
-    /// one was seen.
-    fn clock_offset(&self) -> i64;
+    /// How many seconds the endpoint's clock is ahead of this machine's, as its last `Date` told; nothing
+    /// before one was seen.
+    fn learned_offset(&self) -> Option<i64>;
+
+    /// The same; 0 before one was seen.
+    fn clock_offset(&self) -> i64 {
+        self.learned_offset().unwrap_or(0)
+    }
 }

@@ -13,7 +13,7 @@ use crate::credential::held::HeldCredential;
 #[derive(Debug)]
 pub struct Seed(pub Arc<HeldCredential>);
 
-/// A login that was not taken over before.
+/// A login that may be taken over.
 #[derive(Debug)]
 pub struct Planted {
     /// Its tokens.
@@ -23,21 +23,18 @@ pub struct Planted {
 }
 
 impl Seed {
-    /// The login, unless it is the one whose fingerprint is `taken`.
+    /// The login that is there now.
     ///
     /// Errors, in plain words: the source has nothing, or what it has is no login.
-    pub fn take(&self, taken: Option<&str>) -> Result<Option<Planted>, String> {
+    pub fn take(&self) -> Result<Planted, String> {
         let secret = self.0.current().map_err(|error| error.reason)?;
         let tokens = read_login(secret.expose()).map_err(|error| error.to_string())?;
         let refresh = tokens.refresh.as_ref().ok_or("it has no refresh token")?;
         let fingerprint = fingerprint(refresh.expose());
-        if taken == Some(fingerprint.as_str()) {
-            return Ok(None);
-        }
-        Ok(Some(Planted {
+        Ok(Planted {
             tokens,
             fingerprint,
-        }))
+        })
     }
 }
 

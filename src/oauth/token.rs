@@ -1,6 +1,6 @@
 //! Owns what a token endpoint gave: an access token, perhaps a refresh token, and until when.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
@@ -24,28 +24,4 @@ pub struct TokenSet {
     pub scopes: Vec<String>,
     /// What else came with it that is no secret: account, organization, subscription.
     pub profile: Map<String, Value>,
-}
-
-/// Smaller differences are the seconds that `Date` leaves out, and the time an answer travels.
-const NEGLIGIBLE: u64 = 3;
-
-impl TokenSet {
-    /// When the access token of a record ends on this machine's clock, which the endpoint's is ahead of by
-    /// `offset` seconds.
-    pub fn ends_here(&self, offset: i64) -> Option<SystemTime> {
-        self.expires_at.map(|end| shifted(end, -offset))
-    }
-}
-
-/// A moment moved by a clock's offset in seconds.
-pub(super) fn shifted(time: SystemTime, offset: i64) -> SystemTime {
-    let by = Duration::from_secs(offset.unsigned_abs());
-    if offset.unsigned_abs() < NEGLIGIBLE {
-        return time;
-    }
-    let moved = match offset > 0 {
-        true => time.checked_add(by),
-        false => time.checked_sub(by),
-    };
-    moved.unwrap_or(time)
 }

@@ -2,7 +2,10 @@
 
 use super::support::agent::Agent;
 use super::support::anthropic::{self, Account, REAL_KEY, REAL_OAUTH};
+use super::support::chatgpt::chatgpt;
+use super::support::desk::{Desk, claude_file, codex_file};
 use super::support::proxy::proxy;
+use super::support::token_server::server::token_server;
 use super::support::{github, openai, telegram};
 use super::{claude_code, codex, gh, git};
 
@@ -41,6 +44,73 @@ async fn claude_code_works_with_its_preset_and_an_oauth_token_only() {
     claude_code::converse(&claude, &agent).await;
     claude_code::assert_conversed(&origin, Account::OAuth);
     origin.assert_no_head_mentions(agent.var("CLAUDE_CODE_OAUTH_TOKEN"));
+}
+
+/// The agent holds placeholders, in a variable or in the file that its client reads.
+#[tokio::test]
+async fn claude_code_works_with_a_login_that_tollgate_owns() {
+    let claude = client!("claude");
+    let desk = Desk::claude().await;
+    let login = desk.write("login.json", &claude_file(&desk.server.login()));
+    desk.run(&format!("creds import {}", login.display()))
+        .await
+        .ok();
+    let placeholders = desk
+        .run("creds placeholder claude-login --format claude")
+        .await;
+    let (server, api, proxy) = desk.start().await;
+    let mut door = proxy.door().await;
+    claude_code::converse(&claude, &Agent::at(&door)).await;
+
+    door.env.remove("CLAUDE_CODE_OAUTH_TOKEN").unwrap();
+    let agent = Agent::at(&door);
+    let folder = agent.home().join(".claude");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join(".credentials.json"), placeholders.ok()).unwrap();
+    claude_code::converse(&claude, &agent).await;
+    assert_eq!(
+        std::fs::read_to_string(folder.join(".credentials.json")).unwrap(),
+        placeholders.ok(),
+        "it had no reason to refresh"
+    );
+    api.assert_no_stale_token();
+    assert_eq!(server.truth().refreshes, 0);
+}
+
+#[tokio::test]
+async fn codex_works_with_a_login_that_tollgate_owns() {
+    let program = client!("codex");
+    let server = token_server().codex().start().await;
+    let login = server.login();
+    let origin = chatgpt(&login.access_token, server.account()).await;
+    let api = server.protected_api(&["api.example.com"]).await;
+    let account = server.account().to_owned();
+    let desk = Desk::with(server, api, |builder| {
+        builder.origin(&origin).setting("presets: [codex-login]")
+    });
+    let file = desk.write("auth.json", &codex_file(&login, &account));
+    desk.run(&format!("creds import {}", file.display()))
+        .await
+        .ok();
+    let placeholders = desk
+        .run("creds placeholder codex-login --format codex")
+        .await;
+    let (_server, _api, proxy) = desk.start().await;
+    let agent = Agent::at(&proxy.door().await);
+    let folder = agent.home().join(".codex");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("auth.json"), placeholders.ok()).unwrap();
+    codex::converse(&program, &agent).await;
+    let asked = origin.requests_for("/backend-api/codex/responses");
+    assert!(
+        asked.iter().any(|request| request.method == "POST"),
+        "{asked:#?}"
+    );
+    let placeholder = placeholders.json()["tokens"]["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    origin.assert_no_head_mentions(&placeholder);
 }
 
 #[tokio::test]

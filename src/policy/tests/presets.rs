@@ -2,9 +2,12 @@
 
 use http::Method;
 
+use crate::config::known_clients::facts;
 use crate::config::load::load_bundle;
 use crate::config::located::Located;
 use crate::config::presets;
+use crate::config::source::KnownClient;
+use crate::config::url::secure_url;
 use crate::policy::compile::compile;
 use crate::policy::engine::Engine;
 use crate::types::agent::Agent;
@@ -55,35 +58,60 @@ fn presets_of_one_provider_go_together_and_so_do_all() {
     }
 }
 
+/// Host and path of an endpoint.
+fn parts(url: &str) -> (String, &str) {
+    let url = secure_url(url).unwrap();
+    (url.authority.host.to_string(), url.path)
+}
+
 #[test]
-fn a_login_preset_brings_its_credential_to_the_api_and_to_the_endpoints_answered_here() {
-    let claude = with(&["claude-login"]);
-    let codex = with(&["codex-login"]);
-    let own = |name: &str| Some(vec![name.to_owned()]);
-    for host in ["platform.claude.com", "console.anthropic.com"] {
-        for path in ["/v1/oauth/token", "/v1/oauth/token/revoke"] {
-            let applied = asked(&claude, Method::POST, host, path);
-            assert_eq!(applied, own("claude-login"), "{host}{path}");
-        }
-        // The probe of the terminal UI carries no token, and none is put into it.
-        let probe = asked(&claude, Method::GET, host, "/v1/oauth/hello");
-        assert_eq!(probe, Some(Vec::new()));
-        assert_eq!(asked(&claude, Method::GET, host, "/v1/oauth/token"), None);
-        assert_eq!(asked(&claude, Method::POST, host, "/v1/other"), None);
-    }
-    for (method, host, path) in [
-        (Method::GET, "chatgpt.com", "/backend-api/codex/responses"),
-        (Method::POST, "auth.openai.com", "/oauth/token"),
-        (Method::POST, "auth.openai.com", "/oauth/revoke"),
+fn a_login_preset_brings_its_credential_to_the_endpoints_that_are_answered_here() {
+    for (preset, client) in [
+        ("claude-login", KnownClient::ClaudeCode),
+        ("codex-login", KnownClient::Codex),
     ] {
+        let engine = with(&[preset]);
+        let own = Some(vec![preset.to_owned()]);
+        let facts = facts(client);
+        for url in facts.agent_endpoints.iter().chain(facts.agent_revocations) {
+            let (host, path) = parts(url);
+            assert_eq!(asked(&engine, Method::POST, &host, path), own, "{url}");
+            assert_eq!(asked(&engine, Method::GET, &host, path), None, "{url}");
+            assert_eq!(asked(&engine, Method::POST, &host, "/other"), None, "{url}");
+        }
+        // What carries no token gets none: the beginning of a login with a code.
+        for url in facts
+            .device
+            .iter()
+            .flat_map(|device| [device.start_endpoint, device.poll_endpoint])
+        {
+            let (host, path) = parts(url);
+            assert_eq!(
+                asked(&engine, Method::POST, &host, path),
+                Some(Vec::new()),
+                "{url}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_login_preset_lets_the_client_work_with_its_login() {
+    let claude = with(&["claude-login"]);
+    let path = "/api/claude_code/settings";
+    let applied = asked(&claude, Method::GET, "api.anthropic.com", path);
+    assert_eq!(applied, Some(vec!["claude-login".to_owned()]));
+    for host in ["platform.claude.com", "console.anthropic.com"] {
+        let probe = asked(&claude, Method::GET, host, "/v1/oauth/hello");
         assert_eq!(
-            asked(&codex, method, host, path),
-            own("codex-login"),
-            "{path}"
+            probe,
+            Some(Vec::new()),
+            "the probe of the terminal UI carries no token"
         );
     }
+    let codex = with(&["codex-login"]);
+    let path = "/backend-api/codex/responses";
+    let applied = asked(&codex, Method::GET, "chatgpt.com", path);
+    assert_eq!(applied, Some(vec!["codex-login".to_owned()]));
     assert_eq!(asked(&codex, Method::GET, "chatgpt.com", "/"), None);
-    let begin = "/api/accounts/deviceauth/usercode";
-    let begun = asked(&codex, Method::POST, "auth.openai.com", begin);
-    assert_eq!(begun, Some(Vec::new()));
 }

@@ -69,7 +69,7 @@ pub fn script(name: &str) -> String {
         .to_string()
 }
 
-/// Notes that a test has not tested, and why.
+/// Says that a test, or a part of it, cannot run here. `make test` counts it.
 pub fn skip(name: &str, reason: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     let line = format!("SKIP {name}: {reason} ({test})");
@@ -92,7 +92,12 @@ pub struct Heavy {
 }
 
 pub async fn heavy() -> Heavy {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("heavy.lock");
+    one_at_a_time("heavy.lock").await
+}
+
+/// The same for whatever else goes by a name of its own.
+pub async fn one_at_a_time(lock: &str) -> Heavy {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(lock);
     let file = fs::File::options()
         .create(true)
         .truncate(false)
@@ -105,7 +110,7 @@ pub async fn heavy() -> Heavy {
             Err(fs::TryLockError::WouldBlock) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            Err(fs::TryLockError::Error(e)) => panic!("heavy.lock: {e}"),
+            Err(fs::TryLockError::Error(e)) => panic!("{lock}: {e}"),
         }
     }
 }

@@ -74,6 +74,11 @@ async fn answer(mut exchange: Exchange) -> Reply {
     }
 }
 
+/// A whole answer, in the events of the responses API.
+pub fn streamed() -> Reply {
+    reply::sse(response_events(&json!({"model": "gpt-test"})), PACE)
+}
+
 fn error(status: u16, kind: &str, code: &str, message: &str) -> Reply {
     let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
     reply::json(status, &body)

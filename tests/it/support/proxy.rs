@@ -179,25 +179,26 @@ impl ProxyBuilder {
 
     /// Starts the proxy and waits until it is ready.
     pub async fn start(self) -> Proxy {
+        let mut proxy = self.spawn();
+        proxy.ready().await;
+        proxy
+    }
+
+    /// Starts the proxy; it has no addresses until it is [`Proxy::ready`].
+    pub fn spawn(self) -> Proxy {
         let config = self.write();
-        let mut child = self
-            .serve(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), output.clone());
-        collect(child.stderr.take().unwrap(), output.clone());
-        let ready = wait_ready(&mut child, &output).await;
+        let command = self.serve(&config);
+        let (child, output) = launch(copy(&command, Command::new(command.as_std().get_program())));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Proxy {
-            addr: value_of(&ready, "listen="),
-            admin: value_of(&ready, "admin="),
+            addr: nowhere,
+            admin: nowhere,
             dir: self.dir,
             config,
+            command,
             child,
             output,
+            earlier: String::new(),
             secrets: self.secrets,
         }
     }
@@ -223,12 +224,45 @@ pub struct Proxy {
     pub admin: SocketAddr,
     pub config: PathBuf,
     pub(super) dir: TempDir,
+    command: Command,
     child: Child,
     output: Arc<Mutex<String>>,
+    /// What the processes before this one wrote.
+    earlier: String,
     secrets: Vec<String>,
 }
 
 impl Proxy {
+    /// Waits until it serves, whatever the state of its credentials.
+    pub async fn ready(&mut self) {
+        let ready = wait_ready(&mut self.child, &self.output).await;
+        self.addr = value_of(&ready, "listen=");
+        self.admin = value_of(&ready, "admin=");
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Starts the same configuration again, after it has ended.
+    pub fn respawn(&mut self) {
+        let program = Command::new(self.command.as_std().get_program());
+        self.earlier = self.output();
+        (self.child, self.output) = launch(copy(&self.command, program));
+    }
+
+    /// The same, and waits until it serves.
+    pub async fn restart(&mut self) {
+        self.respawn();
+        self.ready().await;
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// The variables that `tollgate env` prints for an agent.
     pub async fn env_for_agent(&self) -> BTreeMap<String, String> {
         let output = tollgate(self.dir.path(), &BTreeMap::new())
@@ -294,7 +328,7 @@ impl Proxy {
 
     /// What it printed, on both streams.
     pub fn output(&self) -> String {
-        self.output.lock().unwrap().clone()
+        format!("{}{}", self.earlier, self.output.lock().unwrap())
     }
 
     pub fn pid(&self) -> u32 {
@@ -338,7 +372,9 @@ impl Drop for Proxy {
         let log = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
         let output = self.output();
         if std::thread::panicking() {
-            eprintln!("--- tollgate wrote\n{output}\n--- access log\n{log}");
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(100)..].join("\n");
+            eprintln!("--- tollgate wrote\n{output}\n--- the end of the access log\n{last}");
             return;
         }
         for secret in &self.secrets {
@@ -387,6 +423,20 @@ fn copy(from: &Command, mut to: Command) -> Command {
     to
 }
 
+/// Starts it and gathers what it writes.
+fn launch(mut command: Command) -> (Child, Arc<Mutex<String>>) {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = Arc::new(Mutex::new(String::new()));
+    collect(child.stdout.take().unwrap(), output.clone());
+    collect(child.stderr.take().unwrap(), output.clone());
+    (child, output)
+}
+
 /// `KEY=value` lines; values may be quoted, lines may begin with `export` or `#`.
 pub fn parse_dotenv(text: &str) -> BTreeMap<String, String> {
     text.lines()
@@ -414,7 +464,7 @@ fn collect(stream: impl AsyncRead + Unpin + Send + 'static, into: Arc<Mutex<Stri
 }
 
 async fn wait_ready(child: &mut Child, output: &Mutex<String>) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let text = output.lock().unwrap().clone();
         let ready = text
