@@ -21,6 +21,7 @@ mod bad_origin;
 mod bad_settings;
 mod baseline;
 mod claude_code;
+mod claude_login;
 mod cli;
 mod codex;
 mod creds;
