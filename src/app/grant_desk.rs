@@ -13,9 +13,10 @@ use crate::credential::open::SourceContext;
 use crate::oauth::asking::Asking;
 use crate::oauth::endpoint_error::EndpointError;
 use crate::oauth::record::GrantRecord;
-use crate::oauth::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, Sightings, log_in};
+use crate::oauth::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in};
 use crate::oauth::requester::TokenRequester;
 use crate::oauth::settings::OAuthSettings;
+use crate::oauth::sightings::Sightings;
 use crate::oauth::store::{StoreError, TokenStore};
 use crate::oauth::token::TokenSet;
 

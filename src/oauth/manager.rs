@@ -11,10 +11,11 @@ use tokio_util::task::TaskTracker;
 use super::holding::{IN_DOUBT, hold_out};
 use super::owner::{About, GrantOwner, NotDone, Order, Renewed, Standing};
 use super::record::{GrantRecord, NeedsLogin};
-use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, Sightings, log_in};
+use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in};
 use super::requester::TokenRequester;
 use super::schedule;
 use super::seed::Seed;
+use super::sightings::Sightings;
 use super::store::{StoreError, TokenStore};
 use super::token::TokenSet;
 use crate::credential::held::HeldCredential;
@@ -136,6 +137,10 @@ impl Manager {
         match self.grant.store.read().await {
             Ok(record) => {
                 let record = record.unwrap_or_default();
+                if let Some(intent) = &record.intent {
+                    // However long another process is at it is counted from here.
+                    self.sightings.since(intent);
+                }
                 if !self.known || is_news(&self.record, &record) {
                     self.known = true;
                     self.publish(record);
@@ -240,10 +245,6 @@ impl Manager {
         let (grant, sightings) = (self.grant.clone(), self.sightings.clone());
         let (seen, tell) = (self.record.generation, self.teller());
         let mut renewal = self.grant.tasks.spawn(async move {
-            // Checked where the end of the process waits for this task already.
-            if grant.tasks.is_closed() {
-                return Err(RedeemError::Ending);
-            }
             let redeem = Redeem {
                 store: &*grant.store,
                 requester: &*grant.requester,
@@ -253,7 +254,13 @@ impl Manager {
                 sightings: &sightings,
                 tell: &tell,
             };
-            redeem.run().await
+            let locked = redeem.lock().await?;
+            // Checked where the end of the process waits for this task already.
+            if grant.tasks.is_closed() {
+                locked.release().await;
+                return Err(RedeemError::Ending);
+            }
+            redeem.run_under(locked).await
         });
         let held = self.held.upgrade();
         let _under_way = held.as_ref().map(|held| held.renewal());

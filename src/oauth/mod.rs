@@ -37,6 +37,7 @@ mod scripted;
 pub mod sealing;
 pub mod seed;
 pub mod settings;
+pub mod sightings;
 pub mod store;
 pub mod store_file;
 pub mod store_kubernetes;

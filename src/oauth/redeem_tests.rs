@@ -1,8 +1,8 @@
 //! One renewal against a strict endpoint and a store that can be cut off at every step.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use super::super::fixture::{Disk, DiskStore, Fate, HOUR, Provider, token_set};
