@@ -74,16 +74,20 @@ impl Call<'_> {
         let query = head.uri.query();
         if self.endpoint.role == Role::Revocation {
             let values = AgentCall::read_values(&head.headers, query, &body)?;
-            self.refuse_strangers(&values)?;
+            self.refuse_strangers(&values, "/token")?;
             return Ok((TokenCall::Revocation, json(StatusCode::OK, "{}")));
         }
         let call = AgentCall::read(&head.headers, query, &body)?;
-        self.refuse_strangers(call.values())?;
+        let position = match call.grant {
+            AgentGrant::Login => "/code",
+            AgentGrant::Refresh | AgentGrant::Other => "/refresh_token",
+        };
+        self.refuse_strangers(call.values(), position)?;
         let phantoms = self.phantoms()?;
         if self.decide(&call)? == Decision::Answer {
             return Ok(self.placeholders(&call, &phantoms));
         }
-        self.refuse_placeholders(&body, &call)?;
+        self.refuse_placeholders(&body, &call, position)?;
         // Held until the login is stored, which may be after the agent has left.
         let alone = self.endpoint.grant.capture.clone().lock_owned().await;
         if self.decide(&call)? == Decision::Answer {
@@ -125,20 +129,29 @@ impl Call<'_> {
     }
 
     /// Another agent's placeholder is a stolen one, in whichever parameter it stands.
-    fn refuse_strangers(&self, values: &[Zeroizing<String>]) -> Result<(), ProxyError> {
+    fn refuse_strangers(
+        &self,
+        values: &[Zeroizing<String>],
+        position: &str,
+    ) -> Result<(), ProxyError> {
         let whose = |value: &Zeroizing<String>| self.injectors.whose(self.agent, value.as_bytes());
         match values.iter().any(|value| whose(value) == Whose::Stranger) {
-            true => Err(canary(None, Misuse::Stranger)),
+            true => Err(canary(None, position, Misuse::Stranger)),
             false => Ok(()),
         }
     }
 
     /// No placeholder leaves for the real endpoint.
-    fn refuse_placeholders(&self, body: &[u8], call: &AgentCall) -> Result<(), ProxyError> {
+    fn refuse_placeholders(
+        &self,
+        body: &[u8],
+        call: &AgentCall,
+        position: &str,
+    ) -> Result<(), ProxyError> {
         let values = call.values().iter().map(|value| value.as_bytes());
         for text in values.chain([body]) {
             if let Whose::Own(credential) = self.injectors.whose(self.agent, text) {
-                return Err(canary(credential, Misuse::Misplaced));
+                return Err(canary(credential, position, Misuse::Misplaced));
             }
         }
         Ok(())
@@ -215,11 +228,10 @@ fn declined(
     Ok((TokenCall::Declined, response))
 }
 
-fn canary(credential: Option<Arc<str>>, misuse: Misuse) -> ProxyError {
-    let position = Position::Body("the token request".into());
+fn canary(credential: Option<Arc<str>>, position: &str, misuse: Misuse) -> ProxyError {
     ProxyError::from(InjectError::Canary {
         credential,
-        position,
+        position: Position::Body(position.into()),
         misuse,
     })
 }

@@ -11,6 +11,7 @@
 #[macro_use]
 mod support;
 
+mod agent_login;
 mod agreement;
 mod architecture;
 mod bad_credentials;
