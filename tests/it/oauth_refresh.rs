@@ -149,6 +149,44 @@ async fn while_the_endpoint_fails_a_token_is_used_until_its_end_and_not_longer()
     );
 }
 
+#[tokio::test]
+async fn processes_that_share_a_grant_do_not_wake_each_other_before_an_endpoint_that_is_down() {
+    let server = token_server().lifetime(LIFETIME).start().await;
+    let api = server.protected_api(&["api.example.com"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, seed) = (dir.path().join("grant.json"), dir.path().join("seed"));
+    std::fs::write(&seed, server.login().refresh()).unwrap();
+    let starting = (0..2).map(|_| {
+        let owner = Owner::of(&server, &api).with(EARLY);
+        owner.store(&store).seed(&seed).start()
+    });
+    let proxies = join_all(starting).await;
+    let agents: Vec<Traffic> = proxies.iter().map(|proxy| proxy.traffic(PAUSE)).collect();
+    for agent in &agents {
+        agent.passes("its first token").await;
+    }
+    let before = server.origin.requests().len();
+    // Slow enough that each sees the other try.
+    server.fault(Fault::Latency(Duration::from_millis(500)));
+    server.fault(Fault::html(500));
+    let calls = || server.origin.requests().len() - before;
+    until("the first try", PATIENCE, async || calls() > 0).await;
+    let down = Instant::now();
+    until("a while", PATIENCE, async || {
+        down.elapsed() > Duration::from_secs(15)
+    })
+    .await;
+    // Each of them alone asks after 0, 1.5, 4 and 8.5 seconds.
+    let calls = calls();
+    assert!((2..=10).contains(&calls), "{calls} calls");
+    server.heal();
+    for agent in &agents {
+        agent.passes("the endpoint is well again").await;
+    }
+    server.truth().assert_one_clean_grant();
+    api.assert_no_stale_token();
+}
+
 /// The provider has rotated, and nobody has the new tokens.
 async fn lost_answer(name: &str, lines: &[&str], fault: Fault) {
     let mut scene = Scene::with(lines).await;
