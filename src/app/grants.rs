@@ -205,9 +205,10 @@ pub async fn look_at_grant(
 /// The access token of a grant that can be renewed, if it has ended.
 fn expired(record: &GrantRecord) -> Option<Fetched> {
     let tokens = record.tokens.as_ref()?;
-    let doubtful = record.intent.as_ref().is_some_and(|intent| intent.doubtful);
-    let renewable = tokens.refresh.is_some() && record.needs_login.is_none() && !doubtful;
-    let ended = tokens.expires_at.filter(|end| *end <= SystemTime::now())?;
+    let renewable =
+        tokens.refresh.is_some() && record.needs_login.is_none() && !record.is_doubtful();
+    let ended = record.ends_here(None);
+    let ended = ended.filter(|end| *end <= SystemTime::now())?;
     (renewable && !tokens.access.is_empty()).then(|| Fetched {
         secret: Secret::new(tokens.access.expose().to_vec()),
         expires_at: Some(ended),

@@ -38,4 +38,5 @@ pub mod token_worker;
 pub mod traffic;
 pub mod tunnel;
 pub mod visitor;
+pub mod volume;
 pub mod wire;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use super::operator::{PATIENCE, Said, until};
 use super::proxy::{Proxy, ProxyBuilder, proxy};
@@ -110,6 +112,20 @@ impl Proxy {
         self.admin("POST", "/v1/credentials/login/refresh").await
     }
 
+    /// Orders the same and does not wait for the outcome, which the process may not live to see.
+    pub async fn order_refresh(&self) -> TcpStream {
+        let token = std::fs::read_to_string(self.file("state/admin.token")).unwrap();
+        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+        let order = format!(
+            "POST /v1/credentials/login/refresh HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+             Content-Length: 0\r\n\r\n",
+            self.admin,
+            token.trim()
+        );
+        stream.write_all(order.as_bytes()).await.unwrap();
+        stream
+    }
+
     /// Where the grant is kept that names no store.
     pub fn own_store(&self) -> PathBuf {
         self.file("state/oauth/login.json")
@@ -134,16 +150,8 @@ impl Stored {
         self.0["tokens"]["refresh"].as_str().unwrap()
     }
 
-    pub fn generation(&self) -> u64 {
-        self.0["generation"].as_u64().unwrap()
-    }
-
     pub fn has_intent(&self) -> bool {
         self.0.get("intent").is_some()
-    }
-
-    pub fn needs_login(&self) -> Option<&str> {
-        self.0["needsLogin"]["why"].as_str()
     }
 }
 

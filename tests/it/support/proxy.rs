@@ -252,6 +252,25 @@ impl Proxy {
         (self.child, self.output) = launch(copy(&self.command, program));
     }
 
+    /// The same below another program, which is given its command line.
+    pub fn respawn_below(&mut self, program: &str, args: &[String]) {
+        let mut command = Command::new(program);
+        command.args(args).arg(self.command.as_std().get_program());
+        self.earlier = self.output();
+        (self.child, self.output) = launch(copy(&self.command, command));
+    }
+
+    /// Whether it has said that it serves.
+    pub fn is_ready(&self) -> bool {
+        ready_line(&self.output.lock().unwrap()).is_some()
+    }
+
+    /// Waits until it has ended, however.
+    pub async fn gone(&mut self) {
+        let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
+        assert!(ended.is_ok(), "tollgate does not end: {}", self.output());
+    }
+
     /// The same, and waits until it serves.
     pub async fn restart(&mut self) {
         self.respawn();
@@ -467,10 +486,7 @@ async fn wait_ready(child: &mut Child, output: &Mutex<String>) -> String {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let text = output.lock().unwrap().clone();
-        let ready = text
-            .lines()
-            .find(|line| line.contains("ready") && line.contains("listen="));
-        if let Some(line) = ready {
+        if let Some(line) = ready_line(&text) {
             return line.to_owned();
         }
         let ended = child.try_wait().unwrap();
@@ -480,6 +496,11 @@ async fn wait_ready(child: &mut Child, output: &Mutex<String>) -> String {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+fn ready_line(text: &str) -> Option<&str> {
+    let mut lines = text.lines();
+    lines.find(|line| line.contains("ready") && line.contains("listen="))
 }
 
 fn value_of(line: &str, key: &str) -> SocketAddr {
