@@ -37,6 +37,7 @@ mod kube_store;
 mod life;
 mod no_leak;
 mod oauth_asking;
+mod oauth_clock;
 mod oauth_cluster;
 mod oauth_crash;
 mod oauth_disk;

@@ -386,52 +386,6 @@ async fn an_endpoint_without_an_address_leaves_the_grant_as_it_is() {
     api.assert_no_stale_token();
 }
 
-/// The provider's clock is minutes off. One process has learned that, others read what it stored.
-async fn skewed(minutes: i64) {
-    let server = token_server().lifetime(LIFETIME).start().await;
-    server.skew(minutes);
-    let api = server.protected_api(&["api.example.com"]).await;
-    let dir = tempfile::tempdir().unwrap();
-    let store = dir.path().join("grant.json");
-    let owner = || Owner::of(&server, &api).with(EARLY).store(&store);
-    let mut first = owner().seeded(&server.login().refresh()).start().await;
-    let traffic = first.traffic(PAUSE);
-    let renewed = server.wait_until("two renewals", |truth| truth.rotations >= 2);
-    renewed.await;
-    traffic.passes("after two renewals").await;
-    assert_eq!(
-        traffic.tally().refusals(),
-        0,
-        "{minutes}: {:?}",
-        traffic.tally()
-    );
-
-    // From now on tokens only end.
-    server.fault(Fault::html(500));
-    first.kill().await;
-    let second = owner().start().await;
-    let others = second.traffic(PAUSE);
-    others.passes("the stored token").await;
-    first.restart().await;
-    traffic.moves(first.bare_door());
-    traffic.passes("the stored token").await;
-    let told = traffic.is_refused("its token has ended").await;
-    assert!(told.contains("has expired"), "{minutes}: {told}");
-    others.is_refused("its token has ended").await;
-    api.assert_no_stale_token();
-
-    server.heal();
-    traffic.passes("the endpoint is well again").await;
-    others.passes("the endpoint is well again").await;
-    server.truth().assert_one_clean_grant();
-    api.assert_no_stale_token();
-}
-
-#[tokio::test]
-async fn a_provider_whose_clock_is_ten_minutes_off_is_understood_by_every_process() {
-    tokio::join!(skewed(10), skewed(-10));
-}
-
 // --- starting and ending
 
 #[tokio::test]
