@@ -183,6 +183,10 @@ impl Disk {
         *self.bytes.lock().unwrap() = Some(record.encode().unwrap().to_vec());
     }
 
+    pub(super) fn clear(&self) {
+        *self.bytes.lock().unwrap() = None;
+    }
+
     pub(super) fn record(&self) -> GrantRecord {
         let bytes = self.bytes.lock().unwrap();
         GrantRecord::decode(bytes.as_deref().unwrap()).unwrap()

@@ -225,3 +225,25 @@ async fn a_grant_that_can_be_asked_for_at_any_time_does_not_wait_for_the_end_of_
     eventually("it is asked again", || provider.rotations() == 2).await;
     assert_eq!(owned.held.current().unwrap().expose(), b"access-2");
 }
+
+#[tokio::test]
+async fn a_login_that_is_taken_out_of_the_store_is_not_used_any_more() {
+    let (provider, disk) = (
+        Arc::new(Provider::default()),
+        Arc::new(Disk::with_login(HOUR)),
+    );
+    let owned = owned(&disk, &provider).await;
+    assert_eq!(owned.held.current().unwrap().expose(), b"access-0");
+    disk.clear();
+    eventually("it is withdrawn", || owned.held.current().is_err()).await;
+    assert_eq!(owned.owner.standing(), Standing::Absent);
+    let why = owned.held.current().unwrap_err().reason;
+    assert!(why.contains("taken out of the store"), "{why}");
+    assert_eq!(provider.calls(), 0);
+    disk.put(&{
+        let mut record = GrantRecord::default();
+        record.log_in(token_set(3, HOUR), 0);
+        record
+    });
+    eventually("a new login is in use", || owned.held.current().is_ok()).await;
+}
