@@ -22,6 +22,7 @@ use super::token::TokenSet;
 use crate::credential::held::HeldCredential;
 use crate::credential::source::SourceError;
 use crate::rt::deadline::Deadline;
+use crate::rt::pace::{back_off, jitter};
 
 /// What a grant's owner works with.
 pub struct GrantParts {
@@ -45,6 +46,8 @@ pub struct GrantParts {
 
 /// How long a refusal by an origin is answered by a renewal only once: what it refuses may not be the token.
 const FORCED_PAUSE: Duration = Duration::from_secs(60);
+/// Tokens that are due so soon after they came are of no use to anybody.
+const SOON: Duration = Duration::from_millis(100);
 const ORDERS: usize = 64;
 
 /// Starts to own `grant` for `held`. The second half ends when the store was read and, where that was
@@ -63,6 +66,7 @@ pub fn own(grant: GrantParts, held: &Arc<HeldCredential>) -> (GrantOwner, onesho
         record: GrantRecord::default(),
         known: false,
         failures: 0,
+        vain: 0,
         wake: None,
         forced: None,
     };
@@ -80,6 +84,8 @@ struct Manager {
     /// Whether it could be looked at yet.
     known: bool,
     failures: u32,
+    /// Renewals in a row whose tokens were due again as they came.
+    vain: u32,
     /// When to renew.
     wake: Option<Deadline>,
     /// When an origin's refusal last led to a renewal.
@@ -145,6 +151,9 @@ impl Manager {
                 if !self.known || is_news(&self.record, &record) {
                     self.known = true;
                     self.publish(record);
+                    if self.vain > 0 {
+                        self.slow_down();
+                    }
                 } else if self.record.is_doubtful() != record.is_doubtful() {
                     // Nothing to try sooner for: another process is trying.
                     self.record = record;
@@ -272,6 +281,7 @@ impl Manager {
                     Renewal::Adopted(_) => "adopted",
                 });
                 self.publish(renewal.into_record());
+                self.slow_down();
             }
             Ok(Err(error)) => self.failed(error).await,
             Err(_) => {
@@ -294,6 +304,25 @@ impl Manager {
         }
     }
 
+    /// An endpoint whose tokens end as they come is asked as seldom as one that fails.
+    fn slow_down(&mut self) {
+        let now = SystemTime::now();
+        if self.wake.is_none_or(|wake| wake.left(now) > SOON) {
+            self.vain = 0;
+            return;
+        }
+        self.vain = self.vain.saturating_add(1);
+        let pause = back_off(self.vain, jitter());
+        self.wake = Some(Deadline::after(pause));
+        let held = self.held.upgrade();
+        if held.is_some_and(|held| held.current().is_err()) {
+            self.report(SourceError::Broken(format!(
+                "the token endpoint gave an access token that had expired when it came; the next try is in {} s",
+                pause.as_secs().max(1)
+            )));
+        }
+    }
+
     async fn failed(&mut self, error: RedeemError) {
         if let RedeemError::NeedsLogin(needs_login) = error {
             (self.grant.count)("needs_login");
@@ -310,7 +339,11 @@ impl Manager {
             (self.grant.count)("failed");
         }
         self.failures = self.failures.saturating_add(1);
-        let left = schedule::left(&self.record, self.clock_offset());
+        let left = match self.grant.requester.needs_refresh_token() {
+            true => schedule::left(&self.record, self.clock_offset()),
+            // Asking again can lose nothing.
+            false => Duration::ZERO,
+        };
         let pause = schedule::pause(&error, self.failures, left);
         self.wake = match error {
             RedeemError::NoLogin => None,
