@@ -1,6 +1,6 @@
 //! A provider that forgives nothing and a store that can be cut off at any step, for the tests of this floor.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +26,8 @@ pub(super) struct Provider {
     calls: AtomicUsize,
     answers: Mutex<Vec<Fate>>,
     life: Duration,
+    /// It takes no refresh token, as with client credentials.
+    afresh: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,15 @@ impl Provider {
             calls: AtomicUsize::new(0),
             answers: Mutex::default(),
             life,
+            afresh: false,
+        }
+    }
+
+    /// One that gives tokens of this life to whoever asks.
+    pub(super) fn afresh(life: Duration) -> Self {
+        Self {
+            afresh: true,
+            ..Self::new(life)
         }
     }
 
@@ -87,9 +98,11 @@ impl Provider {
         self.tokens.lock().unwrap().number
     }
 
-    fn rotate(&self, refresh: &Secret) -> Result<TokenSet, EndpointError> {
+    fn rotate(&self, refresh: Option<&Secret>) -> Result<TokenSet, EndpointError> {
         let mut tokens = self.tokens.lock().unwrap();
-        if tokens.revoked || refresh.expose() != format!("refresh-{}", tokens.number).as_bytes() {
+        let current = format!("refresh-{}", tokens.number);
+        let known = refresh.is_some_and(|refresh| refresh.expose() == current.as_bytes());
+        if tokens.revoked || !(known || self.afresh) {
             tokens.revoked = true;
             return Err(EndpointError::InvalidGrant("reused".to_owned()));
         }
@@ -101,7 +114,7 @@ impl Provider {
 
 impl TokenRequester for Provider {
     fn needs_refresh_token(&self) -> bool {
-        true
+        !self.afresh
     }
 
     fn request<'a>(
@@ -119,7 +132,7 @@ impl TokenRequester for Provider {
                 Some(Fate::LostBefore) => return Err(EndpointError::Unanswered(text())),
                 _ => {}
             }
-            let answer = self.rotate(refresh.unwrap());
+            let answer = self.rotate(refresh);
             yield_now().await;
             match fate {
                 Some(Fate::LostAfterRotation) => Err(EndpointError::Unanswered(text())),
@@ -152,7 +165,8 @@ pub(super) fn token_set(number: usize, life: Duration) -> TokenSet {
 pub(super) struct Disk {
     bytes: Mutex<Option<Vec<u8>>>,
     lock: Arc<tokio::sync::Mutex<()>>,
-    pub(super) full: AtomicBool,
+    /// Reservations for which there is room, if there is an end to it.
+    pub(super) room_for: Mutex<Option<usize>>,
     /// Writes that fail before one succeeds.
     pub(super) broken_writes: AtomicUsize,
 }
@@ -168,6 +182,10 @@ impl Disk {
 
     pub(super) fn put(&self, record: &GrantRecord) {
         *self.bytes.lock().unwrap() = Some(record.encode().unwrap().to_vec());
+    }
+
+    pub(super) fn clear(&self) {
+        *self.bytes.lock().unwrap() = None;
     }
 
     pub(super) fn record(&self) -> GrantRecord {
@@ -245,9 +263,14 @@ impl LockedStore for LockedDisk {
     fn reserve(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         async {
             yield_now().await;
-            match self.0.full.load(Ordering::Relaxed) {
-                true => Err(StoreError::Full("no room".to_owned())),
-                false => Ok(()),
+            let mut room = self.0.room_for.lock().unwrap();
+            match room.as_mut() {
+                Some(0) => Err(StoreError::Full("no room".to_owned())),
+                Some(left) => {
+                    *left -= 1;
+                    Ok(())
+                }
+                None => Ok(()),
             }
         }
         .boxed()

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +22,7 @@ use super::token::TokenSet;
 use crate::credential::held::HeldCredential;
 use crate::credential::source::SourceError;
 use crate::rt::deadline::Deadline;
+use crate::rt::pace::{back_off, jitter};
 
 /// What a grant's owner works with.
 pub struct GrantParts {
@@ -44,6 +46,8 @@ pub struct GrantParts {
 
 /// How long a refusal by an origin is answered by a renewal only once: what it refuses may not be the token.
 const FORCED_PAUSE: Duration = Duration::from_secs(60);
+/// Tokens that are due so soon after they came are of no use to anybody.
+const SOON: Duration = Duration::from_millis(100);
 const ORDERS: usize = 64;
 
 /// Starts to own `grant` for `held`. The second half ends when the store was read and, where that was
@@ -62,6 +66,7 @@ pub fn own(grant: GrantParts, held: &Arc<HeldCredential>) -> (GrantOwner, onesho
         record: GrantRecord::default(),
         known: false,
         failures: 0,
+        vain: 0,
         wake: None,
         forced: None,
     };
@@ -79,6 +84,8 @@ struct Manager {
     /// Whether it could be looked at yet.
     known: bool,
     failures: u32,
+    /// Renewals in a row whose tokens were due again as they came.
+    vain: u32,
     /// When to renew.
     wake: Option<Deadline>,
     /// When an origin's refusal last led to a renewal.
@@ -144,6 +151,9 @@ impl Manager {
                 if !self.known || is_news(&self.record, &record) {
                     self.known = true;
                     self.publish(record);
+                    if self.vain > 0 {
+                        self.slow_down();
+                    }
                 } else if self.record.is_doubtful() != record.is_doubtful() {
                     // Nothing to try sooner for: another process is trying.
                     self.record = record;
@@ -244,7 +254,7 @@ impl Manager {
     async fn renew(&mut self, doubt: Doubt) {
         let (grant, sightings) = (self.grant.clone(), self.sightings.clone());
         let (seen, tell) = (self.record.generation, self.teller());
-        let mut renewal = self.grant.tasks.spawn(async move {
+        let renewal = self.grant.tasks.spawn(async move {
             let redeem = Redeem {
                 store: &*grant.store,
                 requester: &*grant.requester,
@@ -264,21 +274,14 @@ impl Manager {
         });
         let held = self.held.upgrade();
         let _under_way = held.as_ref().map(|held| held.renewal());
-        let mut look = self.looks();
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut renewal => break outcome,
-                // Whoever holds the lock it waits for may find that the grant is gone.
-                _ = look.tick() => self.look().await,
-            }
-        };
-        match outcome {
+        match self.looking_on(renewal).await {
             Ok(Ok(renewal)) => {
                 (self.grant.count)(match renewal {
                     Renewal::Done(_) => "ok",
                     Renewal::Adopted(_) => "adopted",
                 });
                 self.publish(renewal.into_record());
+                self.slow_down();
             }
             Ok(Err(error)) => self.failed(error).await,
             Err(_) => {
@@ -286,6 +289,37 @@ impl Manager {
                 let error = StoreError::Unavailable(broken_off);
                 self.failed(error.into()).await;
             }
+        }
+    }
+
+    /// Waits for `work`, which may wait for another process's lock. Whoever holds that may put the grant at
+    /// risk, or find that it is gone: its token must not be used here any more then.
+    async fn looking_on<T>(&mut self, mut work: JoinHandle<T>) -> Result<T, JoinError> {
+        let mut look = self.looks();
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                _ = look.tick() => self.look().await,
+            }
+        }
+    }
+
+    /// An endpoint whose tokens end as they come is asked as seldom as one that fails.
+    fn slow_down(&mut self) {
+        let now = SystemTime::now();
+        if self.wake.is_none_or(|wake| wake.left(now) > SOON) {
+            self.vain = 0;
+            return;
+        }
+        self.vain = self.vain.saturating_add(1);
+        let pause = back_off(self.vain, jitter());
+        self.wake = Some(Deadline::after(pause));
+        let held = self.held.upgrade();
+        if held.is_some_and(|held| held.current().is_err()) {
+            self.report(SourceError::Broken(format!(
+                "the token endpoint gave an access token that had expired when it came; the next try is in {} s",
+                pause.as_secs().max(1)
+            )));
         }
     }
 
@@ -305,7 +339,11 @@ impl Manager {
             (self.grant.count)("failed");
         }
         self.failures = self.failures.saturating_add(1);
-        let left = schedule::left(&self.record, self.clock_offset());
+        let left = match self.grant.requester.needs_refresh_token() {
+            true => schedule::left(&self.record, self.clock_offset()),
+            // Asking again can lose nothing.
+            false => Duration::ZERO,
+        };
         let pause = schedule::pause(&error, self.failures, left);
         self.wake = match error {
             RedeemError::NoLogin => None,
@@ -336,7 +374,7 @@ impl Manager {
             let offset = grant.requester.clock_offset();
             log_in(&*grant.store, tokens, offset, seed, &tell).await
         });
-        match storing.await {
+        match self.looking_on(storing).await {
             Ok(Ok(record)) => {
                 self.publish(record);
                 Ok(self.renewed())
