@@ -20,7 +20,7 @@ use super::refusal::{self, Dialect};
 use super::replay;
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spool::Room;
-use super::token_call::Call;
+use super::token_call::{self, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
@@ -156,17 +156,17 @@ impl Exchange {
             return Err(InjectError::Cleartext { credential }.into());
         }
         let path = head.uri.path();
-        let granted = permit.credentials();
-        if let Some(endpoint) = snapshot.endpoints.find(&asked.authority, path, granted)
-            && (head.method == Method::POST || overriding == Some(Method::POST))
-        {
-            let call = Call {
+        let called = snapshot
+            .endpoints
+            .find(&asked.authority, path, permit.credentials());
+        let posts = head.method == Method::POST || overriding == Some(Method::POST);
+        if posts && !called.is_empty() {
+            let caller = Caller {
                 agent: &asked.agent,
-                endpoint,
                 injectors: &snapshot.injectors,
                 drain: &self.drain,
             };
-            let answer = call.serve(&head, upload, accounting).await?;
+            let answer = token_call::serve(&caller, &called, &head, upload, accounting).await?;
             return Ok(Answer::Local(answer));
         }
 

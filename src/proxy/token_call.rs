@@ -27,50 +27,68 @@ use crate::oauth::transport::{TokenRequest, TokenResponse};
 use crate::rt::drain::Drain;
 use crate::types::agent::Agent;
 
-/// A call, and whose it is.
-pub struct Call<'a> {
+/// What a call is answered with.
+pub struct Caller<'a> {
     /// Who calls.
     pub agent: &'a Agent,
-    /// What is called.
-    pub endpoint: &'a LocalEndpoint,
     /// What the agent holds.
     pub injectors: &'a Injectors,
     /// A login that was begun ends even if the agent leaves; the end of the process waits for it.
     pub drain: &'a Drain,
 }
 
-impl Call<'_> {
-    /// Answers it. Whatever comes of it is on record.
-    pub async fn serve(
-        &self,
-        head: &Parts,
-        upload: &mut Upload,
-        accounting: &mut Accounting,
-    ) -> Result<Response<Bytes>, ProxyError> {
-        let credential = self.endpoint.grant.owner.credential();
-        match self.answer(head, upload, accounting).await {
-            Ok((outcome, response)) => {
-                accounting.token_call(credential, outcome);
-                accounting.told(response.status());
-                Ok(response)
-            }
-            Err(error) => {
-                accounting.token_call(credential, TokenCall::Refused);
-                Err(error)
-            }
+/// Answers a call to the first of `endpoints`, or to the one whose placeholder the agent shows: they are
+/// one place, of several logins. Whatever comes of it is on record.
+pub async fn serve(
+    caller: &Caller<'_>,
+    endpoints: &[&LocalEndpoint],
+    head: &Parts,
+    upload: &mut Upload,
+    accounting: &mut Accounting,
+) -> Result<Response<Bytes>, ProxyError> {
+    let body = match upload.read(MOST_BYTES, accounting).await {
+        Err(ProxyError::BodyTooLarge { limit }) => Err(CallError::TooLong(limit).into()),
+        read => read,
+    };
+    let shown = body.as_deref().unwrap_or_default();
+    let shown = caller.injectors.whose(caller.agent, shown);
+    let meant = |endpoint: &&&LocalEndpoint| {
+        let credential = endpoint.grant.owner.credential();
+        matches!(&shown, Whose::Own(Some(own)) if own == credential)
+    };
+    let Some(endpoint) = endpoints.iter().find(meant).or(endpoints.first()) else {
+        return Err(ProxyError::Method);
+    };
+    let call = Call { caller, endpoint };
+    let answered = match body {
+        Ok(body) => call.answer(head, body).await,
+        Err(error) => Err(error),
+    };
+    let credential = endpoint.grant.owner.credential();
+    match answered {
+        Ok((outcome, response)) => {
+            accounting.token_call(credential, outcome);
+            accounting.told(response.status());
+            Ok(response)
+        }
+        Err(error) => {
+            accounting.token_call(credential, TokenCall::Refused);
+            Err(error)
         }
     }
+}
 
+struct Call<'a> {
+    caller: &'a Caller<'a>,
+    endpoint: &'a LocalEndpoint,
+}
+
+impl Call<'_> {
     async fn answer(
         &self,
         head: &Parts,
-        upload: &mut Upload,
-        accounting: &mut Accounting,
+        body: Bytes,
     ) -> Result<(TokenCall, Response<Bytes>), ProxyError> {
-        let body = match upload.read(MOST_BYTES, accounting).await {
-            Err(ProxyError::BodyTooLarge { limit }) => return Err(CallError::TooLong(limit).into()),
-            read => read?,
-        };
         let query = head.uri.query();
         if self.endpoint.role == Role::Revocation {
             let values = AgentCall::read_values(&head.headers, query, &body)?;
@@ -111,7 +129,10 @@ impl Call<'_> {
 
     fn phantoms(&self) -> Result<Phantoms, CallError> {
         let credential = self.endpoint.grant.owner.credential();
-        let phantoms = self.injectors.phantoms(self.agent, credential);
+        let Caller {
+            agent, injectors, ..
+        } = self.caller;
+        let phantoms = injectors.phantoms(agent, credential);
         // A credential whose grant has no refresh token has no login either.
         phantoms.ok_or_else(|| CallError::Unsupported(credential.clone()))
     }
@@ -128,13 +149,17 @@ impl Call<'_> {
         (outcome, json(StatusCode::OK, text))
     }
 
+    fn whose(&self, text: &[u8]) -> Whose {
+        self.caller.injectors.whose(self.caller.agent, text)
+    }
+
     /// Another agent's placeholder is a stolen one, in whichever parameter it stands.
     fn refuse_strangers(
         &self,
         values: &[Zeroizing<String>],
         position: &str,
     ) -> Result<(), ProxyError> {
-        let whose = |value: &Zeroizing<String>| self.injectors.whose(self.agent, value.as_bytes());
+        let whose = |value: &Zeroizing<String>| self.whose(value.as_bytes());
         match values.iter().any(|value| whose(value) == Whose::Stranger) {
             true => Err(canary(None, position, Misuse::Stranger)),
             false => Ok(()),
@@ -150,7 +175,7 @@ impl Call<'_> {
     ) -> Result<(), ProxyError> {
         let values = call.values().iter().map(|value| value.as_bytes());
         for text in values.chain([body]) {
-            if let Whose::Own(credential) = self.injectors.whose(self.agent, text) {
+            if let Whose::Own(credential) = self.whose(text) {
                 return Err(canary(credential, position, Misuse::Misplaced));
             }
         }
@@ -166,7 +191,7 @@ impl Call<'_> {
     ) -> Result<(TokenCall, Response<Bytes>), CallError> {
         let (done, outcome) = oneshot::channel();
         let grant = self.endpoint.grant.clone();
-        self.drain.spawn(async move {
+        self.caller.drain.spawn(async move {
             let captured = capture(&grant, request, &phantoms).await;
             drop(alone);
             // The agent may have left.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::http::Speaks;
 use super::support::lent::{CLAUDE, Lent, Login, Program, owning};
 use super::support::operator::{PATIENCE, until};
+use super::support::proxy::proxy;
 use super::support::recorded::{Recorded, sha256};
 use super::support::reply::full;
 use super::support::token_server::api::Verdict;
@@ -411,14 +412,14 @@ async fn a_login_ends_well_although_the_agent_left_and_a_second_try_finds_it() {
     gate.arrived(1).await;
     drop(stream);
     until("the first one has left", PATIENCE, async || {
-        let open = "tollgate_open_connections{kind=\"agent\"}";
+        let open = "tollgate_open_connections{kind=\"intercepted\"}";
         stage.proxy.metric(open).await == Some(0.0)
     })
     .await;
     let second = stage.post(HOST, TOKEN, JSON, &body);
     let opening = async {
         until("the second try is there", PATIENCE, async || {
-            let open = "tollgate_open_connections{kind=\"agent\"}";
+            let open = "tollgate_open_connections{kind=\"intercepted\"}";
             stage.proxy.metric(open).await == Some(1.0)
         })
         .await;
@@ -558,6 +559,66 @@ async fn an_answer_that_cannot_be_rewritten_whole_is_held_back_and_its_tokens_ar
     let answer = stage.post(HOST, TOKEN, JSON, &request.to_string()).await;
     assert_eq!(answer.status, 200, "the login is there: {answer:?}");
     stage.server.origin.only(TOKEN);
+}
+
+/// Two logins of one provider share its endpoint; the placeholder says which one is meant.
+#[tokio::test]
+async fn an_agent_with_two_logins_gets_the_placeholders_of_the_one_it_shows() {
+    let server = token_server().claude().start().await;
+    let api = server.protected_api(&["api.anthropic.com"]).await;
+    let mut builder = proxy()
+        .origin(&server.origin)
+        .origin(&api.origin)
+        .policy("- {preset: claude-login, credentials: [work, home]}");
+    for name in ["work", "home"] {
+        let spec = "preset: claude-login\nsource: {oauth: {client: claude-code}}\noptional: true";
+        builder = builder.document("EgressCredential", name, spec);
+    }
+    let stage = Lent::of(server, api, builder).await;
+    let (work, home) = (
+        stage.placeholder("work").await,
+        stage.placeholder("home").await,
+    );
+    assert_ne!(work, home);
+    for (shown, meant) in [
+        (&work, &work),
+        (&home, &home),
+        (&"unknown".to_owned(), &work),
+    ] {
+        let answer = stage.post(HOST, TOKEN, JSON, &refresh(shown)).await;
+        let told = json_of(&answer);
+        assert_eq!(told["access_token"], **meant, "{shown}");
+        let stands = told["refresh_token"].as_str().unwrap();
+        let again = stage.post(HOST, TOKEN, JSON, &refresh(stands)).await;
+        assert_eq!(json_of(&again)["access_token"], **meant, "{shown}");
+    }
+    assert_eq!(stage.calls("home", "refresh").await, Some(2.0));
+}
+
+/// The one kind of call that goes on to the provider carries nothing of ours there.
+#[tokio::test]
+async fn a_placeholder_within_a_login_is_refused_and_counted() {
+    let stage = Lent::claude(Login::None).await;
+    let placeholder = stage.placeholder("claude-login").await;
+    let (_, request) = code_request(&stage.server, "user:inference");
+    for parameter in ["code", "state", "refresh_token"] {
+        let mut request = request.clone();
+        request[parameter] = json!(format!("x{placeholder}"));
+        let escaped = request.to_string().replace(&placeholder[..1], "\\u0073");
+        for body in [request.to_string(), escaped] {
+            let answer = stage.post(HOST, TOKEN, JSON, &body).await;
+            assert_eq!(answer.status, 403, "{parameter}: {answer:?}");
+            let told = json_of(&answer);
+            let words = told["error_description"].as_str().unwrap();
+            assert!(
+                words.contains("the placeholder of the credential"),
+                "{words}"
+            );
+        }
+    }
+    assert!(stage.asked().is_empty());
+    let canaries = "tollgate_refusals_total{agent=\"agent\",reason=\"canary\"}";
+    assert_eq!(stage.proxy.metric(canaries).await, Some(6.0));
 }
 
 #[tokio::test]
