@@ -20,7 +20,7 @@ use super::refusal::{self, Dialect};
 use super::replay;
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spool::Room;
-use super::token_call::Call;
+use super::token_call::{Call, CallForm};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
@@ -157,10 +157,13 @@ impl Exchange {
         }
         let path = head.uri.path();
         let granted = permit.credentials();
-        if let Some(endpoint) = snapshot.endpoints.find(&asked.authority, path, granted)
-            && (head.method == Method::POST || overriding == Some(Method::POST))
-        {
+        if let Some(endpoint) = snapshot.endpoints.find(&asked.authority, path, granted) {
+            let post = [Some(&head.method), overriding.as_ref()].contains(&Some(&Method::POST));
             let call = Call {
+                form: match post {
+                    true => CallForm::Post,
+                    false => CallForm::Other,
+                },
                 agent: &asked.agent,
                 endpoint,
                 injectors: &snapshot.injectors,

@@ -29,6 +29,8 @@ use crate::types::agent::Agent;
 
 /// A call, and whose it is.
 pub struct Call<'a> {
+    /// Whether it is made as such calls are made.
+    pub form: CallForm,
     /// Who calls.
     pub agent: &'a Agent,
     /// What is called.
@@ -37,6 +39,15 @@ pub struct Call<'a> {
     pub injectors: &'a Injectors,
     /// A login that was begun ends even if the agent leaves; the end of the process waits for it.
     pub drain: &'a Drain,
+}
+
+/// How a token endpoint is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallForm {
+    /// With POST, as RFC 6749, section 3.2, has it.
+    Post,
+    /// With another method. There are endpoints that give tokens all the same.
+    Other,
 }
 
 impl Call<'_> {
@@ -67,6 +78,9 @@ impl Call<'_> {
         upload: &mut Upload,
         accounting: &mut Accounting,
     ) -> Result<(TokenCall, Response<Bytes>), ProxyError> {
+        if self.form == CallForm::Other {
+            return Err(CallError::Malformed("its method is not POST").into());
+        }
         let body = match upload.read(MOST_BYTES, accounting).await {
             Err(ProxyError::BodyTooLarge { limit }) => return Err(CallError::TooLong(limit).into()),
             read => read?,
