@@ -6,10 +6,8 @@ use std::time::SystemTime;
 
 use tokio_util::task::TaskTracker;
 
+use super::secret_store::{host_name, open_secret};
 use super::token_transport::HttpsTransport;
-use crate::cluster::connect::connect;
-use crate::cluster::lease::LeaseTimes;
-use crate::cluster::name::{DataKey, ObjectName};
 use crate::config::policy::UpstreamSpec;
 use crate::config::source::{OAuthSpec, StoreSpec};
 use crate::credential::held::{HeldCredential, Need};
@@ -26,7 +24,6 @@ use crate::oauth::seed::Seed;
 use crate::oauth::settings::{GrantSettings, OAuthSettings};
 use crate::oauth::store::{StoreError, TokenStore};
 use crate::oauth::store_file::FileStore;
-use crate::oauth::store_kubernetes::KubernetesStore;
 use crate::oauth::store_memory::MemoryStore;
 use crate::oauth::transport::TokenTransport;
 use crate::policy::decision::DialProfile;
@@ -92,7 +89,7 @@ pub async fn open_grant(
     };
     let store = match open_store(name, &settings, &context.directory).await {
         Ok(store) => store,
-        Err(why) => return unusable(why),
+        Err(error) => return (unusable(error.to_string()).0, GrantState::Unfit(error)),
     };
     let held = HeldCredential::new(name, format!("oauth:{}", store.place()), need);
     if let Err(error) = store.probe().await {
@@ -175,10 +172,10 @@ pub async fn look_at_grant(
     let found = async {
         let settings = OAuthSettings::resolve(spec)
             .map_err(|error| SourceError::Broken(format!("{error}; {}", error.help)))?;
+        let broken = |error: StoreError| SourceError::Broken(error.to_string());
         let store = open_store(name, &settings, directory)
             .await
-            .map_err(SourceError::Broken)?;
-        let broken = |error: StoreError| SourceError::Broken(error.to_string());
+            .map_err(broken)?;
         let record = match settings.grant {
             GrantSettings::RefreshToken => store.read().await.map_err(broken)?,
             _ => {
@@ -220,12 +217,12 @@ fn expired(record: &GrantRecord) -> Option<Fetched> {
 
 /// The store that `settings` name, or a file of the credential's name in `directory`.
 ///
-/// Errors, in plain words: its key cannot be read, the cluster is out of reach.
+/// Errors: there is no cluster here, or it cannot be asked as who this process is.
 pub async fn open_store(
     name: &str,
     settings: &OAuthSettings,
     directory: &Path,
-) -> Result<Arc<dyn TokenStore>, String> {
+) -> Result<Arc<dyn TokenStore>, StoreError> {
     let keeps = settings.grant == GrantSettings::RefreshToken;
     Ok(match &settings.store {
         None if keeps => Arc::new(FileStore::new(directory.join(format!("{name}.json")), None)),
@@ -233,50 +230,10 @@ pub async fn open_store(
         Some(StoreSpec::File { path, key_file }) => {
             Arc::new(FileStore::new(path.clone(), key_file.clone()))
         }
-        Some(StoreSpec::KubernetesSecret {
-            name,
-            namespace,
-            key,
-            lease,
-        }) => {
-            let secret = InCluster {
-                name,
-                namespace: namespace.as_deref(),
-                key: key.as_deref().unwrap_or("grant.json"),
-                lease: lease.as_deref(),
-            };
-            Arc::new(secret.open().await?)
+        Some(StoreSpec::KubernetesSecret(secret)) => {
+            Arc::new(open_secret(secret, settings.timeout).await?)
         }
     })
-}
-
-/// A Secret as it is named.
-struct InCluster<'a> {
-    name: &'a str,
-    namespace: Option<&'a str>,
-    key: &'a str,
-    lease: Option<&'a str>,
-}
-
-impl InCluster<'_> {
-    async fn open(&self) -> Result<KubernetesStore, String> {
-        let client = connect(self.namespace).await.map_err(|e| e.to_string())?;
-        let namespace = client.default_namespace().to_owned();
-        let object = |name: &str| ObjectName::parse(&namespace, name).map_err(|e| e.to_string());
-        let lease = match self.lease {
-            Some(lease) => object(lease)?,
-            None => object(&format!("tollgate-{}", self.name))?,
-        };
-        let (secret, key) = (object(self.name)?, DataKey::parse(self.key));
-        Ok(KubernetesStore::new(
-            client,
-            secret,
-            key.map_err(|e| e.to_string())?,
-            lease,
-            host_name(),
-            LeaseTimes::default(),
-        ))
-    }
 }
 
 fn profile(settings: &OAuthSettings) -> DialProfile {
@@ -310,10 +267,4 @@ pub(super) fn this_process() -> String {
         std::process::id(),
         u32::from_be_bytes(boot)
     )
-}
-
-/// In a pod it is the pod's name.
-fn host_name() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
 }

@@ -12,6 +12,7 @@ pub mod outbound;
 pub mod reload;
 pub mod run;
 pub mod sealed;
+mod secret_store;
 pub mod settings;
 pub mod state;
 pub mod token_transport;

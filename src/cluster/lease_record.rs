@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use tokio::time::Instant;
 
 use super::name::ObjectName;
+use crate::config::source::LEASE_DURATION;
 
 /// How long a Lease holds, and how often it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +23,20 @@ pub struct LeaseTimes {
 }
 
 impl Default for LeaseTimes {
-    /// `LeaseDuration` and `RetryPeriod` of the Kubernetes core components.
     fn default() -> Self {
-        Self {
-            duration: Duration::from_secs(15),
-            retry: Duration::from_secs(2),
-        }
+        Self::lasting(LEASE_DURATION)
     }
 }
 
 impl LeaseTimes {
+    /// Of this duration, in the proportions of the Kubernetes core components: `RetryPeriod` 2 s of 15.
+    pub fn lasting(duration: Duration) -> Self {
+        Self {
+            duration,
+            retry: duration * 2 / 15,
+        }
+    }
+
     /// Between two renewals.
     pub(super) fn renew_every(self) -> Duration {
         self.duration / 3

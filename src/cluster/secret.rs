@@ -21,7 +21,7 @@ use super::name::{DataKey, ObjectName};
 
 /// `core.MaxSecretSize` of Kubernetes, for all keys of a Secret together.
 const MAX_SECRET: usize = 1024 * 1024;
-/// The limit of one request. kube-apiserver ends its own work on one after 34 s at the latest.
+/// The limit of one request, unless another is set.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A version of a Secret. It can be compared for equality and nothing else.

@@ -75,25 +75,12 @@ pub(super) fn check_stores(bundle: &Bundle, errors: &mut Vec<ConfigError>) {
 }
 
 fn same_place(one: &StoreSpec, other: &StoreSpec) -> bool {
-    type Secret<'a> = (&'a str, Option<&'a str>, &'a str);
-    fn secret(store: &StoreSpec) -> Option<Secret<'_>> {
-        match store {
-            StoreSpec::KubernetesSecret {
-                name,
-                namespace,
-                key,
-                ..
-            } => Some((
-                name,
-                namespace.as_deref(),
-                key.as_deref().unwrap_or("grant.json"),
-            )),
-            StoreSpec::File { .. } | StoreSpec::Memory {} => None,
-        }
-    }
     match (one, other) {
         (StoreSpec::File { path: a, .. }, StoreSpec::File { path: b, .. }) => a == b,
-        _ => secret(one).is_some_and(|one| secret(other) == Some(one)),
+        (StoreSpec::KubernetesSecret(a), StoreSpec::KubernetesSecret(b)) => {
+            (&a.name, &a.namespace, a.key()) == (&b.name, &b.namespace, b.key())
+        }
+        _ => false,
     }
 }
 

@@ -267,7 +267,7 @@ impl Check<'_> {
                      Use `file` or `kubernetesSecret`",
                 ),
             ),
-            false => store_error(&store.value),
+            false => store_error(&store.value, self.oauth.timeout),
         };
         if let Some(error) = error {
             self.wrong_at(store, error);

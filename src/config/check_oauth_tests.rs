@@ -55,6 +55,8 @@ fn sources_as_providers_want_them_are_accepted() {
         "client: claude-code".to_owned(),
         "client: codex, seed: { file: { path: auth.json } }".to_owned(),
         "client: claude-code, store: { kubernetesSecret: { name: claude, namespace: agents } }".to_owned(),
+        "client: codex, timeout: 5s, store: { kubernetesSecret: { name: s, leaseDuration: 3s, abandonedAfter: 9s } }"
+            .to_owned(),
         "client: claude-code, tokenEndpoint: \"https://127.0.0.1:8443/v1/oauth/token\"".to_owned(),
         ENDPOINT.to_owned(),
         format!("{ENDPOINT}, clientSecret: {{ env: {{ name: SECRET }} }}, clientAuthentication: body"),
@@ -196,6 +198,16 @@ fn every_mistake_is_told_with_its_place_and_a_way_out() {
         // --- values
         (with("refreshBefore: 0s"), "TG0335 {", "`refreshBefore` is too short"),
         (with("timeout: 0ms"), "TG0335 {", "`timeout` is too short"),
+        (
+            with("store: { kubernetesSecret: { name: a, leaseDuration: 1s } }"),
+            "TG0335 {",
+            "`leaseDuration` is 1s | write 2s to 1m",
+        ),
+        (
+            with("timeout: 10s, store: { kubernetesSecret: { name: a, abandonedAfter: 25s } }"),
+            "TG0335 {",
+            "`abandonedAfter` is 25s, and a renewal may take 25s",
+        ),
         (with("replayLimit: 65MiB"), "TG0335 {", "larger than 64MiB"),
         (
             with("scopes: [\"openid profile\"]"),

@@ -32,6 +32,8 @@ pub struct ClientFacts {
     pub login_scopes: &'static [&'static str],
     /// What its authorization endpoint wants besides.
     pub login_parameters: &'static [(&'static str, &'static str)],
+    /// What its refresh tokens look like, where that is known.
+    pub refresh_shape: Option<&'static str>,
     /// Its own way to log in with a code on another device, where it has one.
     pub device: Option<&'static DeviceFacts>,
 }
@@ -92,6 +94,7 @@ static CLAUDE_CODE: ClientFacts = ClientFacts {
         "user:file_upload",
     ],
     login_parameters: &[("code", "true")],
+    refresh_shape: Some("sk-ant-ort01-[A-Za-z0-9_-:86]AA"),
     device: None,
 };
 
@@ -121,6 +124,7 @@ static CODEX: ClientFacts = ClientFacts {
         ("codex_cli_simplified_flow", "true"),
         ("originator", "codex_cli_rs"),
     ],
+    refresh_shape: None,
     device: Some(&DeviceFacts {
         start_endpoint: "https://auth.openai.com/api/accounts/deviceauth/usercode",
         poll_endpoint: "https://auth.openai.com/api/accounts/deviceauth/token",

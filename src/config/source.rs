@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -144,6 +145,9 @@ pub struct OAuthSpec {
     pub allow_addresses: Vec<IpNet>,
 }
 
+/// `timeout` where none is written.
+pub const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A program whose way to log in is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -263,22 +267,50 @@ pub enum StoreSpec {
         key_file: Option<PathBuf>,
     },
     /// A Kubernetes Secret, with a Lease so that one replica refreshes: pods share it.
-    KubernetesSecret {
-        /// Its name.
-        name: String,
-        /// Its namespace; the pod's own when absent.
-        #[serde(default)]
-        namespace: Option<String>,
-        /// The key within `data`; `grant.json` when absent.
-        #[serde(default)]
-        key: Option<String>,
-        /// The Lease's name; `tollgate-` and the Secret's name when absent.
-        #[serde(default)]
-        lease: Option<String>,
-    },
+    KubernetesSecret(SecretStoreSpec),
     /// Nowhere: for grants that can be asked for again at any time. Not for refresh tokens.
     Memory {},
 }
+
+/// A Kubernetes Secret that replicas share.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretStoreSpec {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; the pod's own when absent.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// The key within `data`; `grant.json` when absent.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// The Lease's name; `tollgate-` and the Secret's name when absent.
+    #[serde(default)]
+    pub lease: Option<String>,
+    /// How long the Lease lasts when its holder is not heard of, 2s to 1m; 15s when absent. Each replica
+    /// looks at the Secret three times in that time.
+    #[serde(default)]
+    pub lease_duration: Option<Span>,
+    /// How long a replica may be cut off with a renewal that it has begun, before another one tries its
+    /// refresh token again; 2m when absent. Longer than `leaseDuration` and `timeout` together.
+    #[serde(default)]
+    pub abandoned_after: Option<Span>,
+}
+
+impl SecretStoreSpec {
+    /// The key within `data`.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or("grant.json")
+    }
+
+    /// How long the Lease lasts.
+    pub fn lease_duration(&self) -> Duration {
+        self.lease_duration.map_or(LEASE_DURATION, |span| span.0)
+    }
+}
+
+/// `leaseDuration` where none is written: `LeaseDuration` of the Kubernetes core components.
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// How `tollgate creds login` begins a login.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -20,6 +20,11 @@ pub fn hold_out(held: &HeldCredential, record: &GrantRecord, clock_offset: Optio
         ))));
     }
     let Some(tokens) = &record.tokens else {
+        if held.current().is_ok() {
+            return held.report(Err(SourceError::NeedsLogin(format!(
+                "its login was taken out of the store; run `tollgate creds login {name}`"
+            ))));
+        }
         return held.report(Err(SourceError::Missing(format!(
             "there is no login yet; run `tollgate creds login {name}` or `tollgate creds import FILE --as {name}`"
         ))));

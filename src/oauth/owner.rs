@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -41,7 +42,18 @@ pub struct GrantOwner {
     credential: Arc<str>,
     replay_limit: u64,
     orders: mpsc::Sender<Order>,
-    standing: watch::Receiver<Standing>,
+    about: watch::Receiver<About>,
+}
+
+/// What may be known of a grant: nothing of it is secret. Cloning is shallow.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// How it stands.
+    pub standing: Standing,
+    /// What its tokens may be used for, if the endpoint said so.
+    pub scopes: Arc<[String]>,
+    /// Whose login it is: account, organization, subscription.
+    pub profile: Arc<Map<String, Value>>,
 }
 
 /// How the grant stands.
@@ -101,13 +113,13 @@ impl GrantOwner {
         credential: Arc<str>,
         replay_limit: u64,
         orders: mpsc::Sender<Order>,
-        standing: watch::Receiver<Standing>,
+        about: watch::Receiver<About>,
     ) -> Self {
         Self {
             credential,
             replay_limit,
             orders,
-            standing,
+            about,
         }
     }
 
@@ -118,7 +130,12 @@ impl GrantOwner {
 
     /// How the grant stands now.
     pub fn standing(&self) -> Standing {
-        *self.standing.borrow()
+        self.about.borrow().standing
+    }
+
+    /// What may be known of it now.
+    pub fn about(&self) -> About {
+        self.about.borrow().clone()
     }
 
     /// Renews the tokens now, whatever their age.

@@ -2,10 +2,13 @@
 //! durable, call, new tokens durable, and only then are they anybody's to use (RFC 6749, section 6;
 //! refresh tokens are single-use, RFC 9700, section 4.14).
 
+use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
 
+use tokio::time::{Instant, sleep, sleep_until};
+
 use super::endpoint_error::EndpointError;
-use super::record::{GrantRecord, Intent, NeedsLogin};
+use super::record::{GrantRecord, Intent, NeedsLogin, random_id};
 use super::requester::TokenRequester;
 use super::sightings::Sightings;
 use super::store::{LockedStore, StoreError, TokenStore};
@@ -23,6 +26,8 @@ pub struct Redeem<'a> {
     pub me: &'a str,
     /// The generation to be replaced: if another process has done it, its tokens are taken.
     pub seen: u64,
+    /// The login that this is a generation of, if that is known.
+    pub login: Option<&'a str>,
     /// What is done where the refresh token may have been redeemed already.
     pub doubt: Doubt,
     /// Intents of others that this process has seen, and since when.
@@ -90,6 +95,9 @@ pub enum RedeemError {
     /// An earlier answer was lost, and the access token is still good.
     #[error("{0}; it is asked again when the access token has expired")]
     Doubtful(String),
+    /// An older state than is known was put back into the store: its refresh token has been redeemed.
+    #[error("{0} was put back to an older state; its refresh token has been used since")]
+    PutBack(String),
     /// The store cannot be used.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -112,18 +120,34 @@ enum Overtaken {
 
 /// Longest wait for a lock that another process holds: longer than any redeem takes.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
+/// Tokens that wait to be stored are tried at least this often: the way to the store may be open for a
+/// moment only, and others do not wait for ever.
+const STORING_PAUSE: Duration = Duration::from_secs(5);
 
 impl Redeem<'_> {
     /// Renews, or takes what another process has renewed.
     pub async fn run(&self) -> Result<Renewal, RedeemError> {
+        let locked = self.lock().await?;
+        self.run_under(locked).await
+    }
+
+    /// Waits for the lock, which may take long.
+    pub async fn lock(&self) -> Result<Box<dyn LockedStore>, StoreError> {
         let lock = tokio::time::timeout(LOCK_PATIENCE, self.store.lock());
-        let mut locked = lock.await.map_err(|_| {
+        lock.await.unwrap_or_else(|_| {
             let place = self.store.place();
-            StoreError::Unavailable(format!(
+            Err(StoreError::Unavailable(format!(
                 "another process has held the lock of {place} for {} s",
                 LOCK_PATIENCE.as_secs()
-            ))
-        })??;
+            )))
+        })
+    }
+
+    /// The rest, under the lock, which is let go at the end.
+    pub async fn run_under(
+        &self,
+        mut locked: Box<dyn LockedStore>,
+    ) -> Result<Renewal, RedeemError> {
         let outcome = self.locked(&mut locked).await;
         locked.release().await;
         outcome
@@ -133,6 +157,9 @@ impl Redeem<'_> {
         let record = store.read().await?.unwrap_or_default();
         if record.generation > self.seen {
             return Ok(Renewal::Adopted(record));
+        }
+        if record.is_earlier(self.login, self.seen) {
+            return Err(RedeemError::PutBack(self.store.place()));
         }
         if !self.requester.needs_refresh_token() {
             return self.ask_afresh(store, record).await;
@@ -162,6 +189,9 @@ impl Redeem<'_> {
         let Some(intent) = &record.intent else {
             return Ok(None);
         };
+        if self.sightings.is_void(intent) {
+            return Ok(None);
+        }
         if intent.by != self.me {
             let seen = self.sightings.since(intent);
             if seen < abandoned {
@@ -188,26 +218,33 @@ impl Redeem<'_> {
     ) -> Result<Renewal, RedeemError> {
         // Room for the answer first: without it, nothing is redeemed.
         store.reserve().await?;
+        let (id, begun) = (random_id(), Instant::now());
         record.intent = Some(Intent {
-            id: random_id(),
+            id: id.clone(),
             by: self.me.to_owned(),
             at: SystemTime::now(),
             doubtful: lost.is_some(),
         });
-        store.write(&record).await?;
+        if let Err(error) = store.write(&record).await {
+            // It may be stored all the same. Nothing was asked, unless an earlier renewal did.
+            if lost.is_none() {
+                self.sightings.came_to_nothing(&id);
+            }
+            return Err(error.into());
+        }
         if let Err(error) = store.reserve().await {
             // Nothing was asked; an intent that stays would look like a lost answer.
             record.intent = lost;
-            self.note(store, &record).await;
+            self.note(store, &record, &id).await;
             return Err(error.into());
         }
         if lost.is_some() && is_good(&record, self.requester.learned_offset()) {
             (self.tell)(Progress::Doubtful);
             // Until every process that shares the store has looked at it and stopped using the token.
-            tokio::time::sleep(self.store.poll_interval() * 2).await;
+            sleep(self.store.poll_interval() * 2).await;
         }
         match self.requester.request(Some(refresh)).await {
-            Ok(tokens) => self.keep(store, record, tokens).await,
+            Ok(tokens) => self.keep(store, record, tokens, begun).await,
             Err(EndpointError::InvalidGrant(why)) => {
                 let why = match &lost {
                     Some(lost) => format!(
@@ -221,7 +258,7 @@ impl Redeem<'_> {
                 let needs_login = needs_login(why);
                 record.intent = None;
                 record.needs_login = Some(needs_login.clone());
-                self.note(store, &record).await;
+                self.note(store, &record, &id).await;
                 Err(RedeemError::NeedsLogin(needs_login))
             }
             // What is written down stays: this renewal has no known result.
@@ -229,7 +266,7 @@ impl Redeem<'_> {
             Err(error) => {
                 // It did not act: what is known of the refresh token is what was known before.
                 record.intent = lost;
-                self.note(store, &record).await;
+                self.note(store, &record, &id).await;
                 Err(RedeemError::Endpoint(error))
             }
         }
@@ -246,12 +283,37 @@ impl Redeem<'_> {
             .request(None)
             .await
             .map_err(RedeemError::Endpoint)?;
-        self.keep(store, record, tokens).await
+        self.keep(store, record, tokens, Instant::now()).await
     }
 
-    /// Stores new tokens, however long that takes: the old refresh token is worth nothing any more.
-    /// The lock stays held meanwhile, so that nobody redeems the old one.
+    /// Stores new tokens. Once others may take the renewal that was begun at `begun` for abandoned, the
+    /// access token in use is withdrawn: they may ask with the old refresh token, which can end it.
     async fn keep(
+        &self,
+        store: &mut Box<dyn LockedStore>,
+        record: GrantRecord,
+        tokens: TokenSet,
+        begun: Instant,
+    ) -> Result<Renewal, RedeemError> {
+        let others = record.intent.as_ref().map(|_| store.abandoned_after());
+        let withdrawal = async {
+            match others.filter(|wait| !wait.is_zero()) {
+                Some(wait) => sleep_until(begun + wait).await,
+                // Nobody else asks while this process lives, or asking ends nothing.
+                None => std::future::pending().await,
+            }
+            (self.tell)(Progress::Doubtful);
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            stored = self.store_at_last(store, record, tokens) => stored,
+            never = withdrawal => match never {},
+        }
+    }
+
+    /// However long that takes: the old refresh token is worth nothing any more. The lock stays held
+    /// meanwhile, so that nobody redeems it.
+    async fn store_at_last(
         &self,
         store: &mut Box<dyn LockedStore>,
         mut record: GrantRecord,
@@ -283,7 +345,7 @@ impl Redeem<'_> {
             }
             failures += 1;
             (self.tell)(Progress::Unstored(error));
-            tokio::time::sleep(back_off(failures, jitter())).await;
+            sleep(back_off(failures, jitter()).min(STORING_PAUSE)).await;
         }
     }
 
@@ -320,9 +382,18 @@ impl Redeem<'_> {
         }
     }
 
-    /// Writes down what is only good to know: the outcome stands without it.
-    async fn note(&self, store: &mut Box<dyn LockedStore>, record: &GrantRecord) {
-        if let Err(error) = store.write(record).await {
+    /// Writes down what is only good to know, in the place of the intent `asked`: the outcome stands
+    /// without it.
+    async fn note(&self, store: &mut Box<dyn LockedStore>, record: &GrantRecord, asked: &str) {
+        let mut written = store.write(record).await;
+        // Somebody may have changed what stands beside it.
+        if let Err(StoreError::Conflict(_)) = written
+            && let Ok(Some(now)) = store.read().await
+            && now.intent.is_some_and(|intent| intent.id == asked)
+        {
+            written = store.write(record).await;
+        }
+        if let Err(error) = written {
             tracing::warn!(%error, "the state of a renewal could not be stored");
         }
     }
@@ -337,27 +408,64 @@ pub async fn log_in(
     seed: Option<String>,
     tell: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<GrantRecord, StoreError> {
-    let mut locked = store.lock().await?;
-    let mut record = locked.read().await?.unwrap_or_default();
-    if seed.as_ref().is_some_and(|seed| !record.wants_seed(seed)) {
-        locked.release().await;
-        return Ok(record);
-    }
-    record.log_in(tokens, clock_offset);
-    record.seed = seed.or(record.seed);
     let mut failures = 0;
-    while let Err(error) = locked.write(&record).await {
-        if let StoreError::Conflict(_) = error {
-            let theirs = locked.read().await.ok().flatten();
-            let newest = theirs.map_or(0, |theirs| theirs.generation);
-            record.generation = record.generation.max(newest + 1);
-        }
+    let mut wait = async |error| {
         failures += 1;
         tell(Progress::Unstored(error));
-        tokio::time::sleep(back_off(failures, jitter())).await;
+        sleep(back_off(failures, jitter()).min(STORING_PAUSE)).await;
+    };
+    let is_stale = |record: &GrantRecord| seed.as_ref().is_some_and(|s| !record.wants_seed(s));
+    let (mut locked, mut record) = loop {
+        match locked_record(store).await {
+            // A seed is there the next time, too; what a person has just done is not.
+            Err(error @ StoreError::Unavailable(_)) if seed.is_none() => wait(error).await,
+            opened => break opened?,
+        }
+    };
+    if !is_stale(&record) {
+        record.log_in(tokens, clock_offset);
+        record.seed = seed.clone().or(record.seed);
+        while let Err(error) = locked.write(&record).await {
+            if let StoreError::Conflict(_) = error
+                && let Ok(theirs) = locked.read().await
+            {
+                let theirs = theirs.unwrap_or_default();
+                if is_stale(&theirs) {
+                    record = theirs;
+                    break;
+                }
+                record.generation = record.generation.max(theirs.generation + 1);
+            }
+            wait(error).await;
+        }
     }
     locked.release().await;
     Ok(record)
+}
+
+/// Stores `newest` over an earlier state of it. What somebody else has made of the grant meanwhile stays.
+pub async fn put_forward(store: &dyn TokenStore, newest: &GrantRecord) -> Result<(), StoreError> {
+    let (mut locked, stored) = locked_record(store).await?;
+    let written = match newest.is_later_than(&stored) {
+        true => locked.write(newest).await,
+        false => Ok(()),
+    };
+    locked.release().await;
+    written
+}
+
+/// Holds the lock and reads what is kept.
+async fn locked_record(
+    store: &dyn TokenStore,
+) -> Result<(Box<dyn LockedStore>, GrantRecord), StoreError> {
+    let mut locked = store.lock().await?;
+    match locked.read().await {
+        Ok(record) => Ok((locked, record.unwrap_or_default())),
+        Err(error) => {
+            locked.release().await;
+            Err(error)
+        }
+    }
 }
 
 /// Whether the record's access token can still be used.
@@ -384,13 +492,6 @@ fn needs_login(why: String) -> NeedsLogin {
         since: SystemTime::now(),
         why,
     }
-}
-
-fn random_id() -> String {
-    let mut bytes = [0; 8];
-    // A repeated id only makes another process wait a little less.
-    aws_lc_rs::rand::fill(&mut bytes).ok();
-    format!("{:016x}", u64::from_be_bytes(bytes))
 }
 
 #[cfg(test)]

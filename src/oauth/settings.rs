@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use super::endpoint::Endpoint;
 use crate::config::known_clients::{ClientFacts, facts};
 use crate::config::source::{
-    AgentLogin, ClientAuthentication, GrantSpec, JwtAlgorithm, KnownClient, OAuthSpec,
-    RequestBodyForm, SourceSpec, StoreSpec,
+    AgentLogin, ClientAuthentication, ENDPOINT_TIMEOUT, GrantSpec, JwtAlgorithm, KnownClient,
+    OAuthSpec, RequestBodyForm, SourceSpec, StoreSpec,
 };
 
 /// How one grant is owned.
@@ -158,7 +158,6 @@ pub struct SettingsError {
     pub help: String,
 }
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_REPLAY_LIMIT: u64 = 8 << 20;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 const GITHUB_API: &str = "https://api.github.com";
@@ -188,7 +187,7 @@ impl OAuthSettings {
             seed: spec.seed.as_deref().cloned(),
             store: spec.store.as_ref().map(|store| store.value.clone()),
             refresh_before: spec.refresh_before.map(|span| span.0),
-            timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |span| span.0),
+            timeout: spec.timeout.map_or(ENDPOINT_TIMEOUT, |span| span.0),
             login: login(spec, known)?,
             agent_endpoints: agent_endpoints(spec, known)?,
             agent_revocations: known

@@ -1,22 +1,45 @@
-//! Owns since when a process has seen what other processes have begun: their clocks may be wrong.
+//! Owns what one process knows of intents that no record tells: since when it has seen another's, and
+//! that one of its own came to nothing.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::record::Intent;
 
-/// Since when intents of other processes have been seen, by their id.
+/// What is known of the intents of one grant.
 #[derive(Debug, Default)]
-pub struct Sightings(Mutex<HashMap<String, Instant>>);
+pub struct Sightings(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The id of the intent that stands there, and since when it was seen.
+    seen: Option<(String, Instant)>,
+    /// The id of one of our own that may stand there, though nothing was asked after it.
+    void: Option<String>,
+}
 
 impl Sightings {
-    /// How long this intent has been seen; the others are forgotten.
+    /// How long this intent has been seen here, by a clock that nobody sets.
     pub(super) fn since(&self, intent: &Intent) -> Duration {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|id, _| *id == intent.id);
-        seen.entry(intent.id.clone())
-            .or_insert_with(Instant::now)
-            .elapsed()
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &known.seen {
+            Some((id, since)) if *id == intent.id => since.elapsed(),
+            _ => {
+                known.seen = Some((intent.id.clone(), Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// Remembers that nothing was asked after this intent: whether it was stored is not known.
+    pub(super) fn came_to_nothing(&self, id: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.void = Some(id.to_owned());
+    }
+
+    /// Whether nothing was asked after this intent.
+    pub(super) fn is_void(&self, intent: &Intent) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.void.as_deref() == Some(&intent.id)
     }
 }

@@ -10,7 +10,7 @@ use super::record::GrantRecord;
 /// Why a store cannot be used now. The text names the place and what to do; it holds no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be written until somebody changes the mount, the mode or the role.
+    /// It cannot be written until somebody changes the mount, the mode, the role or the surroundings.
     #[error("{0}")]
     ReadOnly(String),
     /// There is no room left.

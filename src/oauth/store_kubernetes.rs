@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use kube::Client;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::record::GrantRecord;
@@ -16,11 +17,11 @@ use crate::cluster::lease_guard::LeaseGuard;
 use crate::cluster::name::{DataKey, ObjectName};
 use crate::cluster::secret::{ResourceVersion, SecretObject, SecretStoreError};
 
-/// What another replica has renewed is seen this much later; until then the old token is still good.
-const POLL: Duration = Duration::from_secs(5);
 /// A replica that is cut off from the API server may hold new tokens that it cannot store. It gets this
 /// long, counted from when its intent was first seen, before its refresh token is tried again.
-const ABANDONED: Duration = Duration::from_secs(120);
+pub const ABANDONED: Duration = Duration::from_secs(120);
+/// The limit of one request for the Secret. kube-apiserver ends its own work on one after 34 s at the latest.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A grant in a Secret.
 #[derive(Clone)]
@@ -28,6 +29,7 @@ pub struct KubernetesStore {
     name: ObjectName,
     secret: SecretObject,
     lease: LeaseLock,
+    times: LeaseTimes,
     abandoned: Duration,
 }
 
@@ -42,10 +44,13 @@ impl KubernetesStore {
         holder: String,
         times: LeaseTimes,
     ) -> Self {
+        // A request that takes longer than the Lease lasts is of no use to its holder.
+        let patience = PATIENCE.min(times.duration * 2 / 3);
         Self {
             name: secret.clone(),
-            secret: SecretObject::new(client.clone(), secret, key),
+            secret: SecretObject::new(client.clone(), secret, key).with_patience(patience),
             lease: LeaseLock::new(client, lease, holder, times),
+            times,
             abandoned: ABANDONED,
         }
     }
@@ -53,6 +58,12 @@ impl KubernetesStore {
     /// Sets how long another replica's intent must have been seen before it counts as abandoned.
     pub fn abandoned_after(self, abandoned: Duration) -> Self {
         Self { abandoned, ..self }
+    }
+
+    /// Longer than a holder that has crashed keeps the Lease. One that lives may keep it for longer; what
+    /// it stores meanwhile is seen without it.
+    fn lease_patience(&self) -> Duration {
+        self.times.duration * 2
     }
 }
 
@@ -70,11 +81,7 @@ impl TokenStore for KubernetesStore {
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         async {
             self.secret.probe_writable().await.map_err(explain)?;
-            let probed = self.lease.probe().await;
-            probed.map_err(|error| match error {
-                LeaseError::Forbidden { .. } => StoreError::ReadOnly(error.to_string()),
-                _ => StoreError::Unavailable(error.to_string()),
-            })?;
+            self.lease.probe().await.map_err(explain_lease)?;
             self.read().await.map(drop)
         }
         .boxed()
@@ -88,14 +95,24 @@ impl TokenStore for KubernetesStore {
         .boxed()
     }
 
+    /// As often as the Lease is renewed. Until then the old token is still good.
     fn poll_interval(&self) -> Duration {
-        POLL
+        self.times.duration / 3
     }
 
     fn lock(&self) -> BoxFuture<'_, Result<Box<dyn LockedStore>, StoreError>> {
         async {
-            let held = self.lease.acquire().await;
-            let lease = held.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            let patience = self.lease_patience();
+            let held = timeout(patience, self.lease.acquire()).await;
+            let held = held.map_err(|_| {
+                let obstacle = self.lease.obstacle();
+                let obstacle = obstacle.unwrap_or_else(|| "nothing was heard".to_owned());
+                let place = self.place();
+                StoreError::Unavailable(format!(
+                    "{place} could not be locked within {patience:?}: {obstacle}"
+                ))
+            })?;
+            let lease = held.map_err(explain_lease)?;
             let locked = LockedSecret {
                 store: self.clone(),
                 lease,
@@ -186,6 +203,14 @@ fn decode(
             "what the Secret {name} holds cannot be used: {error}; name another key for the grant under store.kubernetesSecret.key"
         ))
     })
+}
+
+fn explain_lease(error: LeaseError) -> StoreError {
+    let text = error.to_string();
+    match error {
+        LeaseError::Forbidden { .. } => StoreError::ReadOnly(text),
+        LeaseError::Call { .. } | LeaseError::Random => StoreError::Unavailable(text),
+    }
 }
 
 fn explain(error: SecretStoreError) -> StoreError {

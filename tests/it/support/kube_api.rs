@@ -5,7 +5,7 @@
 //! (unknown fields and parameters) is refused here and remembered as a violation. A test that leaves
 //! violations behind fails.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -80,6 +80,8 @@ struct Client {
     account: Account,
     fault: Option<Fault>,
     once: VecDeque<Fault>,
+    /// How many writes to a kind of object are done and not answered.
+    unanswered: BTreeMap<Kind, usize>,
 }
 
 /// How a request ends.
@@ -146,6 +148,7 @@ impl KubeApi {
             },
             fault: None,
             once: VecDeque::new(),
+            unanswered: BTreeMap::new(),
         });
         token
     }
@@ -165,10 +168,18 @@ impl KubeApi {
         self.change_client(account, |client| client.once.push_back(fault));
     }
 
+    /// [`Fault::LoseAnswer`] for the next writes to this kind of object, and no others.
+    pub fn lose_answers(&self, account: &str, kind: Kind, writes: usize) {
+        self.change_client(account, |client| {
+            client.unanswered.insert(kind, writes);
+        });
+    }
+
     pub fn heal(&self, account: &str) {
         self.change_client(account, |client| {
             client.fault = None;
             client.once.clear();
+            client.unanswered.clear();
         });
     }
 
@@ -410,7 +421,7 @@ async fn suffer(fault: Option<Fault>) -> Option<End> {
     }
 }
 
-/// `None` if the client went away before it had sent everything.
+/// `None` if the client went away before it had sent everything, or gets no answer.
 async fn answer(
     state: &State,
     account: &Account,
@@ -462,6 +473,9 @@ async fn answer(
             .gates
             .pass(&account.name, &key, Stage::Committed)
             .await;
+        if state.loses_answer(account, key.kind) {
+            return Ok(None);
+        }
     }
     Ok(Some(shown(code, object, view)))
 }
@@ -526,6 +540,17 @@ impl State {
             None if waits && client.fault == Some(Fault::LoseAnswer) => None,
             None => client.fault,
         }
+    }
+
+    fn loses_answer(&self, account: &Account, kind: Kind) -> bool {
+        let mut clients = self.clients.lock().unwrap();
+        let client = clients.iter_mut().find(|c| c.account.name == account.name);
+        let left = client.and_then(|client| client.unanswered.get_mut(&kind));
+        let Some(left) = left.filter(|left| **left > 0) else {
+            return false;
+        };
+        *left -= 1;
+        true
     }
 
     fn changed(&self) {
