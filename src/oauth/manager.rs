@@ -7,42 +7,19 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
-use tokio_util::task::TaskTracker;
 
 use super::holding::{IN_DOUBT, hold_out};
-use super::owner::{About, GrantOwner, NotDone, Order, Renewed, Standing};
+use super::owner::{About, GrantOwner, GrantParts, NotDone, Order, Renewed, Standing};
 use super::record::{GrantRecord, NeedsLogin};
 use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in, put_forward};
-use super::requester::TokenRequester;
 use super::schedule;
-use super::seed::Seed;
 use super::sightings::Sightings;
-use super::store::{StoreError, TokenStore};
+use super::store::StoreError;
 use super::token::TokenSet;
 use crate::credential::held::HeldCredential;
 use crate::credential::source::SourceError;
 use crate::rt::deadline::Deadline;
 use crate::rt::pace::{back_off, jitter};
-
-/// What a grant's owner works with.
-pub struct GrantParts {
-    /// Where it outlives the process.
-    pub store: Arc<dyn TokenStore>,
-    /// Who asks for tokens.
-    pub requester: Arc<dyn TokenRequester>,
-    /// Where the first refresh token comes from while the store is empty.
-    pub seed: Option<Seed>,
-    /// How long before its expiry a token is renewed; after two thirds of its life when absent.
-    pub refresh_before: Option<Duration>,
-    /// Largest request body kept for a second try, in octets.
-    pub replay_limit: u64,
-    /// Renewals that are under way: the end of the process waits for them.
-    pub tasks: TaskTracker,
-    /// This process, as intents name it.
-    pub me: Arc<str>,
-    /// Hears of each renewal: `ok`, `adopted`, `failed` or `needs_login`.
-    pub count: Arc<dyn Fn(&'static str) + Send + Sync>,
-}
 
 /// How long a refusal by an origin is answered by a renewal only once: what it refuses may not be the token.
 const FORCED_PAUSE: Duration = Duration::from_secs(60);

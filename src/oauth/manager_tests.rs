@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio_util::task::TaskTracker;
+
 use super::super::fixture::{Disk, DiskStore, Fate, HOUR, Provider, token_set};
 use super::*;
 use crate::credential::held::{CredentialState, Need, Renewer};
