@@ -184,9 +184,7 @@ fn is_span(name: &str, value: &Value) -> bool {
 /// `token_uuid` and the like: it names a secret, and can do without being told.
 fn is_identifier(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["_id", "_uuid"]
-        .iter()
-        .any(|end| name.ends_with(end))
+    ["_id", "_uuid"].iter().any(|end| name.ends_with(end))
 }
 
 fn is_harmless(text: &str) -> bool {
