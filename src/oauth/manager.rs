@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::holding::{IN_DOUBT, hold_out};
 use super::owner::{About, GrantOwner, NotDone, Order, Renewed, Standing};
 use super::record::{GrantRecord, NeedsLogin};
-use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in};
+use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in, put_forward};
 use super::requester::TokenRequester;
 use super::schedule;
 use super::seed::Seed;
@@ -144,6 +144,9 @@ impl Manager {
         match self.grant.store.read().await {
             Ok(record) => {
                 let record = record.unwrap_or_default();
+                if self.record.is_later_than(&record) {
+                    return self.put_forward().await;
+                }
                 if let Some(intent) = &record.intent {
                     // However long another process is at it is counted from here.
                     self.sightings.since(intent);
@@ -164,6 +167,23 @@ impl Manager {
                 self.report(SourceError::Broken(error.to_string()));
             }
             Err(error) => tracing::debug!(%error, "the token store cannot be looked at"),
+        }
+    }
+
+    /// Stores what is held here again: a copy of an earlier state was put in its place.
+    async fn put_forward(&mut self) {
+        tracing::warn!(
+            credential = self.name(),
+            "an older state of the grant was put into its store; the one in use is stored again"
+        );
+        let copy = self.record.encode();
+        let Ok(newest) = copy.and_then(|bytes| GrantRecord::decode(&bytes)) else {
+            return;
+        };
+        let grant = self.grant.clone();
+        let storing = async move { put_forward(&*grant.store, &newest).await };
+        if let Ok(Err(error)) = self.grant.tasks.spawn(storing).await {
+            self.report(SourceError::Broken(error.to_string()));
         }
     }
 
@@ -254,12 +274,14 @@ impl Manager {
     async fn renew(&mut self, doubt: Doubt) {
         let (grant, sightings) = (self.grant.clone(), self.sightings.clone());
         let (seen, tell) = (self.record.generation, self.teller());
+        let login = self.record.login.clone();
         let renewal = self.grant.tasks.spawn(async move {
             let redeem = Redeem {
                 store: &*grant.store,
                 requester: &*grant.requester,
                 me: &grant.me,
                 seen,
+                login: login.as_deref(),
                 doubt,
                 sightings: &sightings,
                 tell: &tell,

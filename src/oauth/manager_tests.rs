@@ -311,3 +311,35 @@ async fn a_login_that_is_taken_out_of_the_store_is_not_used_any_more() {
     });
     eventually("a new login is in use", || owned.held.current().is_ok()).await;
 }
+
+#[tokio::test]
+async fn a_copy_of_an_earlier_state_that_is_put_into_the_store_does_not_end_the_grant() {
+    let (provider, disk) = (
+        Arc::new(Provider::default()),
+        Arc::new(Disk::with_login(HOUR)),
+    );
+    let backup = disk.record();
+    let owned = owned(&disk, &provider).await;
+    owned.owner.refresh().await.unwrap();
+    disk.put(&backup);
+    // At once, before it is looked at, and again later.
+    owned.owner.refresh().await.ok();
+    eventually("what is in use is stored", || {
+        disk.record().generation > backup.generation
+    })
+    .await;
+    owned.owner.refresh().await.unwrap();
+    let current = owned.held.current().unwrap();
+    assert!(provider.access_is_live(&current) && provider.rotations() >= 2);
+
+    let mut other = GrantRecord::default();
+    other.log_in(token_set(7, HOUR), 0);
+    disk.put(&other);
+    eventually("another login is taken over", || {
+        owned
+            .held
+            .current()
+            .is_ok_and(|secret| secret.expose() == b"access-7")
+    })
+    .await;
+}

@@ -20,7 +20,7 @@ use super::refusal::{self, Dialect};
 use super::replay;
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spool::Room;
-use super::token_call::{self, Caller};
+use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
@@ -159,9 +159,13 @@ impl Exchange {
         let called = snapshot
             .endpoints
             .find(&asked.authority, path, permit.credentials());
-        let posts = head.method == Method::POST || overriding == Some(Method::POST);
-        if posts && !called.is_empty() {
+        if !called.is_empty() {
+            let post = [Some(&head.method), overriding.as_ref()].contains(&Some(&Method::POST));
             let caller = Caller {
+                form: match post {
+                    true => CallForm::Post,
+                    false => CallForm::Other,
+                },
                 agent: &asked.agent,
                 injectors: &snapshot.injectors,
                 drain: &self.drain,

@@ -29,12 +29,23 @@ use crate::types::agent::Agent;
 
 /// What a call is answered with.
 pub struct Caller<'a> {
+    /// Whether it is made as such calls are made.
+    pub form: CallForm,
     /// Who calls.
     pub agent: &'a Agent,
     /// What the agent holds.
     pub injectors: &'a Injectors,
     /// A login that was begun ends even if the agent leaves; the end of the process waits for it.
     pub drain: &'a Drain,
+}
+
+/// How a token endpoint is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallForm {
+    /// With POST, as RFC 6749, section 3.2, has it.
+    Post,
+    /// With another method. There are endpoints that give tokens all the same.
+    Other,
 }
 
 /// Answers a call to the first of `endpoints`, or to the one whose placeholder the agent shows: they are
@@ -46,9 +57,12 @@ pub async fn serve(
     upload: &mut Upload,
     accounting: &mut Accounting,
 ) -> Result<Response<Bytes>, ProxyError> {
-    let body = match upload.read(MOST_BYTES, accounting).await {
-        Err(ProxyError::BodyTooLarge { limit }) => Err(CallError::TooLong(limit).into()),
-        read => read,
+    let body = match caller.form {
+        CallForm::Other => Err(CallError::Malformed("its method is not POST").into()),
+        CallForm::Post => match upload.read(MOST_BYTES, accounting).await {
+            Err(ProxyError::BodyTooLarge { limit }) => Err(CallError::TooLong(limit).into()),
+            read => read,
+        },
     };
     let shown = body.as_deref().unwrap_or_default();
     let shown = caller.injectors.whose(caller.agent, shown);

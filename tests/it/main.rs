@@ -36,6 +36,7 @@ mod kube_api;
 mod kube_store;
 mod life;
 mod no_leak;
+mod no_token_leak;
 mod oauth_asking;
 mod oauth_clock;
 mod oauth_cluster;

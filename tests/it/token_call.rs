@@ -734,6 +734,19 @@ async fn a_token_endpoint_cannot_be_reached_around_its_answers() {
     );
     let answer = wire::say(&mut stream, request.as_bytes()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
+    for method in ["PUT", "GET", "OPTIONS", "PATCH", "post"] {
+        let mut stream = tunnel::tls(&stage.door, HOST, &[b"http/1.1"]).await;
+        let request = format!(
+            "{method} {TOKEN} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {JSON}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = wire::say(&mut stream, request.as_bytes()).await;
+        assert_eq!(answer.status, 400, "{method}: {answer:?}");
+        assert!(
+            answer.text().contains("its method is not POST"),
+            "{answer:?}"
+        );
+    }
 
     let mut stream = tokio::net::TcpStream::connect(stage.proxy.addr)
         .await

@@ -19,7 +19,7 @@ pub struct Desk {
     pub server: TokenServer,
     pub api: ProtectedApi,
     pub builder: ProxyBuilder,
-    config: PathBuf,
+    pub config: PathBuf,
 }
 
 impl Desk {
