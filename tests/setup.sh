@@ -14,7 +14,7 @@ clients=$PWD/.clients
 stamp=$clients/stamp
 log=$clients/setup.log
 bin=$clients/node/node_modules/.bin
-wanted="2 $PYTHON_PACKAGES $NODE_PACKAGES $CLAUDE $CODEX"
+wanted="3 $PYTHON_PACKAGES $NODE_PACKAGES $CLAUDE $CODEX"
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     cat "$clients/missing" >&2 # to try those again: rm .clients/stamp
@@ -37,6 +37,7 @@ have git || packages="$packages git"
 have gh || packages="$packages gh"
 have openssl || packages="$packages openssl"
 have strace || packages="$packages strace"
+have faketime || packages="$packages faketime"
 have npm || packages="$packages nodejs npm"
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
 if [ -n "$packages" ]; then
@@ -53,7 +54,7 @@ if [ -n "$packages" ]; then
         done
     fi
 fi
-for program in curl git gh node openssl strace; do
+for program in curl git gh node openssl strace faketime; do
     have "$program" || missing "$program" "not on PATH and not installed: $(last_line)"
 done
 

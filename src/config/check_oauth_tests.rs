@@ -201,7 +201,7 @@ fn every_mistake_is_told_with_its_place_and_a_way_out() {
         (
             with("store: { kubernetesSecret: { name: a, leaseDuration: 1s } }"),
             "TG0335 {",
-            "`leaseDuration` is 1s | write 2s to 5m",
+            "`leaseDuration` is 1s | write 2s to 1m",
         ),
         (
             with("timeout: 10s, store: { kubernetesSecret: { name: a, abandonedAfter: 25s } }"),

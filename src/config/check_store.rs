@@ -11,8 +11,8 @@ use super::units::Span;
 
 /// On the wire it has whole seconds, and it is renewed three times before it ends.
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
-/// Nobody renews anything for that long when its holder has crashed.
-const LONGEST_LEASE: Duration = Duration::from_secs(300);
+/// Nobody renews anything for that long when its holder has crashed; nobody waits for it much longer, either.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
 
 /// What keeps a store from being one, if anything does. `timeout` is how long the token endpoint may take.
 pub(super) fn store_error(store: &StoreSpec, timeout: Option<Span>) -> Option<ConfigError> {
@@ -55,7 +55,7 @@ fn times_error(secret: &SecretStoreSpec, timeout: Option<Span>) -> Option<Config
     let lease = secret.lease_duration();
     if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease) {
         let error = ConfigError::new("TG0335", format!("`leaseDuration` is {lease:?}"));
-        return Some(error.help("write 2s to 5m, or remove it: 15s suits most clusters"));
+        return Some(error.help("write 2s to 1m, or remove it: 15s suits most clusters"));
     }
     let busy = lease + timeout.map_or(ENDPOINT_TIMEOUT, |span| span.0);
     let early = secret.abandoned_after.filter(|span| span.0 <= busy);

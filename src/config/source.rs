@@ -287,7 +287,7 @@ pub struct SecretStoreSpec {
     /// The Lease's name; `tollgate-` and the Secret's name when absent.
     #[serde(default)]
     pub lease: Option<String>,
-    /// How long the Lease lasts when its holder is not heard of, 2s to 5m; 15s when absent. Each replica
+    /// How long the Lease lasts when its holder is not heard of, 2s to 1m; 15s when absent. Each replica
     /// looks at the Secret three times in that time.
     #[serde(default)]
     pub lease_duration: Option<Span>,

@@ -1,6 +1,6 @@
 //! A provider that forgives nothing and a store that can be cut off at any step, for the tests of this floor.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -165,7 +165,8 @@ pub(super) fn token_set(number: usize, life: Duration) -> TokenSet {
 pub(super) struct Disk {
     bytes: Mutex<Option<Vec<u8>>>,
     lock: Arc<tokio::sync::Mutex<()>>,
-    pub(super) full: AtomicBool,
+    /// Reservations for which there is room, if there is an end to it.
+    pub(super) room_for: Mutex<Option<usize>>,
     /// Writes that fail before one succeeds.
     pub(super) broken_writes: AtomicUsize,
 }
@@ -262,9 +263,14 @@ impl LockedStore for LockedDisk {
     fn reserve(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         async {
             yield_now().await;
-            match self.0.full.load(Ordering::Relaxed) {
-                true => Err(StoreError::Full("no room".to_owned())),
-                false => Ok(()),
+            let mut room = self.0.room_for.lock().unwrap();
+            match room.as_mut() {
+                Some(0) => Err(StoreError::Full("no room".to_owned())),
+                Some(left) => {
+                    *left -= 1;
+                    Ok(())
+                }
+                None => Ok(()),
             }
         }
         .boxed()

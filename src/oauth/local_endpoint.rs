@@ -76,15 +76,22 @@ impl FromIterator<LocalEndpoint> for LocalEndpoints {
 }
 
 impl LocalEndpoints {
-    /// The endpoint of one of the credentials `granted` that a request for this path means.
-    pub fn find(
-        &self,
+    /// The endpoints of the credentials `granted` that a request for this path may mean, in the order in
+    /// which those are granted.
+    pub fn find<'a>(
+        &'a self,
         authority: &Authority,
         path: &str,
         granted: &[Arc<str>],
-    ) -> Option<&LocalEndpoint> {
-        let mut there = self.at(authority, path);
-        there.find(|endpoint| granted.contains(endpoint.grant.owner.credential()))
+    ) -> Vec<&'a LocalEndpoint> {
+        let rank = |endpoint: &LocalEndpoint| {
+            let credential = endpoint.grant.owner.credential();
+            granted.iter().position(|granted| granted == credential)
+        };
+        let there = self.at(authority, path);
+        let mut found: Vec<_> = there.filter(|endpoint| rank(endpoint).is_some()).collect();
+        found.sort_by_key(|endpoint| rank(endpoint));
+        found
     }
 
     /// Whether tokens are asked for there, whosever they are.
@@ -99,7 +106,11 @@ impl LocalEndpoints {
         Some(found.grant.owner.credential())
     }
 
-    fn at(&self, authority: &Authority, path: &str) -> impl Iterator<Item = &LocalEndpoint> {
+    fn at<'a>(
+        &'a self,
+        authority: &Authority,
+        path: &str,
+    ) -> impl Iterator<Item = &'a LocalEndpoint> {
         let here = self
             .0
             .iter()

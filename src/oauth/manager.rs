@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
@@ -274,7 +275,7 @@ impl Manager {
         let (grant, sightings) = (self.grant.clone(), self.sightings.clone());
         let (seen, tell) = (self.record.generation, self.teller());
         let login = self.record.login.clone();
-        let mut renewal = self.grant.tasks.spawn(async move {
+        let renewal = self.grant.tasks.spawn(async move {
             let redeem = Redeem {
                 store: &*grant.store,
                 requester: &*grant.requester,
@@ -295,15 +296,7 @@ impl Manager {
         });
         let held = self.held.upgrade();
         let _under_way = held.as_ref().map(|held| held.renewal());
-        let mut look = self.looks();
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut renewal => break outcome,
-                // Whoever holds the lock it waits for may find that the grant is gone.
-                _ = look.tick() => self.look().await,
-            }
-        };
-        match outcome {
+        match self.looking_on(renewal).await {
             Ok(Ok(renewal)) => {
                 (self.grant.count)(match renewal {
                     Renewal::Done(_) => "ok",
@@ -317,6 +310,18 @@ impl Manager {
                 let broken_off = "the renewal was broken off".to_owned();
                 let error = StoreError::Unavailable(broken_off);
                 self.failed(error.into()).await;
+            }
+        }
+    }
+
+    /// Waits for `work`, which may wait for another process's lock. Whoever holds that may put the grant at
+    /// risk, or find that it is gone: its token must not be used here any more then.
+    async fn looking_on<T>(&mut self, mut work: JoinHandle<T>) -> Result<T, JoinError> {
+        let mut look = self.looks();
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                _ = look.tick() => self.look().await,
             }
         }
     }
@@ -391,7 +396,7 @@ impl Manager {
             let offset = grant.requester.clock_offset();
             log_in(&*grant.store, tokens, offset, seed, &tell).await
         });
-        match storing.await {
+        match self.looking_on(storing).await {
             Ok(Ok(record)) => {
                 self.publish(record);
                 Ok(self.renewed())

@@ -5,24 +5,27 @@ use std::sync::atomic::Ordering;
 use super::super::fixture::{Disk, DiskStore, Fate, HOUR, Provider, token_set};
 use super::*;
 use crate::credential::held::{CredentialState, Need, Renewer};
+use crate::oauth::record::Intent;
 
 struct Owned {
     held: Arc<HeldCredential>,
     owner: GrantOwner,
     disk: Arc<Disk>,
     provider: Arc<Provider>,
+    tasks: TaskTracker,
 }
 
 /// A proxy's share in the grant on `disk`, once it has looked at it.
 async fn owned(disk: &Arc<Disk>, provider: &Arc<Provider>) -> Owned {
     let held = HeldCredential::new("claude", "oauth".to_owned(), Need::Required);
+    let tasks = TaskTracker::new();
     let parts = GrantParts {
         store: Arc::new(DiskStore(disk.clone())),
         requester: provider.clone(),
         seed: None,
         refresh_before: None,
         replay_limit: 1024,
-        tasks: TaskTracker::new(),
+        tasks: tasks.clone(),
         me: "test".into(),
         count: Arc::new(|_| {}),
     };
@@ -33,6 +36,7 @@ async fn owned(disk: &Arc<Disk>, provider: &Arc<Provider>) -> Owned {
         owner,
         disk: disk.clone(),
         provider: provider.clone(),
+        tasks,
     }
 }
 
@@ -175,6 +179,66 @@ async fn what_another_process_renewed_is_taken_over_without_asking() {
     })
     .await;
     assert_eq!(provider.calls(), 1);
+}
+
+#[tokio::test]
+async fn what_others_try_meanwhile_does_not_shorten_the_pause_after_a_failure() {
+    let (provider, disk) = (Arc::new(Provider::default()), Arc::default());
+    let mut record = GrantRecord::default();
+    let mut tokens = token_set(0, Duration::from_secs(30));
+    tokens.issued_at -= Duration::from_secs(300);
+    record.log_in(tokens, 0);
+    Disk::put(&disk, &record);
+    // The answer is lost: it is asked again when the token has ended.
+    provider.next(&[Fate::LostBefore]);
+    let owned = owned(&disk, &provider).await;
+    assert_eq!(provider.calls(), 1);
+    let theirs = disk.record().intent.map(|intent| Intent {
+        by: "another".to_owned(),
+        ..intent
+    });
+    for attempt in 0..10 {
+        record.intent = theirs.clone().filter(|_| attempt % 2 == 0);
+        disk.put(&record);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(provider.calls(), 1);
+    assert!(owned.held.current().is_ok());
+}
+
+#[tokio::test]
+async fn a_need_for_a_login_that_could_not_be_stored_is_not_forgotten() {
+    let (provider, disk) = (
+        Arc::new(Provider::default()),
+        Arc::new(Disk::with_login(HOUR)),
+    );
+    provider.revoke();
+    let owned = owned(&disk, &provider).await;
+    disk.broken_writes.store(usize::MAX, Ordering::Relaxed);
+    owned.owner.refresh().await.unwrap_err();
+    assert!(disk.record().needs_login.is_none());
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(owned.owner.standing(), Standing::NeedsLogin);
+        assert!(owned.held.current().is_err());
+    }
+    assert_eq!(provider.calls(), 1);
+}
+
+#[tokio::test]
+async fn once_the_process_is_ending_no_renewal_begins() {
+    let (provider, disk) = (
+        Arc::new(Provider::default()),
+        Arc::new(Disk::with_login(HOUR)),
+    );
+    let owned = owned(&disk, &provider).await;
+    owned.tasks.close();
+    owned.tasks.wait().await;
+    let why = owned.owner.refresh().await.unwrap_err().to_string();
+    assert!(why.contains("ending"), "{why}");
+    let why = owned.owner.adopt(token_set(7, HOUR)).await.unwrap_err();
+    assert!(why.to_string().contains("ending"), "{why}");
+    assert_eq!((provider.calls(), disk.record().generation), (0, 1));
 }
 
 #[tokio::test]

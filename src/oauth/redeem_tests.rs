@@ -147,7 +147,7 @@ async fn new_tokens_are_nobodys_until_they_are_stored() {
 #[tokio::test]
 async fn without_room_for_the_answer_nothing_is_redeemed() {
     let (provider, disk) = (Provider::default(), Arc::new(Disk::with_login(HOUR)));
-    disk.full.store(true, Ordering::Relaxed);
+    *disk.room_for.lock().unwrap() = Some(0);
     let process = Process::new("first", &disk);
     let error = process.renew(&provider, 1, Doubt::Ask).await.unwrap_err();
     assert!(matches!(error, RedeemError::Store(StoreError::Full(_))));
@@ -247,4 +247,36 @@ async fn a_new_login_is_stored_before_it_counts_and_ends_the_need_for_one() {
         .unwrap();
     assert_eq!((record.generation, disk.record().generation), (2, 2));
     assert!(disk.record().needs_login.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_that_plant_one_seed_the_later_takes_what_came_of_it() {
+    let (provider, disk) = (Provider::default(), Arc::new(Disk::default()));
+    let store = DiskStore(disk.clone());
+    let plant = || {
+        log_in(
+            &store,
+            token_set(0, HOUR),
+            0,
+            Some("seed".to_owned()),
+            &|_| {},
+        )
+    };
+    plant().await.unwrap();
+    let process = Process::new("first", &disk);
+    process.renew(&provider, 1, Doubt::Wait).await.unwrap();
+    let record = plant().await.unwrap();
+    assert_eq!((record.generation, disk.record().generation), (2, 2));
+    assert!(provider.access_is_live(&record.tokens.unwrap().access));
+}
+
+#[tokio::test]
+async fn an_intent_without_room_for_its_answer_is_taken_back() {
+    let (provider, disk) = (Provider::default(), Arc::new(Disk::with_login(HOUR)));
+    *disk.room_for.lock().unwrap() = Some(1);
+    let process = Process::new("first", &disk);
+    let error = process.renew(&provider, 1, Doubt::Ask).await.unwrap_err();
+    assert!(matches!(error, RedeemError::Store(StoreError::Full(_))));
+    assert_eq!(provider.calls(), 0);
+    assert!(disk.record().intent.is_none());
 }

@@ -66,9 +66,12 @@ pub fn error(body: &[u8]) -> Result<Vec<u8>, CallError> {
 /// A member that is none of the known ones: kept if it is a harmless scalar, left out if it is not.
 fn member(name: &str, value: &Value, depth: usize) -> Result<Option<Value>, CallError> {
     if is_suspicious(name) && !is_span(name, value) {
-        return Err(withheld(
-            "a member of it may be a secret that is not known here",
-        ));
+        return match is_identifier(name) && !value.is_object() && !value.is_array() {
+            true => Ok(None),
+            false => Err(withheld(
+                "a member of it may be a secret that is not known here",
+            )),
+        };
     }
     match value {
         Value::Array(_) | Value::Object(_) => kept(value, depth + 1).map(|_| None),
@@ -178,6 +181,12 @@ fn is_span(name: &str, value: &Value) -> bool {
     value.is_number() && span.iter().any(|end| name.ends_with(end))
 }
 
+/// `token_uuid` and the like: it names a secret, and can do without being told.
+fn is_identifier(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["_id", "_uuid"].iter().any(|end| name.ends_with(end))
+}
+
 fn is_harmless(text: &str) -> bool {
     let words = || text.split(|c: char| c.is_whitespace() || c == '/');
     text.len() <= LONGEST_TEXT && !looks_secret(text) && !words().any(looks_secret)
@@ -280,6 +289,7 @@ mod tests {
         for (name, value) in [
             ("session", json!("sk-ant-sid01-whatever")),
             ("handle", json!("Zm9vYmFyYmF6cXV4Zm9vYmFyMTIz")),
+            ("token_uuid", json!("5d4f4e1c-7f63-4d3e-a9ef-1d9be1a6f4c4")),
             ("list", json!(["a"])),
             ("else", json!({"a": "b"})),
         ] {

@@ -20,7 +20,7 @@ use super::refusal::{self, Dialect};
 use super::replay;
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spool::Room;
-use super::token_call::{Call, CallForm};
+use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
@@ -156,20 +156,21 @@ impl Exchange {
             return Err(InjectError::Cleartext { credential }.into());
         }
         let path = head.uri.path();
-        let granted = permit.credentials();
-        if let Some(endpoint) = snapshot.endpoints.find(&asked.authority, path, granted) {
+        let called = snapshot
+            .endpoints
+            .find(&asked.authority, path, permit.credentials());
+        if !called.is_empty() {
             let post = [Some(&head.method), overriding.as_ref()].contains(&Some(&Method::POST));
-            let call = Call {
+            let caller = Caller {
                 form: match post {
                     true => CallForm::Post,
                     false => CallForm::Other,
                 },
                 agent: &asked.agent,
-                endpoint,
                 injectors: &snapshot.injectors,
                 drain: &self.drain,
             };
-            let answer = call.serve(&head, upload, accounting).await?;
+            let answer = token_call::serve(&caller, &called, &head, upload, accounting).await?;
             return Ok(Answer::Local(answer));
         }
 

@@ -27,14 +27,12 @@ use crate::oauth::transport::{TokenRequest, TokenResponse};
 use crate::rt::drain::Drain;
 use crate::types::agent::Agent;
 
-/// A call, and whose it is.
-pub struct Call<'a> {
+/// What a call is answered with.
+pub struct Caller<'a> {
     /// Whether it is made as such calls are made.
     pub form: CallForm,
     /// Who calls.
     pub agent: &'a Agent,
-    /// What is called.
-    pub endpoint: &'a LocalEndpoint,
     /// What the agent holds.
     pub injectors: &'a Injectors,
     /// A login that was begun ends even if the agent leaves; the end of the process waits for it.
@@ -50,54 +48,78 @@ pub enum CallForm {
     Other,
 }
 
-impl Call<'_> {
-    /// Answers it. Whatever comes of it is on record.
-    pub async fn serve(
-        &self,
-        head: &Parts,
-        upload: &mut Upload,
-        accounting: &mut Accounting,
-    ) -> Result<Response<Bytes>, ProxyError> {
-        let credential = self.endpoint.grant.owner.credential();
-        match self.answer(head, upload, accounting).await {
-            Ok((outcome, response)) => {
-                accounting.token_call(credential, outcome);
-                accounting.told(response.status());
-                Ok(response)
-            }
-            Err(error) => {
-                accounting.token_call(credential, TokenCall::Refused);
-                Err(error)
-            }
+/// Answers a call to the first of `endpoints`, or to the one whose placeholder the agent shows: they are
+/// one place, of several logins. Whatever comes of it is on record.
+pub async fn serve(
+    caller: &Caller<'_>,
+    endpoints: &[&LocalEndpoint],
+    head: &Parts,
+    upload: &mut Upload,
+    accounting: &mut Accounting,
+) -> Result<Response<Bytes>, ProxyError> {
+    let body = match caller.form {
+        CallForm::Other => Err(CallError::Malformed("its method is not POST").into()),
+        CallForm::Post => match upload.read(MOST_BYTES, accounting).await {
+            Err(ProxyError::BodyTooLarge { limit }) => Err(CallError::TooLong(limit).into()),
+            read => read,
+        },
+    };
+    let shown = body.as_deref().unwrap_or_default();
+    let shown = caller.injectors.whose(caller.agent, shown);
+    let meant = |endpoint: &&&LocalEndpoint| {
+        let credential = endpoint.grant.owner.credential();
+        matches!(&shown, Whose::Own(Some(own)) if own == credential)
+    };
+    let Some(endpoint) = endpoints.iter().find(meant).or(endpoints.first()) else {
+        return Err(ProxyError::Method);
+    };
+    let call = Call { caller, endpoint };
+    let answered = match body {
+        Ok(body) => call.answer(head, body).await,
+        Err(error) => Err(error),
+    };
+    let credential = endpoint.grant.owner.credential();
+    match answered {
+        Ok((outcome, response)) => {
+            accounting.token_call(credential, outcome);
+            accounting.told(response.status());
+            Ok(response)
+        }
+        Err(error) => {
+            accounting.token_call(credential, TokenCall::Refused);
+            Err(error)
         }
     }
+}
 
+struct Call<'a> {
+    caller: &'a Caller<'a>,
+    endpoint: &'a LocalEndpoint,
+}
+
+impl Call<'_> {
     async fn answer(
         &self,
         head: &Parts,
-        upload: &mut Upload,
-        accounting: &mut Accounting,
+        body: Bytes,
     ) -> Result<(TokenCall, Response<Bytes>), ProxyError> {
-        if self.form == CallForm::Other {
-            return Err(CallError::Malformed("its method is not POST").into());
-        }
-        let body = match upload.read(MOST_BYTES, accounting).await {
-            Err(ProxyError::BodyTooLarge { limit }) => return Err(CallError::TooLong(limit).into()),
-            read => read?,
-        };
         let query = head.uri.query();
         if self.endpoint.role == Role::Revocation {
             let values = AgentCall::read_values(&head.headers, query, &body)?;
-            self.refuse_strangers(&values)?;
+            self.refuse_strangers(&values, "/token")?;
             return Ok((TokenCall::Revocation, json(StatusCode::OK, "{}")));
         }
         let call = AgentCall::read(&head.headers, query, &body)?;
-        self.refuse_strangers(call.values())?;
+        let position = match call.grant {
+            AgentGrant::Login => "/code",
+            AgentGrant::Refresh | AgentGrant::Other => "/refresh_token",
+        };
+        self.refuse_strangers(call.values(), position)?;
         let phantoms = self.phantoms()?;
         if self.decide(&call)? == Decision::Answer {
             return Ok(self.placeholders(&call, &phantoms));
         }
-        self.refuse_placeholders(&body, &call)?;
+        self.refuse_placeholders(&body, &call, position)?;
         // Held until the login is stored, which may be after the agent has left.
         let alone = self.endpoint.grant.capture.clone().lock_owned().await;
         if self.decide(&call)? == Decision::Answer {
@@ -121,7 +143,10 @@ impl Call<'_> {
 
     fn phantoms(&self) -> Result<Phantoms, CallError> {
         let credential = self.endpoint.grant.owner.credential();
-        let phantoms = self.injectors.phantoms(self.agent, credential);
+        let Caller {
+            agent, injectors, ..
+        } = self.caller;
+        let phantoms = injectors.phantoms(agent, credential);
         // A credential whose grant has no refresh token has no login either.
         phantoms.ok_or_else(|| CallError::Unsupported(credential.clone()))
     }
@@ -138,21 +163,34 @@ impl Call<'_> {
         (outcome, json(StatusCode::OK, text))
     }
 
+    fn whose(&self, text: &[u8]) -> Whose {
+        self.caller.injectors.whose(self.caller.agent, text)
+    }
+
     /// Another agent's placeholder is a stolen one, in whichever parameter it stands.
-    fn refuse_strangers(&self, values: &[Zeroizing<String>]) -> Result<(), ProxyError> {
-        let whose = |value: &Zeroizing<String>| self.injectors.whose(self.agent, value.as_bytes());
+    fn refuse_strangers(
+        &self,
+        values: &[Zeroizing<String>],
+        position: &str,
+    ) -> Result<(), ProxyError> {
+        let whose = |value: &Zeroizing<String>| self.whose(value.as_bytes());
         match values.iter().any(|value| whose(value) == Whose::Stranger) {
-            true => Err(canary(None, Misuse::Stranger)),
+            true => Err(canary(None, position, Misuse::Stranger)),
             false => Ok(()),
         }
     }
 
     /// No placeholder leaves for the real endpoint.
-    fn refuse_placeholders(&self, body: &[u8], call: &AgentCall) -> Result<(), ProxyError> {
+    fn refuse_placeholders(
+        &self,
+        body: &[u8],
+        call: &AgentCall,
+        position: &str,
+    ) -> Result<(), ProxyError> {
         let values = call.values().iter().map(|value| value.as_bytes());
         for text in values.chain([body]) {
-            if let Whose::Own(credential) = self.injectors.whose(self.agent, text) {
-                return Err(canary(credential, Misuse::Misplaced));
+            if let Whose::Own(credential) = self.whose(text) {
+                return Err(canary(credential, position, Misuse::Misplaced));
             }
         }
         Ok(())
@@ -167,7 +205,7 @@ impl Call<'_> {
     ) -> Result<(TokenCall, Response<Bytes>), CallError> {
         let (done, outcome) = oneshot::channel();
         let grant = self.endpoint.grant.clone();
-        self.drain.spawn(async move {
+        self.caller.drain.spawn(async move {
             let captured = capture(&grant, request, &phantoms).await;
             drop(alone);
             // The agent may have left.
@@ -229,11 +267,10 @@ fn declined(
     Ok((TokenCall::Declined, response))
 }
 
-fn canary(credential: Option<Arc<str>>, misuse: Misuse) -> ProxyError {
-    let position = Position::Body("the token request".into());
+fn canary(credential: Option<Arc<str>>, position: &str, misuse: Misuse) -> ProxyError {
     ProxyError::from(InjectError::Canary {
         credential,
-        position,
+        position: Position::Body(position.into()),
         misuse,
     })
 }

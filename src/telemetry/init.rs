@@ -30,7 +30,9 @@ pub fn install(loudness: Loudness) {
     // A filter of its own: a directive such as `h2::codec=trace` is more specific than one on `h2`.
     let capped = Targets::new()
         .with_default(LevelFilter::WARN)
-        .with_target("tollgate", LevelFilter::TRACE);
+        .with_target("tollgate", LevelFilter::TRACE)
+        // Whoever asked it says what failed, once, and without what was read.
+        .with_target("kube_client", LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(filter).with(capped);
     let installed = match std::io::stderr().is_terminal() {
         true => registry

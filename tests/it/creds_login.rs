@@ -463,3 +463,29 @@ async fn a_store_that_could_not_keep_a_login_is_found_before_anybody_logs_in() {
         0
     );
 }
+
+/// The proxy may have redeemed the refresh token when it went away: the command does not do it again.
+#[tokio::test]
+async fn a_renewal_that_breaks_off_at_the_proxy_is_not_begun_a_second_time() {
+    let desk = Desk::claude().await;
+    let file = desk.write("login.json", &claude_file(&desk.server.login()));
+    desk.run(&format!("creds import {}", file.display()))
+        .await
+        .ok();
+    let token = desk.builder.path("state/admin.token");
+    std::fs::write(&token, "0123456789abcdef".repeat(4)).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let dying = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = dying.local_addr().unwrap().to_string();
+    let refresh = desk.command_at("creds refresh claude-login", &admin);
+    let (finished, ()) = tokio::join!(finish(refresh), async {
+        drop(dying.accept().await.unwrap());
+    });
+    assert_eq!(finished.code, Some(75), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("creds list"),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(desk.server.truth().refreshes, 0);
+}

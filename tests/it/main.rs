@@ -11,6 +11,7 @@
 #[macro_use]
 mod support;
 
+mod agent_login;
 mod agreement;
 mod architecture;
 mod bad_credentials;
@@ -21,6 +22,7 @@ mod bad_origin;
 mod bad_settings;
 mod baseline;
 mod claude_code;
+mod claude_login;
 mod cli;
 mod codex;
 mod creds;
@@ -34,7 +36,9 @@ mod kube_api;
 mod kube_store;
 mod life;
 mod no_leak;
+mod no_token_leak;
 mod oauth_asking;
+mod oauth_clock;
 mod oauth_cluster;
 mod oauth_crash;
 mod oauth_disk;

@@ -459,15 +459,18 @@ async fn before_a_grant_is_put_at_risk_every_process_stops_using_its_token() {
     }
     assert_eq!(server.origin.requests().len(), 2);
 
-    // One starts anew and must ask; one is told to ask; two only look on.
+    // One starts anew and must ask; two are told to ask, and one of them must wait; one only looks on.
+    let orders = [
+        proxies[1].order_refresh().await,
+        proxies[2].order_refresh().await,
+    ];
     proxies[0].respawn();
-    let order = proxies[1].order_refresh().await;
     proxies[0].ready().await;
     agents[0].moves(proxies[0].bare_door());
     for (proxy, agent) in proxies.iter().zip(&agents) {
         assert_needs_login(proxy, agent).await;
     }
-    drop(order);
+    drop(orders);
     let truth = server.truth();
     assert_eq!(
         (truth.reuses.len(), truth.refused, truth.live_grants),

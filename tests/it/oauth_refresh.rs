@@ -149,6 +149,44 @@ async fn while_the_endpoint_fails_a_token_is_used_until_its_end_and_not_longer()
     );
 }
 
+#[tokio::test]
+async fn processes_that_share_a_grant_do_not_wake_each_other_before_an_endpoint_that_is_down() {
+    let server = token_server().lifetime(LIFETIME).start().await;
+    let api = server.protected_api(&["api.example.com"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, seed) = (dir.path().join("grant.json"), dir.path().join("seed"));
+    std::fs::write(&seed, server.login().refresh()).unwrap();
+    let starting = (0..2).map(|_| {
+        let owner = Owner::of(&server, &api).with(EARLY);
+        owner.store(&store).seed(&seed).start()
+    });
+    let proxies = join_all(starting).await;
+    let agents: Vec<Traffic> = proxies.iter().map(|proxy| proxy.traffic(PAUSE)).collect();
+    for agent in &agents {
+        agent.passes("its first token").await;
+    }
+    let before = server.origin.requests().len();
+    // Slow enough that each sees the other try.
+    server.fault(Fault::Latency(Duration::from_millis(500)));
+    server.fault(Fault::html(500));
+    let calls = || server.origin.requests().len() - before;
+    until("the first try", PATIENCE, async || calls() > 0).await;
+    let down = Instant::now();
+    until("a while", PATIENCE, async || {
+        down.elapsed() > Duration::from_secs(15)
+    })
+    .await;
+    // Each of them alone asks after 0, 1.5, 4 and 8.5 seconds.
+    let calls = calls();
+    assert!((2..=10).contains(&calls), "{calls} calls");
+    server.heal();
+    for agent in &agents {
+        agent.passes("the endpoint is well again").await;
+    }
+    server.truth().assert_one_clean_grant();
+    api.assert_no_stale_token();
+}
+
 /// The provider has rotated, and nobody has the new tokens.
 async fn lost_answer(name: &str, lines: &[&str], fault: Fault) {
     let mut scene = Scene::with(lines).await;
@@ -346,52 +384,6 @@ async fn an_endpoint_without_an_address_leaves_the_grant_as_it_is() {
     traffic.passes("the endpoint has an address").await;
     server.truth().assert_one_clean_grant();
     api.assert_no_stale_token();
-}
-
-/// The provider's clock is minutes off. One process has learned that, others read what it stored.
-async fn skewed(minutes: i64) {
-    let server = token_server().lifetime(LIFETIME).start().await;
-    server.skew(minutes);
-    let api = server.protected_api(&["api.example.com"]).await;
-    let dir = tempfile::tempdir().unwrap();
-    let store = dir.path().join("grant.json");
-    let owner = || Owner::of(&server, &api).with(EARLY).store(&store);
-    let mut first = owner().seeded(&server.login().refresh()).start().await;
-    let traffic = first.traffic(PAUSE);
-    let renewed = server.wait_until("two renewals", |truth| truth.rotations >= 2);
-    renewed.await;
-    traffic.passes("after two renewals").await;
-    assert_eq!(
-        traffic.tally().refusals(),
-        0,
-        "{minutes}: {:?}",
-        traffic.tally()
-    );
-
-    // From now on tokens only end.
-    server.fault(Fault::html(500));
-    first.kill().await;
-    let second = owner().start().await;
-    let others = second.traffic(PAUSE);
-    others.passes("the stored token").await;
-    first.restart().await;
-    traffic.moves(first.bare_door());
-    traffic.passes("the stored token").await;
-    let told = traffic.is_refused("its token has ended").await;
-    assert!(told.contains("has expired"), "{minutes}: {told}");
-    others.is_refused("its token has ended").await;
-    api.assert_no_stale_token();
-
-    server.heal();
-    traffic.passes("the endpoint is well again").await;
-    others.passes("the endpoint is well again").await;
-    server.truth().assert_one_clean_grant();
-    api.assert_no_stale_token();
-}
-
-#[tokio::test]
-async fn a_provider_whose_clock_is_ten_minutes_off_is_understood_by_every_process() {
-    tokio::join!(skewed(10), skewed(-10));
 }
 
 // --- starting and ending

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::support::kube_faults::Fault;
+use crate::support::kube_faults::{Fault, Stage as Held};
 use crate::support::kube_objects::Kind;
 use crate::support::operator::{PATIENCE, until};
 use crate::support::owner::assert_needs_login;
@@ -177,6 +177,40 @@ async fn a_replica_that_is_given_up_uses_no_token_that_another_may_end() {
     }
     assert_eq!(cluster.server.truth().live_grants, 1);
     cluster.assert_orderly();
+}
+
+#[tokio::test]
+async fn a_replica_cut_off_while_it_plants_a_seed_does_not_undo_what_others_made_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("seed");
+    let seed = format!("seed: {{file: {{path: {}}}}}", file.display());
+    let cluster = Cluster::new(HOUR, BRISK, &[&seed]).await;
+    std::fs::write(file, cluster.server.login().refresh()).unwrap();
+    let builder = cluster.builder("first");
+    let held = cluster.kube.hold("first", Kind::Secret, Held::Received);
+    let mut first = builder.spawn();
+    held.reached().await;
+    cluster.kube.fault("first", Fault::Hang);
+
+    // The Lease runs out; another one plants the same seed, and renews.
+    let second = cluster.replica("second".to_owned()).await;
+    second.traffic.passes("with the seed's login").await;
+    assert_eq!(cluster.renewals().len(), 2, "planted and renewed");
+    // Too late: what was sent over the old version, and what is sent after the way is open again.
+    held.release();
+    cluster.kube.heal("first");
+    first.ready().await;
+    let traffic = first.traffic(Duration::from_millis(50));
+    traffic.passes("with the token of the other").await;
+    let truth = cluster.server.truth();
+    assert_eq!((truth.refreshes, truth.refused), (1, 0), "{truth:?}");
+    assert!(
+        cluster
+            .renewals()
+            .iter()
+            .all(|(account, _)| account == "second")
+    );
+    cluster.assert_clean();
 }
 
 // --- a crash

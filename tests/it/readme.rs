@@ -271,6 +271,9 @@ fn section(
     )
     .unwrap();
     let mut below = Vec::new();
+    for choice in node["oneOf"].as_array().into_iter().flatten() {
+        below.extend(fields_of_choice(schema, path, choice));
+    }
     for (name, value) in rows {
         let required = node["required"].as_array().is_some_and(|r| {
             r.iter()
@@ -285,6 +288,20 @@ fn section(
     }
     below.reverse();
     waiting.extend(below);
+}
+
+/// The fields of one of several forms, where they have fields of their own.
+fn fields_of_choice(schema: &Value, path: &str, choice: &Value) -> Vec<(String, Value)> {
+    let forms = choice["properties"].as_object().into_iter().flatten();
+    let fields = forms.flat_map(|(word, inner)| {
+        let fields = resolved(schema, inner)["properties"].as_object().cloned();
+        let path = format!("{path}.{word}");
+        fields
+            .into_iter()
+            .flatten()
+            .map(move |(name, value)| (format!("{path}.{name}"), value))
+    });
+    fields.collect()
 }
 
 /// `Word` or `word: { field, field }`, as it is written.

@@ -9,11 +9,12 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::http::Speaks;
-use super::support::door::Door;
-use super::support::proxy::{Proxy, ProxyBuilder, proxy};
+use super::support::lent::{CLAUDE, Lent, Login, Program, owning};
+use super::support::operator::{PATIENCE, until};
+use super::support::proxy::proxy;
 use super::support::recorded::{Recorded, sha256};
 use super::support::reply::full;
-use super::support::token_server::api::{ProtectedApi, Verdict};
+use super::support::token_server::api::Verdict;
 use super::support::token_server::fault::{Fault, Stage};
 use super::support::token_server::login::Asked;
 use super::support::token_server::server::{TokenServer, token_server};
@@ -25,72 +26,7 @@ const HOST: &str = "platform.claude.com";
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A provider, its API, and the proxy before both.
-struct Provider {
-    server: TokenServer,
-    api: ProtectedApi,
-    proxy: Proxy,
-    door: Door,
-}
-
-/// Claude's provider, behind a proxy with the preset for its logins.
-async fn claude(login: Login, oauth: &str) -> Provider {
-    let server = token_server().claude().start().await;
-    let api = server.protected_api(&["api.anthropic.com"]).await;
-    let proxy = owning(&server, &api, "claude-login", "claude-code", login, oauth);
-    Provider::of(server, api, proxy).await
-}
-
-async fn codex(login: Login) -> Provider {
-    let server = token_server().codex().start().await;
-    let api = server.protected_api(&["chatgpt.com"]).await;
-    let proxy = owning(&server, &api, "codex-login", "codex", login, "");
-    Provider::of(server, api, proxy).await
-}
-
-/// Whether the proxy begins with one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Login {
-    Held,
-    None,
-}
-
-fn owning(
-    server: &TokenServer,
-    api: &ProtectedApi,
-    preset: &str,
-    client: &str,
-    login: Login,
-    more: &str,
-) -> ProxyBuilder {
-    let builder = proxy().origin(&server.origin).origin(&api.origin);
-    let seed = match login {
-        Login::None => String::new(),
-        Login::Held => {
-            let file = builder.file("seed");
-            std::fs::write(&file, server.login().refresh()).unwrap();
-            format!(", seed: {{file: {{path: {}}}}}", file.display())
-        }
-    };
-    let spec = format!(
-        "preset: {preset}\nsource: {{oauth: {{client: {client}{seed}{more}}}}}\noptional: true"
-    );
-    builder
-        .policy(&format!("- preset: {preset}"))
-        .document("EgressCredential", preset, &spec)
-}
-
-impl Provider {
-    async fn of(server: TokenServer, api: ProtectedApi, proxy: ProxyBuilder) -> Self {
-        let proxy = proxy.start().await;
-        Self {
-            door: proxy.bare_door(),
-            server,
-            api,
-            proxy,
-        }
-    }
-
+impl Lent {
     /// Posts to a token endpoint, as an agent does.
     async fn post(&self, host: &str, path: &str, kind: &str, body: &str) -> Answer {
         self.send(Speaks::Http1, host, path, kind, body).await
@@ -153,23 +89,19 @@ impl Provider {
         self.server.origin.requests()
     }
 
-    async fn placeholder(&self, credential: &str) -> String {
-        let told = self.proxy.cli(&["creds", "placeholder", credential]).await;
-        told.ok().trim().to_owned()
-    }
-
-    /// The newest record of a token call.
-    async fn record(&self, count: usize) -> Value {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        loop {
-            let mut calls = self.proxy.access_log(1).await;
-            calls.retain(|record| record.get("token_call").is_some());
-            if calls.len() >= count {
-                return calls.swap_remove(count - 1);
-            }
-            assert!(std::time::Instant::now() < deadline, "{calls:#?}");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+    /// The record of the token call of this number.
+    async fn record(&self, number: usize) -> Value {
+        let mut found = None;
+        until("the record of a token call", PATIENCE, async || {
+            let records = self.proxy.access_log(1).await;
+            let mut calls = records
+                .into_iter()
+                .filter(|r| r.get("token_call").is_some());
+            found = calls.nth(number - 1);
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
     }
 
     async fn calls(&self, credential: &str, kind: &str) -> Option<f64> {
@@ -184,6 +116,18 @@ impl Provider {
             self.proxy.forbid(&token);
         }
     }
+}
+
+/// Agents' logins are not wanted.
+async fn never(login: Login) -> Lent {
+    let server = token_server().claude().start().await;
+    let api = server.protected_api(&["api.anthropic.com"]).await;
+    let program = Program {
+        more: ", agentLogin: Never",
+        ..CLAUDE
+    };
+    let proxy = owning(&server, &api, &program, login);
+    Lent::of(server, api, proxy).await
 }
 
 #[track_caller]
@@ -238,7 +182,7 @@ fn form(parameters: &Value) -> String {
 
 #[tokio::test]
 async fn an_agent_that_refreshes_gets_placeholders_and_the_provider_hears_nothing() {
-    let mut stage = claude(Login::Held, "").await;
+    let mut stage = Lent::claude(Login::Held).await;
     let placeholder = stage.placeholder("claude-login").await;
     let before = stage.asked().len();
     let real = stage.server.truth().refresh_token().to_owned();
@@ -309,7 +253,7 @@ async fn an_agent_that_refreshes_gets_placeholders_and_the_provider_hears_nothin
 /// Claude Code would empty its credentials file if it heard of it.
 #[tokio::test]
 async fn an_agent_hears_nothing_of_a_grant_that_is_gone() {
-    let stage = claude(Login::None, "").await;
+    let stage = Lent::claude(Login::None).await;
     let answer = stage.post(HOST, TOKEN, JSON, &refresh("old")).await;
     assert_eq!(answer.status, 200);
     let told = json_of(&answer);
@@ -331,14 +275,7 @@ async fn an_agent_hears_nothing_of_a_grant_that_is_gone() {
 async fn another_agents_placeholder_is_refused_and_counted() {
     let server = token_server().claude().start().await;
     let api = server.protected_api(&["api.anthropic.com"]).await;
-    let builder = owning(
-        &server,
-        &api,
-        "claude-login",
-        "claude-code",
-        Login::Held,
-        "",
-    );
+    let builder = owning(&server, &api, &CLAUDE, Login::Held);
     let mut agents = String::new();
     for name in ["scan", "fix"] {
         let file = builder.file(&format!("token-of-{name}"));
@@ -347,7 +284,7 @@ async fn another_agents_placeholder_is_refused_and_counted() {
         agents.push_str(&format!("{{name: {name}, token: {token}}}, "));
     }
     let proxy = builder.setting(&format!("identity: {{agents: [{agents}]}}"));
-    let stage = Provider::of(server, api, proxy).await;
+    let stage = Lent::of(server, api, proxy).await;
     let placeholder = async |agent: &str| {
         let args = ["creds", "placeholder", "claude-login", "--agent", agent];
         stage.proxy.cli(&args).await.ok().trim().to_owned()
@@ -394,7 +331,7 @@ async fn another_agents_placeholder_is_refused_and_counted() {
 
 #[tokio::test]
 async fn a_login_while_one_is_held_gets_placeholders_and_changes_nothing() {
-    let stage = claude(Login::Held, ", agentLogin: Never").await;
+    let stage = never(Login::Held).await;
     let before = stage.asked().len();
     let (code, mut request) = code_request(&stage.server, "user:profile user:inference");
     request["expires_in"] = json!(31_536_000);
@@ -414,7 +351,7 @@ async fn a_login_while_one_is_held_gets_placeholders_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_login_that_is_wanted_is_kept_here_and_the_agent_gets_placeholders() {
-    let mut stage = claude(Login::None, "").await;
+    let mut stage = Lent::claude(Login::None).await;
     let placeholder = stage.placeholder("claude-login").await;
     let (_, request) = code_request(&stage.server, "user:profile user:inference");
     // Byte for byte, spaces included.
@@ -460,7 +397,7 @@ async fn a_login_that_is_wanted_is_kept_here_and_the_agent_gets_placeholders() {
 /// A code works once: what the provider gave for it must not be lost with the agent's connection.
 #[tokio::test]
 async fn a_login_ends_well_although_the_agent_left_and_a_second_try_finds_it() {
-    let stage = claude(Login::None, "").await;
+    let stage = Lent::claude(Login::None).await;
     let gate = stage.server.gate(Stage::Rotated);
     let (_, request) = code_request(&stage.server, "user:inference");
     let body = request.to_string();
@@ -474,16 +411,19 @@ async fn a_login_ends_well_although_the_agent_left_and_a_second_try_finds_it() {
         .unwrap();
     gate.arrived(1).await;
     drop(stream);
+    until("the first one has left", PATIENCE, async || {
+        let open = "tollgate_open_connections{kind=\"intercepted\"}";
+        stage.proxy.metric(open).await == Some(0.0)
+    })
+    .await;
     let second = stage.post(HOST, TOKEN, JSON, &body);
     let opening = async {
-        // The second try waits for the first one's outcome.
-        tokio::time::timeout(
-            std::time::Duration::from_millis(300),
-            std::future::pending::<()>(),
-        )
-        .await
-        .ok();
-        assert_eq!(gate.waiting(), 1);
+        until("the second try is there", PATIENCE, async || {
+            let open = "tollgate_open_connections{kind=\"intercepted\"}";
+            stage.proxy.metric(open).await == Some(1.0)
+        })
+        .await;
+        assert_eq!(gate.waiting(), 1, "it waits for the first one's outcome");
         gate.open();
     };
     let (answer, ()) = tokio::join!(second, opening);
@@ -497,7 +437,7 @@ async fn a_login_ends_well_although_the_agent_left_and_a_second_try_finds_it() {
 
 #[tokio::test]
 async fn codex_logs_in_refreshes_and_never_gets_a_key() {
-    let mut stage = codex(Login::None).await;
+    let mut stage = Lent::codex().await;
     let host = "auth.openai.com";
     let placeholder = stage.placeholder("codex-login").await;
     let (_, mut request) = code_request(&stage.server, "openid profile email offline_access");
@@ -555,7 +495,7 @@ async fn codex_logs_in_refreshes_and_never_gets_a_key() {
 
 #[tokio::test]
 async fn a_logout_is_confirmed_and_ends_nothing() {
-    let stage = claude(Login::Held, "").await;
+    let stage = Lent::claude(Login::Held).await;
     let before = stage.asked().len();
     let placeholder = stage.placeholder("claude-login").await;
     let body = json!({"token": placeholder, "token_type_hint": "refresh_token"});
@@ -570,7 +510,7 @@ async fn a_logout_is_confirmed_and_ends_nothing() {
 
 #[tokio::test]
 async fn a_providers_no_is_passed_on() {
-    let stage = claude(Login::None, "").await;
+    let stage = Lent::claude(Login::None).await;
     let (_, mut request) = code_request(&stage.server, "user:inference");
     request["code_verifier"] = json!("w".repeat(43));
     let answer = stage.post(HOST, TOKEN, JSON, &request.to_string()).await;
@@ -602,7 +542,7 @@ async fn a_providers_no_is_passed_on() {
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_rewritten_whole_is_held_back_and_its_tokens_are_kept() {
-    let stage = claude(Login::None, "").await;
+    let stage = Lent::claude(Login::None).await;
     let real = json!({
         "access_token": "sk-ant-oat01-REAL-0123456789abcdef",
         "refresh_token": "sk-ant-ort01-REAL-0123456789abcdef",
@@ -621,9 +561,69 @@ async fn an_answer_that_cannot_be_rewritten_whole_is_held_back_and_its_tokens_ar
     stage.server.origin.only(TOKEN);
 }
 
+/// Two logins of one provider share its endpoint; the placeholder says which one is meant.
+#[tokio::test]
+async fn an_agent_with_two_logins_gets_the_placeholders_of_the_one_it_shows() {
+    let server = token_server().claude().start().await;
+    let api = server.protected_api(&["api.anthropic.com"]).await;
+    let mut builder = proxy()
+        .origin(&server.origin)
+        .origin(&api.origin)
+        .policy("- {preset: claude-login, credentials: [work, home]}");
+    for name in ["work", "home"] {
+        let spec = "preset: claude-login\nsource: {oauth: {client: claude-code}}\noptional: true";
+        builder = builder.document("EgressCredential", name, spec);
+    }
+    let stage = Lent::of(server, api, builder).await;
+    let (work, home) = (
+        stage.placeholder("work").await,
+        stage.placeholder("home").await,
+    );
+    assert_ne!(work, home);
+    for (shown, meant) in [
+        (&work, &work),
+        (&home, &home),
+        (&"unknown".to_owned(), &work),
+    ] {
+        let answer = stage.post(HOST, TOKEN, JSON, &refresh(shown)).await;
+        let told = json_of(&answer);
+        assert_eq!(told["access_token"], **meant, "{shown}");
+        let stands = told["refresh_token"].as_str().unwrap();
+        let again = stage.post(HOST, TOKEN, JSON, &refresh(stands)).await;
+        assert_eq!(json_of(&again)["access_token"], **meant, "{shown}");
+    }
+    assert_eq!(stage.calls("home", "refresh").await, Some(2.0));
+}
+
+/// The one kind of call that goes on to the provider carries nothing of ours there.
+#[tokio::test]
+async fn a_placeholder_within_a_login_is_refused_and_counted() {
+    let stage = Lent::claude(Login::None).await;
+    let placeholder = stage.placeholder("claude-login").await;
+    let (_, request) = code_request(&stage.server, "user:inference");
+    for parameter in ["code", "state", "refresh_token"] {
+        let mut request = request.clone();
+        request[parameter] = json!(format!("x{placeholder}"));
+        let escaped = request.to_string().replace(&placeholder[..1], "\\u0073");
+        for body in [request.to_string(), escaped] {
+            let answer = stage.post(HOST, TOKEN, JSON, &body).await;
+            assert_eq!(answer.status, 403, "{parameter}: {answer:?}");
+            let told = json_of(&answer);
+            let words = told["error_description"].as_str().unwrap();
+            assert!(
+                words.contains("the placeholder of the credential"),
+                "{words}"
+            );
+        }
+    }
+    assert!(stage.asked().is_empty());
+    let canaries = "tollgate_refusals_total{agent=\"agent\",reason=\"canary\"}";
+    assert_eq!(stage.proxy.metric(canaries).await, Some(6.0));
+}
+
 #[tokio::test]
 async fn a_login_that_nobody_wants_is_refused_in_plain_words() {
-    let stage = claude(Login::None, ", agentLogin: Never").await;
+    let stage = never(Login::None).await;
     let (_, request) = code_request(&stage.server, "user:inference");
     let answer = stage.post(HOST, TOKEN, JSON, &request.to_string()).await;
     assert_eq!(answer.status, 403);
@@ -644,7 +644,7 @@ async fn a_login_that_nobody_wants_is_refused_in_plain_words() {
 
 #[tokio::test]
 async fn what_is_no_token_request_gets_a_token_endpoints_error() {
-    let stage = claude(Login::Held, "").await;
+    let stage = Lent::claude(Login::Held).await;
     let before = stage.asked().len();
     let long = format!(
         "{{\"grant_type\":\"refresh_token\",\"x\":\"{}\"}}",
@@ -709,12 +709,12 @@ async fn what_is_no_token_request_gets_a_token_endpoints_error() {
 async fn a_token_endpoint_cannot_be_reached_around_its_answers() {
     let server = token_server().claude().start().await;
     let api = server.protected_api(&["api.anthropic.com"]).await;
-    let proxy = owning(&server, &api, "claude-login", "claude-code", Login::Held, "").policy(
+    let proxy = owning(&server, &api, &CLAUDE, Login::Held).policy(
         "
         - {hosts: [platform.claude.com], ports: [80, 443], ambiguousPaths: Pass, credentials: [claude-login]}
         ",
     );
-    let stage = Provider::of(server, api, proxy).await;
+    let stage = Lent::of(server, api, proxy).await;
     let before = stage.asked().len();
     for path in [
         "/v1/oauth/token/",
@@ -763,7 +763,7 @@ async fn a_token_endpoint_cannot_be_reached_around_its_answers() {
 
 #[tokio::test]
 async fn a_token_that_is_sent_without_its_beta_gets_it() {
-    let stage = claude(Login::Held, "").await;
+    let stage = Lent::claude(Login::Held).await;
     let placeholder = stage.placeholder("claude-login").await;
     for (path, sent, arrives) in [
         ("/v1/none", "", Some("oauth-2025-04-20")),
@@ -799,7 +799,7 @@ async fn a_token_that_is_sent_without_its_beta_gets_it() {
 /// The answer to that request is an API key, in the clear.
 #[tokio::test]
 async fn a_login_is_not_turned_into_a_key_for_the_agent() {
-    let stage = claude(Login::Held, "").await;
+    let stage = Lent::claude(Login::Held).await;
     let placeholder = stage.placeholder("claude-login").await;
     for path in [
         "/api/oauth/claude_cli/create_api_key",
