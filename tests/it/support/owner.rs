@@ -150,8 +150,16 @@ impl Stored {
         self.0["tokens"]["refresh"].as_str().unwrap()
     }
 
+    pub fn generation(&self) -> u64 {
+        self.0["generation"].as_u64().unwrap()
+    }
+
     pub fn has_intent(&self) -> bool {
         self.0.get("intent").is_some()
+    }
+
+    pub fn needs_login(&self) -> Option<&str> {
+        self.0["needsLogin"]["why"].as_str()
     }
 }
 
