@@ -1,20 +1,13 @@
 //! Tollgate counts a token's life right by a clock that is wrong, and by one that is set while it runs.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::support::clients::skip;
 use crate::support::operator::put;
 use crate::support::owner::Owner;
+use crate::support::ownership::{EARLY, LIFETIME, PAUSE};
 use crate::support::token_server::fault::Fault;
 use crate::support::token_server::server::token_server;
-
-/// Between two requests of an agent.
-const PAUSE: Duration = Duration::from_millis(30);
-/// Endpoints tell whole seconds: nine tenths of one are to spare.
-const LIFETIME: Duration = Duration::from_millis(12_900);
-/// A renewal is tried three seconds after the last one.
-const EARLY: &str = "refreshBefore: 9s";
 
 /// The provider's clock is minutes off. One process has learned that, others read what it stored.
 async fn skewed(minutes: i64) {

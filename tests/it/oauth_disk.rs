@@ -4,19 +4,10 @@ use std::time::Duration;
 
 use crate::support::operator::{PATIENCE, until};
 use crate::support::owner::{Owner, Stored};
-use crate::support::proxy::Proxy;
-use crate::support::token_server::api::ProtectedApi;
+use crate::support::ownership::{EARLY, LIFETIME, Ownership};
 use crate::support::token_server::fault::Stage;
-use crate::support::token_server::server::{TokenServer, token_server};
-use crate::support::traffic::Traffic;
+use crate::support::token_server::server::token_server;
 use crate::support::volume::Volume;
-
-/// Between two requests of an agent.
-const PAUSE: Duration = Duration::from_millis(30);
-/// Endpoints tell whole seconds: nine tenths of one are to spare.
-const LIFETIME: Duration = Duration::from_millis(12_900);
-/// A renewal is tried three seconds after the last one.
-const EARLY: &str = "refreshBefore: 9s";
 
 /// The volume, or a visible skip.
 macro_rules! volume {
@@ -28,35 +19,17 @@ macro_rules! volume {
     };
 }
 
-/// A proxy whose store is on a volume.
-struct Scene {
-    server: TokenServer,
-    api: ProtectedApi,
-    proxy: Proxy,
-    traffic: Traffic,
+/// An owner whose store is on a volume.
+async fn owner_on(volume: &Volume, lifetime: Duration) -> Ownership {
+    let server = token_server().lifetime(lifetime).start().await;
+    let store = format!(
+        "store: {{file: {{path: {}}}}}",
+        volume.file("grant.json").display()
+    );
+    Ownership::of(server, &[EARLY, &store]).await
 }
 
-impl Scene {
-    async fn on(volume: &Volume, lifetime: Duration) -> Self {
-        let server = token_server().lifetime(lifetime).start().await;
-        let api = server.protected_api(&["api.example.com"]).await;
-        let owner = Owner::of(&server, &api).with(EARLY);
-        let owner = owner.store(&volume.file("grant.json"));
-        let proxy = owner.seeded(server.login().refresh()).start().await;
-        let traffic = proxy.traffic(PAUSE);
-        traffic.passes("its first token").await;
-        Self {
-            server,
-            api,
-            proxy,
-            traffic,
-        }
-    }
-
-    fn calls(&self) -> usize {
-        self.server.origin.requests().len()
-    }
-
+impl Ownership {
     /// Nothing is redeemed; the token is used until its end; people are told of the mount.
     async fn holds_still(&self, volume: &Volume, calls: usize, says: &[&str]) {
         let mut why = String::new();
@@ -79,20 +52,12 @@ impl Scene {
         assert_eq!(stored.refresh_token(), self.server.truth().refresh_token());
         assert!(!stored.has_intent(), "{stored:?}");
     }
-
-    #[track_caller]
-    fn assert_clean(&self) {
-        let truth = self.server.truth();
-        truth.assert_one_clean_grant();
-        assert_eq!(truth.refused, 0);
-        self.api.assert_no_stale_token();
-    }
 }
 
 #[tokio::test]
 async fn without_room_for_the_answer_a_refresh_token_is_not_redeemed() {
     let volume = volume!(128);
-    let scene = Scene::on(&volume, LIFETIME).await;
+    let scene = owner_on(&volume, LIFETIME).await;
     let calls = scene.calls();
     volume.fill();
     scene
@@ -106,7 +71,7 @@ async fn without_room_for_the_answer_a_refresh_token_is_not_redeemed() {
 #[tokio::test]
 async fn what_fills_the_disk_while_the_endpoint_answers_does_not_keep_the_answer_out() {
     let volume = volume!(128);
-    let scene = Scene::on(&volume, Duration::from_secs(3600)).await;
+    let scene = owner_on(&volume, Duration::from_secs(3600)).await;
     for stage in [Stage::Received, Stage::Rotated] {
         let gate = scene.server.gate(stage);
         let filling = async {
@@ -127,7 +92,7 @@ async fn what_fills_the_disk_while_the_endpoint_answers_does_not_keep_the_answer
 #[tokio::test]
 async fn on_a_disk_that_became_read_only_nothing_is_redeemed_until_it_can_be_written() {
     let volume = volume!(128);
-    let scene = Scene::on(&volume, LIFETIME).await;
+    let scene = owner_on(&volume, LIFETIME).await;
     let calls = scene.calls();
     volume.remount("ro").await;
     scene

@@ -50,6 +50,7 @@ async fn a_failure_says_whether_the_endpoint_may_have_acted() {
         (Fault::TooLarge(300 << 10), Word::Unanswered, 1),
         (Fault::TooLarge(200 << 10), Word::Tokens, 1),
         (Fault::WrongContentType, Word::Tokens, 1),
+        (Fault::NotJson, Word::Unanswered, 1),
         (Fault::html(500), Word::Failed, 0),
         (Fault::html(200), Word::Unanswered, 0),
         (Fault::html(502), Word::Unanswered, 0),

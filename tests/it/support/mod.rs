@@ -28,6 +28,7 @@ pub mod openai;
 pub mod operator;
 pub mod origin;
 pub mod owner;
+pub mod ownership;
 pub mod proxy;
 pub mod recorded;
 pub mod replicas;
