@@ -23,6 +23,8 @@
 //!         net/framing       the bytes have one reading (net/gate)      -> or 400
 //!         proxy/headers     URI, Host and connection name one origin   -> or 421
 //!         policy/engine     EgressIntent                               -> Permit | Denial
+//!         proxy/token_call  an agent's own call to the token endpoint of an owned grant is
+//!                           answered with placeholders; a login is taken over
 //!         proxy/replay      once, and again where a renewed token may help:
 //!           proxy/attempt
 //!             inject/set        Permit + head: placeholders become secrets -> or 403, 503

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use crate::net::socket;
 use crate::types::secret::Secret;
@@ -25,6 +26,23 @@ pub struct AdminClient {
 pub struct AdminError {
     address: SocketAddr,
     cause: String,
+    reached: Reached,
+}
+
+/// How far a call came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// Nobody listens.
+    Nobody,
+    /// Somebody does, and may have begun to do what was asked.
+    Somebody,
+}
+
+impl AdminError {
+    /// Whether no proxy is there, so that nothing of the call was done.
+    pub fn is_nobody(&self) -> bool {
+        self.reached == Reached::Nobody
+    }
 }
 
 /// Answers larger than this are not ours.
@@ -48,26 +66,29 @@ impl AdminClient {
         method: Method,
         target: &str,
     ) -> Result<(StatusCode, Bytes), AdminError> {
-        let failed = |cause: &dyn std::fmt::Display| AdminError {
+        let failed = |reached, cause: &dyn std::fmt::Display| AdminError {
             address: self.address,
             cause: cause.to_string(),
+            reached,
         };
-        match tokio::time::timeout(limit, self.exchange(method, target)).await {
+        let stream = socket::connect(self.address).await;
+        let stream = stream.map_err(|error| failed(Reached::Nobody, &error))?;
+        match tokio::time::timeout(limit, self.exchange(stream, method, target)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(_) => Err(failed(&format!(
-                "it took longer than {} s",
-                limit.as_secs()
-            ))),
+            Ok(Err(error)) => Err(failed(Reached::Somebody, &error)),
+            Err(_) => {
+                let late = format!("it took longer than {} s", limit.as_secs());
+                Err(failed(Reached::Somebody, &late))
+            }
         }
     }
 
     async fn exchange(
         &self,
+        stream: TcpStream,
         method: Method,
         target: &str,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-        let stream = socket::connect(self.address).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::builder()

@@ -128,6 +128,7 @@ pub async fn compose_with(
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
         policy,
         injectors,
+        endpoints: open.endpoints(),
         version: 1,
     }));
     let drain = Drain::default();

@@ -13,6 +13,7 @@ use crate::config::bundle::Bundle;
 use crate::config::source::SourceSpec;
 use crate::credential::held::{HeldCredential, Need};
 use crate::credential::open::{Patience, SourceContext, open};
+use crate::oauth::local_endpoint::{LocalEndpoints, LocalGrant};
 use crate::oauth::store::StoreError;
 
 /// Credentials by name.
@@ -42,6 +43,20 @@ impl Open {
             )),
             None => Ok(()),
         }
+    }
+
+    /// The token endpoints that are answered here, for agents that ask them themselves.
+    pub fn endpoints(&self) -> LocalEndpoints {
+        let grants = self.grants.values().map(|grant| {
+            Arc::new(LocalGrant {
+                owner: grant.owner.clone(),
+                asking: grant.asking.clone(),
+                transport: grant.transport.clone(),
+                capture: grant.capture.clone(),
+            })
+        });
+        let endpoints = grants.map(|grant| grant.endpoints().collect::<Vec<_>>());
+        endpoints.flatten().collect()
     }
 }
 

@@ -138,6 +138,7 @@ impl GrantDesk {
             requester: &*self.asking,
             me: &this_process(),
             seen,
+            login: None,
             doubt: Doubt::Ask,
             sightings: &Sightings::default(),
             tell: &|_| {},

@@ -108,6 +108,7 @@ impl Reloader {
         self.snapshots.publish(Snapshot {
             policy,
             injectors,
+            endpoints: open.endpoints(),
             version,
         });
         self.credentials.keep(&bundle, &open);

@@ -33,13 +33,18 @@ pub fn refresh(context: &Context, name: &str) -> Result<Exit, StartError> {
         };
         let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
         let target = format!("/v1/credentials/{name}/refresh");
-        client
-            .call_within(PATIENCE, Method::POST, &target)
-            .await
-            .ok()
+        Some(client.call_within(PATIENCE, Method::POST, &target).await)
     })?;
-    let Some((status, body)) = answer else {
-        return here(context, &settings, name);
+    let (status, body) = match answer {
+        Some(Ok(answer)) => answer,
+        // One that broke off may have redeemed the refresh token: a second one would end the login.
+        Some(Err(error)) if !error.is_nobody() => {
+            return Err(StartError::Temporary {
+                what: error.to_string(),
+                help: "`tollgate creds list` tells what came of it".to_owned(),
+            });
+        }
+        _ => return here(context, &settings, name),
     };
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     if status == StatusCode::OK {

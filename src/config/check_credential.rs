@@ -7,12 +7,12 @@ use super::bundle::Document;
 use super::check_oauth::check_oauth;
 use super::check_policy::{check_ports, host_error};
 use super::check_source::{is_variable, pointer_error, source_error};
-use super::credential::{EgressCredentialSpec, PlaceholderSpec, PlacementSpec};
+use super::credential::{EgressCredentialSpec, PlaceholderSpec, PlacementSpec, RequestHeaderSpec};
 use super::error::ConfigError;
 use super::literal::shown;
 use super::located::Located;
 use super::shape::Shape;
-use super::source::SourceSpec;
+use super::source::{GrantSpec, SourceSpec};
 use super::spot;
 
 /// Every mistake in `credential`, presets being resolved.
@@ -39,6 +39,11 @@ pub(super) fn check_credential(
     }
     if let Some(placeholder) = &spec.placeholder {
         check_placeholder(credential, placeholder, errors);
+    }
+    for header in &spec.request_headers {
+        if let Some(error) = request_header_error(header, &spec.placements) {
+            errors.push(spot::at(error, file, header));
+        }
     }
 }
 
@@ -127,6 +132,51 @@ fn header_error(name: &str) -> Option<ConfigError> {
     })
 }
 
+/// Fields that are no lists (RFC 9110, section 5.5), or hold what belongs to the agent or to a placement.
+const NO_LISTS: [&str; 8] = [
+    "authorization",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "expect",
+    "proxy-authorization",
+    "range",
+    "x-api-key",
+];
+
+fn request_header_error(
+    header: &RequestHeaderSpec,
+    placements: &[Located<PlacementSpec>],
+) -> Option<ConfigError> {
+    let wrong = |message: String, help: &str| Some(ConfigError::new("TG0338", message).help(help));
+    let name = HeaderName::from_bytes(header.name.as_bytes()).ok();
+    let list = |name: &HeaderName| {
+        let placed = placements.iter().any(|placement| match &placement.value {
+            PlacementSpec::Header { name: own, .. } => name.as_str().eq_ignore_ascii_case(own),
+            _ => false,
+        });
+        let known = FRAMING.iter().chain(&NO_LISTS);
+        !placed && known.into_iter().all(|known| name.as_str() != *known)
+    };
+    if !name.as_ref().is_some_and(list) {
+        return wrong(
+            format!(
+                "nothing can be appended to the header `{}`",
+                shown(&header.name)
+            ),
+            "name a field whose value is a list, for example `anthropic-beta`",
+        );
+    }
+    let word = |b: u8| b.is_ascii_graphic() && !b",;\"\\".contains(&b);
+    match header.append.is_empty() || !header.append.bytes().all(word) {
+        false => None,
+        true => wrong(
+            format!("`{}` is not one member of a list", shown(&header.append)),
+            "write one word without blanks, commas or quotes",
+        ),
+    }
+}
+
 fn name_error(what: &str, name: &str) -> Option<ConfigError> {
     let token = !name.is_empty()
         && name
@@ -191,6 +241,11 @@ fn check_placeholder(
             .help("write for example `sk-ant-api03-[A-Za-z0-9_-:93]AA`");
         errors.push(spot::at(error, file, shape));
     }
+    if let Some(shape) = &placeholder.refresh_shape
+        && let Some(error) = refresh_shape_error(shape, credential.spec.source.as_ref())
+    {
+        errors.push(spot::at(error, file, shape));
+    }
     for name in placeholder.env.iter().filter(|name| !is_variable(name)) {
         let error = ConfigError::new(
             "TG0328",
@@ -199,6 +254,25 @@ fn check_placeholder(
         .help("use letters, digits and `_`, not beginning with a digit");
         errors.push(spot::at_document(error, credential));
     }
+}
+
+fn refresh_shape_error(
+    shape: &Located<String>,
+    source: Option<&Located<SourceSpec>>,
+) -> Option<ConfigError> {
+    let refreshes = source.is_none_or(|source| match &source.value {
+        SourceSpec::Oauth(oauth) => oauth.grant == GrantSpec::RefreshToken {},
+        _ => false,
+    });
+    if !refreshes {
+        let message = "`refreshShape` means nothing for a source without a refresh token";
+        return Some(ConfigError::new("TG0337", message).help("remove it"));
+    }
+    let reason = Shape::parse(shape).err()?;
+    Some(
+        ConfigError::new("TG0327", reason.to_string())
+            .help("write for example `sk-ant-ort01-[A-Za-z0-9_-:86]AA`"),
+    )
 }
 
 fn value_error(value: &Located<String>) -> Option<ConfigError> {

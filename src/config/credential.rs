@@ -36,9 +36,22 @@ pub struct EgressCredentialSpec {
     /// What the agent holds instead.
     #[serde(default)]
     pub placeholder: Option<PlaceholderSpec>,
+    /// Header fields that a request with the secret must have besides.
+    #[serde(default)]
+    pub request_headers: Vec<Located<RequestHeaderSpec>>,
     /// Start and be ready even if the secret is not there; using its placeholder is then refused.
     #[serde(default)]
     pub optional: bool,
+}
+
+/// A word that a list-valued header field of a request with the secret must hold (RFC 9110, section 5.6.1).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestHeaderSpec {
+    /// Field name.
+    pub name: String,
+    /// The word. It comes last, unless the field holds it already; what the agent sent stays as it is.
+    pub append: String,
 }
 
 /// A place in a request where the placeholder may stand.
@@ -137,6 +150,10 @@ pub struct PlaceholderSpec {
     /// `sk-ant-api03-[A-Za-z0-9_-:93]AA`.
     #[serde(default)]
     pub shape: Option<Located<String>>,
+    /// Shape of what stands in place of a refresh token, for an `oauth` source whose agents ask a token
+    /// endpoint themselves; like the known client's own when absent.
+    #[serde(default)]
+    pub refresh_shape: Option<Located<String>>,
     /// Variables that `tollgate env` and `tollgate run` set to it for the agent.
     #[serde(default)]
     pub env: Vec<String>,

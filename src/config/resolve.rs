@@ -292,6 +292,7 @@ fn fill_in(own: &mut EgressCredentialSpec, preset: &EgressCredentialSpec, at: &L
     inherit_list(&mut own.hosts, &preset.hosts, at);
     inherit_list(&mut own.ports, &preset.ports, at);
     inherit_list(&mut own.placements, &preset.placements, at);
+    inherit_list(&mut own.request_headers, &preset.request_headers, at);
     own.mode = own.mode.or(preset.mode);
     own.on_foreign = own.on_foreign.or(preset.on_foreign);
     let Some(inherited) = &preset.placeholder else {
@@ -301,6 +302,10 @@ fn fill_in(own: &mut EgressCredentialSpec, preset: &EgressCredentialSpec, at: &L
     if placeholder.value.is_none() && placeholder.shape.is_none() {
         placeholder.value = inherited.value.as_ref().map(|value| moved(value, at));
         placeholder.shape = inherited.shape.as_ref().map(|shape| moved(shape, at));
+    }
+    if placeholder.refresh_shape.is_none() {
+        let shape = inherited.refresh_shape.as_ref();
+        placeholder.refresh_shape = shape.map(|shape| moved(shape, at));
     }
     if placeholder.env.is_empty() {
         placeholder.env.clone_from(&inherited.env);

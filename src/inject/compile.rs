@@ -6,22 +6,30 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use super::append::Appended;
 use super::basic::BasicPlace;
 use super::body::BodyPlace;
 use super::cookie::CookiePlace;
 use super::header::HeaderPlace;
 use super::injector::Injector;
 use super::path::PathPlace;
-use super::placeholder::{DEFAULT_SHAPE, PlaceholderKey, check_fixed, check_shape};
+use super::placeholder::{
+    DEFAULT_REFRESH_SHAPE, DEFAULT_SHAPE, PlaceholderKey, SIGNATURE_SHAPE, check_fixed, check_shape,
+};
 use super::query::QueryPlace;
+use super::table::Held;
 use crate::config::bundle::Document;
 use crate::config::credential::{
     BasicPosition, EgressCredentialSpec, InjectionMode, OnForeign, PlacementSpec,
 };
 use crate::config::error::ConfigError;
+use crate::config::known_clients::facts;
 use crate::config::located::Located;
 use crate::config::shape::Shape;
+use crate::config::source::{GrantSpec, SourceSpec};
 use crate::credential::held::HeldCredential;
+use crate::oauth::phantom::Phantoms;
+use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host, HostPattern};
 
 /// The port a secret may go to when none is written.
@@ -44,6 +52,10 @@ pub struct Credential {
     pub on_foreign: OnForeign,
     /// What agents hold instead.
     pub placeholder: Form,
+    /// What agents hold in place of a refresh token, where there may be one.
+    pub refresh: Option<Shape>,
+    /// What a request with the secret must say besides.
+    pub appended: Vec<Appended>,
     /// The variables agents find the placeholder in.
     pub env: Vec<String>,
     hosts: Vec<HostPattern>,
@@ -73,6 +85,23 @@ impl Credential {
     /// Whether this host may receive it on some port.
     pub fn is_for(&self, host: &Host) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// What `agent` holds of it.
+    pub fn held_by(&self, agent: &Agent, key: &PlaceholderKey) -> Held {
+        let placeholder = self.placeholder.render(key, agent.name(), &self.name);
+        let derive = |shape, kind| key.derive_part(shape, agent.name(), &self.name, kind);
+        let signature = Shape::parse(SIGNATURE_SHAPE).ok();
+        let phantoms = self.refresh.as_ref().zip(signature.as_ref());
+        Held {
+            name: self.name.clone(),
+            phantoms: phantoms.map(|(refresh, signature)| Phantoms {
+                access: placeholder.clone(),
+                refresh: derive(refresh, "refresh"),
+                signature: derive(signature, "identity"),
+            }),
+            placeholder,
+        }
     }
 
     /// Whether it may go exactly there.
@@ -151,6 +180,8 @@ impl Reading<'_> {
             mode,
             on_foreign: spec.on_foreign.unwrap_or_default(),
             placeholder: self.placeholder(),
+            refresh: self.refresh(),
+            appended: self.appended(),
             env: spec
                 .placeholder
                 .as_ref()
@@ -237,23 +268,53 @@ impl Reading<'_> {
         let written = spec
             .and_then(|spec| spec.shape.as_ref())
             .unwrap_or(&default);
+        match self.shape(written) {
+            Some(shape) => Form::Derived(shape),
+            // Never used: the error keeps the documents from being loaded.
+            None => Form::Fixed(String::new()),
+        }
+    }
+
+    fn refresh(&mut self) -> Option<Shape> {
+        let spec = &self.document.spec;
+        let source = spec.source.as_ref().map(|source| &source.value);
+        let Some(SourceSpec::Oauth(oauth)) = source else {
+            return None;
+        };
+        if oauth.grant != (GrantSpec::RefreshToken {}) {
+            return None;
+        }
+        let client = oauth.client.as_ref();
+        let known = client.and_then(|client| facts(client.value).refresh_shape);
+        let default = Located::unwritten(known.unwrap_or(DEFAULT_REFRESH_SHAPE).to_owned());
+        let placeholder = spec.placeholder.as_ref();
+        let written = placeholder.and_then(|spec| spec.refresh_shape.as_ref());
+        self.shape(written.unwrap_or(&default))
+    }
+
+    fn shape(&mut self, written: &Located<String>) -> Option<Shape> {
         let shape = Shape::parse(written)
             .map_err(|error| error.to_string())
             .and_then(|shape| check_shape(&shape).map(|()| shape));
-        match shape {
-            Ok(shape) => Form::Derived(shape),
-            Err(why) => {
-                self.error_at(
-                    written,
-                    written.len(),
-                    "TG0609",
-                    "has a placeholder shape that cannot be used",
-                    &why,
-                );
-                // Never used: the error keeps the documents from being loaded.
-                Form::Fixed(String::new())
+        let what = "has a placeholder shape that cannot be used";
+        shape
+            .inspect_err(|why| self.error_at(written, written.len(), "TG0609", what, why))
+            .ok()
+    }
+
+    fn appended(&mut self) -> Vec<Appended> {
+        let written = &self.document.spec.request_headers;
+        let mut appended = Vec::new();
+        for header in written {
+            match Appended::new(&header.name, &header.append) {
+                Ok(one) => appended.push(one),
+                Err(why) => {
+                    let what = "has a request header that cannot be sent";
+                    self.error_at(header, 1, "TG0606", what, &why);
+                }
             }
         }
+        appended
     }
 
     fn error(&mut self, code: &'static str, what: &str, help: &str) {

@@ -1,5 +1,6 @@
 //! What is put into a request: the secret, exactly where its placeholder stood, and nowhere else.
 
+pub mod append;
 pub mod basic;
 pub mod body;
 pub mod compile;

@@ -10,6 +10,11 @@ use crate::config::shape::{Part, Shape};
 
 /// The shape of a placeholder when none is written.
 pub const DEFAULT_SHAPE: &str = "tollgate_[A-Za-z0-9:40]";
+/// The shape of what stands in place of a refresh token when none is written or known.
+pub const DEFAULT_REFRESH_SHAPE: &str = "tollgate_refresh_[A-Za-z0-9:40]";
+/// The shape of the last part of what stands in place of an identity token: 32 octets in base64url, as
+/// a signature has them (RFC 7515, section 3.1).
+pub const SIGNATURE_SHAPE: &str = "[A-Za-z0-9_-:43]";
 /// How many of the random characters, at the end, vouch for all others.
 const CHECK: usize = 10;
 /// Least number of random characters: the check, and as many to tell placeholders apart.
@@ -49,12 +54,23 @@ impl PlaceholderKey {
 
     /// The placeholder of `credential` for `agent`.
     pub fn derive(&self, shape: &Shape, agent: &str, credential: &str) -> String {
+        // NUL stands in neither name, so no two pairs make one message.
+        let seed = [b"derive\0", agent.as_bytes(), b"\0", credential.as_bytes()].concat();
+        self.derive_from(&seed, shape)
+    }
+
+    /// What stands for another part of it: `refresh`, `identity`.
+    pub fn derive_part(&self, shape: &Shape, agent: &str, credential: &str, part: &str) -> String {
+        let names = [agent.as_bytes(), credential.as_bytes(), part.as_bytes()];
+        let seed = [b"derive part\0", names.join(&0).as_slice()].concat();
+        self.derive_from(&seed, shape)
+    }
+
+    fn derive_from(&self, seed: &[u8], shape: &Shape) -> String {
         let letters = Letters::of(shape);
         let mut text = letters.blank(shape);
         let (body, check) = letters.split();
-        // NUL stands in neither name, so no two pairs make one message.
-        let seed = [b"derive\0", agent.as_bytes(), b"\0", credential.as_bytes()].concat();
-        self.fill(&mut text, body, &seed);
+        self.fill(&mut text, body, seed);
         let vouched = vouched(&text, check);
         self.fill(&mut text, check, &vouched);
         // Shapes are ASCII: nothing is lost here.

@@ -27,6 +27,7 @@ use crate::config::bundle::Bundle;
 use crate::config::credential::{InjectionMode, OnForeign};
 use crate::config::error::ConfigError;
 use crate::credential::held::HeldCredential;
+use crate::oauth::phantom::Phantoms;
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host};
 use crate::types::intent::Scheme;
@@ -63,6 +64,17 @@ pub enum Named {
     Usable,
 }
 
+/// Whose placeholder a text is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// The agent's own, of this credential.
+    Own(Option<Arc<str>>),
+    /// Another agent's.
+    Stranger,
+    /// It is none of ours.
+    Nobody,
+}
+
 /// Where a request goes, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
@@ -94,9 +106,12 @@ impl Injectors {
     ) -> Result<Self, Vec<ConfigError>> {
         let credentials = compile(&bundle.credentials, held)?;
         let names = credentials.iter().map(|credential| credential.name.clone());
-        let shapes = credentials.iter().filter_map(|c| match &c.placeholder {
-            Form::Derived(shape) => Some(shape.clone()),
-            Form::Fixed(_) => None,
+        let shapes = credentials.iter().flat_map(|c| {
+            let own = match &c.placeholder {
+                Form::Derived(shape) => Some(shape.clone()),
+                Form::Fixed(_) => None,
+            };
+            own.into_iter().chain(c.refresh.clone())
         });
         Ok(Self {
             by_name: names.zip(0..).collect(),
@@ -111,6 +126,24 @@ impl Injectors {
     pub fn placeholder(&self, agent: &Agent, credential: &str) -> Option<String> {
         let index = self.by_name.get(credential)?;
         self.table(agent).placeholder(*index).map(str::to_owned)
+    }
+
+    /// What `agent` holds instead of the tokens of the grant that is the credential of this name.
+    pub fn phantoms(&self, agent: &Agent, credential: &str) -> Option<Phantoms> {
+        let index = self.by_name.get(credential)?;
+        self.table(agent).phantoms(*index).cloned()
+    }
+
+    /// Whose placeholder `text` is, or holds.
+    pub fn whose(&self, agent: &Agent, text: &[u8]) -> Whose {
+        let table = self.table(agent);
+        if let Some(index) = table.find_decoded(text) {
+            return Whose::Own(table.name(index).cloned());
+        }
+        match examine(text, &self.recognizer) {
+            Standing::Ours => Whose::Stranger,
+            Standing::Nothing | Standing::Foreign => Whose::Nobody,
+        }
     }
 
     /// The value of the credential of this name.
@@ -187,6 +220,7 @@ impl Injectors {
         pass.refuse_leftovers(head)?;
         pass.judge_foreign(head)?;
         let body = pass.body(&table, head)?;
+        pass.append(head);
         Ok(Injected {
             credentials: pass.outgoing.credentials,
             needles: pass.outgoing.needles,
@@ -215,11 +249,8 @@ impl Injectors {
 
     fn table(&self, agent: &Agent) -> Arc<AgentTable> {
         let build = || {
-            let rendered = self.credentials.iter().map(|c| {
-                let placeholder = c.placeholder.render(&self.key, agent.name(), &c.name);
-                (c.name.clone(), placeholder)
-            });
-            Ok::<_, Infallible>(Arc::new(AgentTable::new(rendered)))
+            let held = self.credentials.iter().map(|c| c.held_by(agent, &self.key));
+            Ok::<_, Infallible>(Arc::new(AgentTable::new(held)))
         };
         match self.tables.get_or_insert_with(agent, build) {
             Ok(table) => table,
@@ -462,6 +493,18 @@ impl<'a> Pass<'a> {
         let rule = strictest(self.guarding().map(|(_, c)| c.on_foreign)).unwrap_or_default();
         let recognizer = self.injectors.recognizer.clone();
         BodySwap::prepare(targets, table.clone(), recognizer, rule, head).map(Some)
+    }
+
+    /// Says besides what the credentials that went in ask for.
+    fn append(&self, head: &mut Parts) {
+        for (_, credential) in self.guarding() {
+            let mut sent = self.outgoing.credentials.iter();
+            if sent.any(|sent| sent.name == credential.name) {
+                for word in &credential.appended {
+                    word.apply(&mut head.headers);
+                }
+            }
+        }
     }
 
     fn find_in(&self, standing: &[u8]) -> Option<usize> {

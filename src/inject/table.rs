@@ -6,31 +6,51 @@ use std::sync::Arc;
 use aho_corasick::{AhoCorasick, MatchKind};
 use memchr::{memchr, memmem};
 
+use crate::oauth::phantom::Phantoms;
+
 /// The placeholders of one agent, in the order of the credentials.
 #[derive(Debug)]
 pub struct AgentTable {
-    names: Vec<Arc<str>>,
-    placeholders: Vec<String>,
+    held: Vec<Held>,
+    /// Every placeholder, and the number of its credential.
+    all: Vec<(String, usize)>,
     /// The length of the shortest: most of what an agent sends is shorter, and decoding lengthens nothing.
     shortest: usize,
     search: Option<AhoCorasick>,
+}
+
+/// What an agent holds of one credential.
+#[derive(Debug)]
+pub struct Held {
+    /// The credential's name.
+    pub name: Arc<str>,
+    /// What stands for the secret.
+    pub placeholder: String,
+    /// What stands for the other tokens of a grant.
+    pub phantoms: Option<Phantoms>,
 }
 
 /// How often text is decoded before it counts as searched: an origin may do so twice.
 const DECODINGS: usize = 2;
 
 impl AgentTable {
-    /// A table of credentials' names and placeholders.
-    pub fn new(held: impl IntoIterator<Item = (Arc<str>, String)>) -> Self {
-        let (names, placeholders): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+    /// A table of what one agent holds.
+    pub fn new(held: impl IntoIterator<Item = Held>) -> Self {
+        let held: Vec<Held> = held.into_iter().collect();
+        let mut all = Vec::new();
+        for (number, one) in held.iter().enumerate() {
+            let phantoms = one.phantoms.iter().flat_map(|p| [&p.refresh, &p.signature]);
+            let texts = std::iter::once(&one.placeholder).chain(phantoms);
+            all.extend(texts.map(|text| (text.clone(), number)));
+        }
         let search = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
-            .build(&placeholders)
+            .build(all.iter().map(|(text, _)| text))
             .ok();
-        let shortest = placeholders.iter().map(String::len).min();
+        let shortest = all.iter().map(|(text, _)| text.len()).min();
         Self {
-            names,
-            placeholders,
+            held,
+            all,
             shortest: shortest.unwrap_or(usize::MAX),
             search,
         }
@@ -38,27 +58,35 @@ impl AgentTable {
 
     /// The name of credential number `index`.
     pub fn name(&self, index: usize) -> Option<&Arc<str>> {
-        self.names.get(index)
+        self.held.get(index).map(|held| &held.name)
     }
 
     /// The placeholder of credential number `index`.
     pub fn placeholder(&self, index: usize) -> Option<&str> {
-        self.placeholders.get(index).map(String::as_str)
+        self.held.get(index).map(|held| held.placeholder.as_str())
     }
 
-    /// The number of the credential whose placeholder stands somewhere in `text`.
+    /// What stands for the tokens of the grant that is credential number `index`.
+    pub fn phantoms(&self, index: usize) -> Option<&Phantoms> {
+        self.held.get(index)?.phantoms.as_ref()
+    }
+
+    /// The number of the credential of which a placeholder stands somewhere in `text`.
     pub fn find(&self, text: &[u8]) -> Option<usize> {
         if text.len() < self.shortest {
             return None;
         }
-        match &self.search {
+        let found = match &self.search {
             Some(search) => search.find(text).map(|found| found.pattern().as_usize()),
             // Too many patterns for an automaton: slow, but never blind.
             None => {
-                let stands = |p: &String| memmem::find(text, p.as_bytes()).is_some();
-                self.placeholders.iter().position(stands)
+                let stands = |(p, _): &(String, usize)| memmem::find(text, p.as_bytes()).is_some();
+                self.all.iter().position(stands)
             }
-        }
+        };
+        found
+            .and_then(|found| self.all.get(found))
+            .map(|(_, number)| *number)
     }
 
     /// Whether `text` is a placeholder, whole.
@@ -94,13 +122,30 @@ mod tests {
 
     #[test]
     fn placeholders_are_found_anywhere_and_through_percent_encoding() {
+        let held = |name: &str, placeholder: &str| Held {
+            name: name.into(),
+            placeholder: placeholder.to_owned(),
+            phantoms: None,
+        };
+        let phantoms = Phantoms {
+            access: "key:gamma".to_owned(),
+            refresh: "refresh:gamma".to_owned(),
+            signature: "signed:gamma".to_owned(),
+        };
         let table = AgentTable::new([
-            ("a".into(), "key:alpha".to_owned()),
-            ("b".into(), "key:alphabet".to_owned()),
+            held("a", "key:alpha"),
+            Held {
+                phantoms: Some(phantoms),
+                ..held("c", "key:gamma")
+            },
+            held("b", "key:alphabet"),
         ]);
         for (text, found) in [
             ("xkey:alphax", Some(0)),
-            ("xkey:alphabetx", Some(1)),
+            ("xkey:alphabetx", Some(2)),
+            ("key:gamma", Some(1)),
+            ("x refresh%3Agamma", Some(1)),
+            ("a.b.signed:gamma", Some(1)),
             ("/a?b=key%3Aalpha", Some(0)),
             ("/a?b=key%253aalpha", Some(0)),
             ("%6Bey:alpha", Some(0)),

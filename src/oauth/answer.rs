@@ -116,7 +116,7 @@ pub(super) fn token_answer(
     let refresh = sound("refresh token", answer.refresh_token, asked)?;
     let access = sound("access token", Some(access), asked)?
         .ok_or_else(|| unusable(asked, "its access token is empty"))?;
-    let mut expires_at = expires_at(answer.expires_in, asked)?;
+    let mut expires_at = expires_at(answer.expires_in, asked.sent);
     if expires_at.is_none() && asked.expiry_in_token {
         let date = clock::date(&response.headers);
         expires_at = claims::expiry(&access).map(|at| clock::local(at, date, asked.sent));
@@ -215,23 +215,20 @@ fn copy(secret: &Secret) -> Secret {
     Secret::new(secret.expose().to_vec())
 }
 
-fn expires_at(
-    seconds: Option<Seconds>,
-    asked: &Asked<'_>,
-) -> Result<Option<SystemTime>, EndpointError> {
-    let seconds = match seconds {
-        Some(Seconds::Number(number)) => number,
-        Some(Seconds::Text(text)) => match text.trim().parse() {
-            Ok(number) => number,
-            Err(_) => return Ok(None),
-        },
-        Some(Seconds::Other(_)) | None => return Ok(None),
+/// A token that has ended when it comes is not used. It is no reason to refuse the answer: the refresh token
+/// beside it is the only one that is good from now on.
+fn expires_at(seconds: Option<Seconds>, sent: SystemTime) -> Option<SystemTime> {
+    let seconds = match seconds? {
+        Seconds::Number(number) => number,
+        Seconds::Text(text) => text.trim().parse().ok()?,
+        Seconds::Other(_) => return None,
     };
-    if seconds.is_nan() || seconds <= 0.0 {
-        return Err(unusable(asked, "its token has expired already"));
-    }
-    let life = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE);
-    Ok(asked.sent.checked_add(life.min(LONGEST_LIFE)))
+    // NaN counts as ended too.
+    let life = match seconds > 0.0 {
+        true => Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE),
+        false => Duration::ZERO,
+    };
+    sent.checked_add(life.min(LONGEST_LIFE))
 }
 
 fn scopes(scope: Option<Scope>) -> Vec<String> {

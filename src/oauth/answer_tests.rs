@@ -91,13 +91,17 @@ fn an_expiry_comes_as_number_or_text_and_is_bounded() {
         assert_eq!(life(&body), expected, "{expires_in}");
     }
     assert_eq!(life(r#"{"access_token":"at-1"}"#), None);
+}
+
+#[test]
+fn a_token_that_has_ended_when_it_comes_does_not_take_the_refresh_token_with_it() {
     for expires_in in ["0", "-1", "-0.5", r#""0""#, r#""NaN""#] {
-        let body = format!(r#"{{"access_token":"at-1","expires_in":{expires_in}}}"#);
-        let error = read(200, &[], &body).unwrap_err();
-        assert!(
-            matches!(error, EndpointError::Unanswered(_)),
-            "{expires_in}"
+        let body = format!(
+            r#"{{"access_token":"at-1","refresh_token":"rt-2","expires_in":{expires_in}}}"#
         );
+        assert_eq!(life(&body), Some(Duration::ZERO), "{expires_in}");
+        let tokens = read(200, &[], &body).unwrap();
+        assert_eq!(tokens.refresh.unwrap().expose(), b"rt-2");
     }
 }
 

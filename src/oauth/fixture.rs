@@ -26,6 +26,8 @@ pub(super) struct Provider {
     calls: AtomicUsize,
     answers: Mutex<Vec<Fate>>,
     life: Duration,
+    /// It takes no refresh token, as with client credentials.
+    afresh: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,15 @@ impl Provider {
             calls: AtomicUsize::new(0),
             answers: Mutex::default(),
             life,
+            afresh: false,
+        }
+    }
+
+    /// One that gives tokens of this life to whoever asks.
+    pub(super) fn afresh(life: Duration) -> Self {
+        Self {
+            afresh: true,
+            ..Self::new(life)
         }
     }
 
@@ -87,9 +98,11 @@ impl Provider {
         self.tokens.lock().unwrap().number
     }
 
-    fn rotate(&self, refresh: &Secret) -> Result<TokenSet, EndpointError> {
+    fn rotate(&self, refresh: Option<&Secret>) -> Result<TokenSet, EndpointError> {
         let mut tokens = self.tokens.lock().unwrap();
-        if tokens.revoked || refresh.expose() != format!("refresh-{}", tokens.number).as_bytes() {
+        let current = format!("refresh-{}", tokens.number);
+        let known = refresh.is_some_and(|refresh| refresh.expose() == current.as_bytes());
+        if tokens.revoked || !(known || self.afresh) {
             tokens.revoked = true;
             return Err(EndpointError::InvalidGrant("reused".to_owned()));
         }
@@ -101,7 +114,7 @@ impl Provider {
 
 impl TokenRequester for Provider {
     fn needs_refresh_token(&self) -> bool {
-        true
+        !self.afresh
     }
 
     fn request<'a>(
@@ -119,7 +132,7 @@ impl TokenRequester for Provider {
                 Some(Fate::LostBefore) => return Err(EndpointError::Unanswered(text())),
                 _ => {}
             }
-            let answer = self.rotate(refresh.unwrap());
+            let answer = self.rotate(refresh);
             yield_now().await;
             match fate {
                 Some(Fate::LostAfterRotation) => Err(EndpointError::Unanswered(text())),
@@ -169,6 +182,10 @@ impl Disk {
 
     pub(super) fn put(&self, record: &GrantRecord) {
         *self.bytes.lock().unwrap() = Some(record.encode().unwrap().to_vec());
+    }
+
+    pub(super) fn clear(&self) {
+        *self.bytes.lock().unwrap() = None;
     }
 
     pub(super) fn record(&self) -> GrantRecord {

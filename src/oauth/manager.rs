@@ -7,51 +7,31 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Interval, MissedTickBehavior};
-use tokio_util::task::TaskTracker;
 
 use super::holding::{IN_DOUBT, hold_out};
-use super::owner::{GrantOwner, NotDone, Order, Renewed, Standing};
+use super::owner::{About, GrantOwner, GrantParts, NotDone, Order, Renewed, Standing};
 use super::record::{GrantRecord, NeedsLogin};
-use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in};
-use super::requester::TokenRequester;
+use super::redeem::{Doubt, Progress, Redeem, RedeemError, Renewal, log_in, put_forward};
 use super::schedule;
-use super::seed::Seed;
 use super::sightings::Sightings;
-use super::store::{StoreError, TokenStore};
+use super::store::StoreError;
 use super::token::TokenSet;
 use crate::credential::held::HeldCredential;
 use crate::credential::source::SourceError;
 use crate::rt::deadline::Deadline;
-
-/// What a grant's owner works with.
-pub struct GrantParts {
-    /// Where it outlives the process.
-    pub store: Arc<dyn TokenStore>,
-    /// Who asks for tokens.
-    pub requester: Arc<dyn TokenRequester>,
-    /// Where the first refresh token comes from while the store is empty.
-    pub seed: Option<Seed>,
-    /// How long before its expiry a token is renewed; after two thirds of its life when absent.
-    pub refresh_before: Option<Duration>,
-    /// Largest request body kept for a second try, in octets.
-    pub replay_limit: u64,
-    /// Renewals that are under way: the end of the process waits for them.
-    pub tasks: TaskTracker,
-    /// This process, as intents name it.
-    pub me: Arc<str>,
-    /// Hears of each renewal: `ok`, `adopted`, `failed` or `needs_login`.
-    pub count: Arc<dyn Fn(&'static str) + Send + Sync>,
-}
+use crate::rt::pace::{back_off, jitter};
 
 /// How long a refusal by an origin is answered by a renewal only once: what it refuses may not be the token.
 const FORCED_PAUSE: Duration = Duration::from_secs(60);
+/// Tokens that are due so soon after they came are of no use to anybody.
+const SOON: Duration = Duration::from_millis(100);
 const ORDERS: usize = 64;
 
 /// Starts to own `grant` for `held`. The second half ends when the store was read and, where that was
 /// called for, the endpoint was asked for the first time.
 pub fn own(grant: GrantParts, held: &Arc<HeldCredential>) -> (GrantOwner, oneshot::Receiver<()>) {
     let (orders, received) = mpsc::channel(ORDERS);
-    let (standing, seen) = watch::channel(Standing::Unknown);
+    let (about, seen) = watch::channel(About::default());
     let (started, first) = oneshot::channel();
     let owner = GrantOwner::new(held.name().into(), grant.replay_limit, orders, seen);
     held.renewed_by(Arc::new(owner.clone()));
@@ -59,10 +39,11 @@ pub fn own(grant: GrantParts, held: &Arc<HeldCredential>) -> (GrantOwner, onesho
         grant: Arc::new(grant),
         held: Arc::downgrade(held),
         sightings: Arc::default(),
-        standing,
+        about,
         record: GrantRecord::default(),
         known: false,
         failures: 0,
+        vain: 0,
         wake: None,
         forced: None,
     };
@@ -74,12 +55,14 @@ struct Manager {
     grant: Arc<GrantParts>,
     held: Weak<HeldCredential>,
     sightings: Arc<Sightings>,
-    standing: watch::Sender<Standing>,
+    about: watch::Sender<About>,
     /// What the store held when it was last looked at.
     record: GrantRecord,
     /// Whether it could be looked at yet.
     known: bool,
     failures: u32,
+    /// Renewals in a row whose tokens were due again as they came.
+    vain: u32,
     /// When to renew.
     wake: Option<Deadline>,
     /// When an origin's refusal last led to a renewal.
@@ -138,6 +121,9 @@ impl Manager {
         match self.grant.store.read().await {
             Ok(record) => {
                 let record = record.unwrap_or_default();
+                if self.record.is_later_than(&record) {
+                    return self.put_forward().await;
+                }
                 if let Some(intent) = &record.intent {
                     // However long another process is at it is counted from here.
                     self.sightings.since(intent);
@@ -145,6 +131,9 @@ impl Manager {
                 if !self.known || is_news(&self.record, &record) {
                     self.known = true;
                     self.publish(record);
+                    if self.vain > 0 {
+                        self.slow_down();
+                    }
                 } else if self.record.is_doubtful() != record.is_doubtful() {
                     // Nothing to try sooner for: another process is trying.
                     self.record = record;
@@ -155,6 +144,23 @@ impl Manager {
                 self.report(SourceError::Broken(error.to_string()));
             }
             Err(error) => tracing::debug!(%error, "the token store cannot be looked at"),
+        }
+    }
+
+    /// Stores what is held here again: a copy of an earlier state was put in its place.
+    async fn put_forward(&mut self) {
+        tracing::warn!(
+            credential = self.name(),
+            "an older state of the grant was put into its store; the one in use is stored again"
+        );
+        let copy = self.record.encode();
+        let Ok(newest) = copy.and_then(|bytes| GrantRecord::decode(&bytes)) else {
+            return;
+        };
+        let grant = self.grant.clone();
+        let storing = async move { put_forward(&*grant.store, &newest).await };
+        if let Ok(Err(error)) = self.grant.tasks.spawn(storing).await {
+            self.report(SourceError::Broken(error.to_string()));
         }
     }
 
@@ -245,12 +251,14 @@ impl Manager {
     async fn renew(&mut self, doubt: Doubt) {
         let (grant, sightings) = (self.grant.clone(), self.sightings.clone());
         let (seen, tell) = (self.record.generation, self.teller());
+        let login = self.record.login.clone();
         let renewal = self.grant.tasks.spawn(async move {
             let redeem = Redeem {
                 store: &*grant.store,
                 requester: &*grant.requester,
                 me: &grant.me,
                 seen,
+                login: login.as_deref(),
                 doubt,
                 sightings: &sightings,
                 tell: &tell,
@@ -272,6 +280,7 @@ impl Manager {
                     Renewal::Adopted(_) => "adopted",
                 });
                 self.publish(renewal.into_record());
+                self.slow_down();
             }
             Ok(Err(error)) => self.failed(error).await,
             Err(_) => {
@@ -294,6 +303,25 @@ impl Manager {
         }
     }
 
+    /// An endpoint whose tokens end as they come is asked as seldom as one that fails.
+    fn slow_down(&mut self) {
+        let now = SystemTime::now();
+        if self.wake.is_none_or(|wake| wake.left(now) > SOON) {
+            self.vain = 0;
+            return;
+        }
+        self.vain = self.vain.saturating_add(1);
+        let pause = back_off(self.vain, jitter());
+        self.wake = Some(Deadline::after(pause));
+        let held = self.held.upgrade();
+        if held.is_some_and(|held| held.current().is_err()) {
+            self.report(SourceError::Broken(format!(
+                "the token endpoint gave an access token that had expired when it came; the next try is in {} s",
+                pause.as_secs().max(1)
+            )));
+        }
+    }
+
     async fn failed(&mut self, error: RedeemError) {
         if let RedeemError::NeedsLogin(needs_login) = error {
             (self.grant.count)("needs_login");
@@ -310,7 +338,11 @@ impl Manager {
             (self.grant.count)("failed");
         }
         self.failures = self.failures.saturating_add(1);
-        let left = schedule::left(&self.record, self.clock_offset());
+        let left = match self.grant.requester.needs_refresh_token() {
+            true => schedule::left(&self.record, self.clock_offset()),
+            // Asking again can lose nothing.
+            false => Duration::ZERO,
+        };
         let pause = schedule::pause(&error, self.failures, left);
         self.wake = match error {
             RedeemError::NoLogin => None,
@@ -364,7 +396,16 @@ impl Manager {
             (None, None) if self.grant.requester.needs_refresh_token() => (Standing::Absent, None),
             _ => (Standing::Held, self.due(now)),
         };
-        self.standing.send_replace(standing);
+        let tokens = self.record.tokens.as_ref();
+        self.about.send_replace(About {
+            standing,
+            scopes: tokens
+                .map(|t| t.scopes.as_slice().into())
+                .unwrap_or_default(),
+            profile: tokens
+                .map(|t| Arc::new(t.profile.clone()))
+                .unwrap_or_default(),
+        });
         self.wake = wake.map(|at| Deadline::new(at, now));
         self.hold_out();
     }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio_util::task::TaskTracker;
+
 use super::super::fixture::{Disk, DiskStore, Fate, HOUR, Provider, token_set};
 use super::*;
 use crate::credential::held::{CredentialState, Need, Renewer};
@@ -260,4 +262,96 @@ async fn tokens_that_cannot_be_stored_are_not_used_and_the_state_says_why() {
     disk.broken_writes.store(0, Ordering::Relaxed);
     renewal.await.unwrap().unwrap();
     assert_eq!(owned.held.current().unwrap().expose(), b"access-1");
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_tokens_end_as_they_come_is_not_asked_all_the_time() {
+    let provider = Arc::new(Provider::new(Duration::ZERO));
+    let disk = Arc::new(Disk::with_login(Duration::ZERO));
+    let owned = owned(&disk, &provider).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let calls = provider.calls();
+    assert!((1..=3).contains(&calls), "{calls} calls");
+    let why = owned.held.current().unwrap_err().reason;
+    assert!(
+        why.contains("expired when it came; the next try is in"),
+        "{why}"
+    );
+    assert_eq!(provider.rotations(), calls);
+    assert_eq!(owned.owner.standing(), Standing::Held);
+}
+
+#[tokio::test]
+async fn a_token_is_not_used_once_another_came_for_it_even_one_that_has_ended() {
+    let provider = Arc::new(Provider::new(Duration::ZERO));
+    let disk = Arc::new(Disk::with_login(HOUR));
+    let owned = owned(&disk, &provider).await;
+    assert_eq!(owned.held.current().unwrap().expose(), b"access-0");
+    owned.owner.refresh().await.unwrap();
+    assert!(owned.held.current().is_err());
+}
+
+#[tokio::test]
+async fn a_grant_that_can_be_asked_for_at_any_time_does_not_wait_for_the_end_of_its_token() {
+    let provider = Arc::new(Provider::afresh(HOUR));
+    let owned = owned(&Arc::default(), &provider).await;
+    assert_eq!(owned.held.current().unwrap().expose(), b"access-1");
+    provider.next(&[Fate::LostBefore]);
+    owned.owner.refresh().await.unwrap_err();
+    eventually("it is asked again", || provider.rotations() == 2).await;
+    assert_eq!(owned.held.current().unwrap().expose(), b"access-2");
+}
+
+#[tokio::test]
+async fn a_login_that_is_taken_out_of_the_store_is_not_used_any_more() {
+    let (provider, disk) = (
+        Arc::new(Provider::default()),
+        Arc::new(Disk::with_login(HOUR)),
+    );
+    let owned = owned(&disk, &provider).await;
+    assert_eq!(owned.held.current().unwrap().expose(), b"access-0");
+    disk.clear();
+    eventually("it is withdrawn", || owned.held.current().is_err()).await;
+    assert_eq!(owned.owner.standing(), Standing::Absent);
+    let why = owned.held.current().unwrap_err().reason;
+    assert!(why.contains("taken out of the store"), "{why}");
+    assert_eq!(provider.calls(), 0);
+    disk.put(&{
+        let mut record = GrantRecord::default();
+        record.log_in(token_set(3, HOUR), 0);
+        record
+    });
+    eventually("a new login is in use", || owned.held.current().is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_an_earlier_state_that_is_put_into_the_store_does_not_end_the_grant() {
+    let (provider, disk) = (
+        Arc::new(Provider::default()),
+        Arc::new(Disk::with_login(HOUR)),
+    );
+    let backup = disk.record();
+    let owned = owned(&disk, &provider).await;
+    owned.owner.refresh().await.unwrap();
+    disk.put(&backup);
+    // At once, before it is looked at, and again later.
+    owned.owner.refresh().await.ok();
+    eventually("what is in use is stored", || {
+        disk.record().generation > backup.generation
+    })
+    .await;
+    owned.owner.refresh().await.unwrap();
+    let current = owned.held.current().unwrap();
+    assert!(provider.access_is_live(&current) && provider.rotations() >= 2);
+
+    let mut other = GrantRecord::default();
+    other.log_in(token_set(7, HOUR), 0);
+    disk.put(&other);
+    eventually("another login is taken over", || {
+        owned
+            .held
+            .current()
+            .is_ok_and(|secret| secret.expose() == b"access-7")
+    })
+    .await;
 }

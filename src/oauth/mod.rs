@@ -1,10 +1,12 @@
 //! Tokens that must be renewed: Tollgate is the only owner of a grant, redeems it once at a time across
 //! processes, and lets no rotated token be used before it is stored.
 
+pub mod agent_call;
 mod answer;
 pub mod asking;
 mod assertion;
 mod body;
+pub mod call_error;
 mod claims;
 mod clock;
 pub mod device;
@@ -18,6 +20,7 @@ pub mod grant;
 pub mod grant_secrets;
 pub mod holding;
 pub mod import;
+pub mod local_endpoint;
 pub mod login;
 pub mod login_error;
 pub mod manager;
@@ -27,6 +30,7 @@ pub mod record;
 pub mod redeem;
 mod refusal;
 pub mod requester;
+pub mod rewrite;
 mod schedule;
 #[cfg(test)]
 mod scripted;

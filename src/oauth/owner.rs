@@ -1,15 +1,40 @@
-//! Owns the handle to a grant: what requests, operators and agents may ask of whoever owns it. The
-//! work itself belongs to no caller and goes on when a caller leaves.
+//! Owns the handle to a grant: what its owner works with, and what requests, operators and agents may ask of
+//! it. The work itself belongs to no caller and goes on when a caller leaves.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 
+use super::requester::TokenRequester;
+use super::seed::Seed;
+use super::store::TokenStore;
 use super::token::TokenSet;
 use crate::credential::held::{Renewer, Unavailable};
+
+/// What a grant's owner works with.
+pub struct GrantParts {
+    /// Where it outlives the process.
+    pub store: Arc<dyn TokenStore>,
+    /// Who asks for tokens.
+    pub requester: Arc<dyn TokenRequester>,
+    /// Where the first refresh token comes from while the store is empty.
+    pub seed: Option<Seed>,
+    /// How long before its expiry a token is renewed; after two thirds of its life when absent.
+    pub refresh_before: Option<Duration>,
+    /// Largest request body kept for a second try, in octets.
+    pub replay_limit: u64,
+    /// Renewals that are under way: the end of the process waits for them.
+    pub tasks: TaskTracker,
+    /// This process, as intents name it.
+    pub me: Arc<str>,
+    /// Hears of each renewal: `ok`, `adopted`, `failed` or `needs_login`.
+    pub count: Arc<dyn Fn(&'static str) + Send + Sync>,
+}
 
 /// A grant's owner, seen from outside. Cloning is shallow.
 #[derive(Debug, Clone)]
@@ -17,7 +42,18 @@ pub struct GrantOwner {
     credential: Arc<str>,
     replay_limit: u64,
     orders: mpsc::Sender<Order>,
-    standing: watch::Receiver<Standing>,
+    about: watch::Receiver<About>,
+}
+
+/// What may be known of a grant: nothing of it is secret. Cloning is shallow.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// How it stands.
+    pub standing: Standing,
+    /// What its tokens may be used for, if the endpoint said so.
+    pub scopes: Arc<[String]>,
+    /// Whose login it is: account, organization, subscription.
+    pub profile: Arc<Map<String, Value>>,
 }
 
 /// How the grant stands.
@@ -77,13 +113,13 @@ impl GrantOwner {
         credential: Arc<str>,
         replay_limit: u64,
         orders: mpsc::Sender<Order>,
-        standing: watch::Receiver<Standing>,
+        about: watch::Receiver<About>,
     ) -> Self {
         Self {
             credential,
             replay_limit,
             orders,
-            standing,
+            about,
         }
     }
 
@@ -94,7 +130,12 @@ impl GrantOwner {
 
     /// How the grant stands now.
     pub fn standing(&self) -> Standing {
-        *self.standing.borrow()
+        self.about.borrow().standing
+    }
+
+    /// What may be known of it now.
+    pub fn about(&self) -> About {
+        self.about.borrow().clone()
     }
 
     /// Renews the tokens now, whatever their age.

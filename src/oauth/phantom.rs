@@ -1,5 +1,5 @@
-//! Owns what agents are given in place of a login: the files that Claude Code and Codex keep theirs in,
-//! with placeholders where the tokens stand.
+//! Owns what agents are given in place of a login: placeholders where the tokens stand, and the files
+//! that Claude Code and Codex keep theirs in.
 
 use std::time::SystemTime;
 
@@ -9,6 +9,24 @@ use serde_json::{Map, Value, json};
 
 /// 2100-01-01: a client that believes this never asks for another token on its own.
 const FAR: u64 = 4_102_444_800;
+
+/// What one agent holds in place of the tokens of one grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phantoms {
+    /// In place of the access token.
+    pub access: String,
+    /// In place of the refresh token.
+    pub refresh: String,
+    /// The last part of what stands in place of the identity token: 43 letters of base64url.
+    pub signature: String,
+}
+
+impl Phantoms {
+    /// What stands in place of the identity token of the account that `profile` is about.
+    pub fn identity(&self, profile: &Map<String, Value>) -> String {
+        identity(profile, &self.signature)
+    }
+}
 
 /// `~/.claude/.credentials.json` as Claude Code 2.1 reads it. It wants the scope `user:inference`; with no
 /// other scope, and without a refresh token, it asks for nothing but models.
@@ -30,7 +48,7 @@ pub fn claude_credentials(placeholder: &str, profile: &Map<String, Value>) -> Va
 /// `last_refresh` requests go out bare, and `account_id` must be the account's own; it is no secret.
 pub fn codex_auth(placeholder: &str, profile: &Map<String, Value>, now: SystemTime) -> Value {
     let mut tokens = json!({
-        "id_token": identity(profile),
+        "id_token": identity(profile, &BASE64_URL_SAFE_NO_PAD.encode("placeholder")),
         "access_token": placeholder,
         "refresh_token": placeholder,
     });
@@ -47,7 +65,7 @@ pub fn codex_auth(placeholder: &str, profile: &Map<String, Value>, now: SystemTi
 
 /// An identity token that nobody signed (RFC 7519, section 6): Codex reads the plan and the account in it
 /// and checks no signature.
-pub fn identity(profile: &Map<String, Value>) -> String {
+fn identity(profile: &Map<String, Value>, signature: &str) -> String {
     let named = [
         ("chatgpt_plan_type", "plan_type"),
         ("chatgpt_account_id", "account_id"),
@@ -61,7 +79,7 @@ pub fn identity(profile: &Map<String, Value>) -> String {
         "{}.{}.{}",
         part(&json!({ "alg": "none" })),
         part(&json!({ "https://api.openai.com/auth": claims })),
-        BASE64_URL_SAFE_NO_PAD.encode("placeholder")
+        signature
     )
 }
 

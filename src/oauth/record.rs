@@ -15,6 +15,8 @@ use crate::types::secret::Secret;
 /// Everything that is kept of one grant.
 #[derive(Debug, Default)]
 pub struct GrantRecord {
+    /// Tells one login from another; drawn when it is stored.
+    pub login: Option<String>,
     /// Grows whenever the tokens change.
     pub generation: u64,
     /// The tokens; none before the first login.
@@ -79,6 +81,8 @@ const KIND: &str = "tollgate.dev/oauth-grant";
 struct Written {
     kind: String,
     version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    login: Option<String>,
     generation: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokens: Option<WrittenTokens>,
@@ -146,7 +150,20 @@ impl GrantRecord {
     /// Takes over the tokens of a new login; nothing of an earlier one stays.
     pub fn log_in(&mut self, new: TokenSet, clock_offset: i64) {
         self.tokens = None;
+        self.login = Some(random_id());
         self.renew(new, clock_offset);
+    }
+
+    /// Whether `stored` is what this record was before: somebody put a copy back whose refresh token has been
+    /// redeemed since. Using it would end the grant.
+    pub fn is_later_than(&self, stored: &Self) -> bool {
+        let usable = self.tokens.is_some() && self.needs_login.is_none();
+        usable && stored.is_earlier(self.login.as_deref(), self.generation)
+    }
+
+    /// Whether it is of this login, before this generation.
+    pub fn is_earlier(&self, login: Option<&str>, generation: u64) -> bool {
+        login.is_some() && self.login.as_deref() == login && self.generation < generation
     }
 
     /// When the access token ends on this machine's clock, which the endpoint's is ahead of by `clock_offset`
@@ -196,6 +213,7 @@ impl GrantRecord {
         let written = Written {
             kind: KIND.to_owned(),
             version: VERSION,
+            login: self.login.clone(),
             generation: self.generation,
             tokens,
             clock_offset: self.clock_offset,
@@ -234,6 +252,7 @@ impl GrantRecord {
         let written: Written = serde_json::from_slice(bytes).map_err(place)?;
         let secret = |text: Zeroizing<String>| Secret::new(text.as_bytes().to_vec());
         Ok(Self {
+            login: written.login,
             generation: written.generation,
             tokens: written.tokens.map(|tokens| TokenSet {
                 access: secret(tokens.access),
@@ -251,6 +270,14 @@ impl GrantRecord {
             seed: written.seed,
         })
     }
+}
+
+/// Sixteen hexadecimal digits.
+pub(super) fn random_id() -> String {
+    let mut bytes = [0; 8];
+    // A repeated one only makes another process wait a little less.
+    aws_lc_rs::rand::fill(&mut bytes).ok();
+    format!("{:016x}", u64::from_be_bytes(bytes))
 }
 
 impl fmt::Display for Intent {
@@ -309,6 +336,7 @@ mod tests {
     fn record() -> GrantRecord {
         let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         GrantRecord {
+            login: Some("l".to_owned()),
             generation: 7,
             tokens: Some(TokenSet {
                 access: Secret::from("access-sentinel".to_owned()),

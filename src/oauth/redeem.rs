@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::endpoint_error::EndpointError;
-use super::record::{GrantRecord, Intent, NeedsLogin};
+use super::record::{GrantRecord, Intent, NeedsLogin, random_id};
 use super::requester::TokenRequester;
 use super::sightings::Sightings;
 use super::store::{LockedStore, StoreError, TokenStore};
@@ -26,6 +26,8 @@ pub struct Redeem<'a> {
     pub me: &'a str,
     /// The generation to be replaced: if another process has done it, its tokens are taken.
     pub seen: u64,
+    /// The login that this is a generation of, if that is known.
+    pub login: Option<&'a str>,
     /// What is done where the refresh token may have been redeemed already.
     pub doubt: Doubt,
     /// Intents of others that this process has seen, and since when.
@@ -93,6 +95,9 @@ pub enum RedeemError {
     /// An earlier answer was lost, and the access token is still good.
     #[error("{0}; it is asked again when the access token has expired")]
     Doubtful(String),
+    /// An older state than is known was put back into the store: its refresh token has been redeemed.
+    #[error("{0} was put back to an older state; its refresh token has been used since")]
+    PutBack(String),
     /// The store cannot be used.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -152,6 +157,9 @@ impl Redeem<'_> {
         let record = store.read().await?.unwrap_or_default();
         if record.generation > self.seen {
             return Ok(Renewal::Adopted(record));
+        }
+        if record.is_earlier(self.login, self.seen) {
+            return Err(RedeemError::PutBack(self.store.place()));
         }
         if !self.requester.needs_refresh_token() {
             return self.ask_afresh(store, record).await;
@@ -435,6 +443,17 @@ pub async fn log_in(
     Ok(record)
 }
 
+/// Stores `newest` over an earlier state of it. What somebody else has made of the grant meanwhile stays.
+pub async fn put_forward(store: &dyn TokenStore, newest: &GrantRecord) -> Result<(), StoreError> {
+    let (mut locked, stored) = locked_record(store).await?;
+    let written = match newest.is_later_than(&stored) {
+        true => locked.write(newest).await,
+        false => Ok(()),
+    };
+    locked.release().await;
+    written
+}
+
 /// Holds the lock and reads what is kept.
 async fn locked_record(
     store: &dyn TokenStore,
@@ -473,13 +492,6 @@ fn needs_login(why: String) -> NeedsLogin {
         since: SystemTime::now(),
         why,
     }
-}
-
-fn random_id() -> String {
-    let mut bytes = [0; 8];
-    // A repeated id only makes another process wait a little less.
-    aws_lc_rs::rand::fill(&mut bytes).ok();
-    format!("{:016x}", u64::from_be_bytes(bytes))
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ impl Process {
             requester: provider,
             me: self.name,
             seen,
+            login: None,
             doubt,
             sightings: &self.sightings,
             tell: &tell,

@@ -39,7 +39,7 @@ pub(super) fn left(record: &GrantRecord, clock_offset: Option<i64>) -> Duration 
 }
 
 /// How long to wait after this failure, which is one of so many in a row. `left` is how long the access
-/// token still is good.
+/// token still is good, where asking again could end it.
 pub(super) fn pause(error: &RedeemError, failures: u32, left: Duration) -> Duration {
     let pause = back_off(failures, jitter());
     match error {

@@ -70,6 +70,7 @@ impl Ledgers {
             rule: None,
             credentials: Vec::new(),
             replayed: false,
+            token_call: None,
             status: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -116,6 +117,37 @@ impl Replay {
 
     fn was_sent(self) -> bool {
         matches!(self, Self::Accepted | Self::Rejected | Self::Failed)
+    }
+}
+
+/// What became of an agent's own call to a token endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenCall {
+    /// It asked for fresh tokens and got placeholders.
+    Refresh,
+    /// It logged in and got placeholders.
+    Login,
+    /// It logged in, its tokens are kept here, and it got placeholders.
+    Captured,
+    /// The real endpoint answered with an error, which was passed on.
+    Declined,
+    /// It gave its tokens up, which changes nothing here.
+    Revocation,
+    /// It was refused; the reason says why.
+    Refused,
+}
+
+impl TokenCall {
+    /// The word used in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refresh => "refresh",
+            Self::Login => "login",
+            Self::Captured => "captured",
+            Self::Declined => "declined",
+            Self::Revocation => "revocation",
+            Self::Refused => "refused",
+        }
     }
 }
 
@@ -213,6 +245,22 @@ impl Accounting {
             r.status = Some(status.as_u16());
             r.upstream = Some(upstream);
         });
+    }
+
+    /// It is a call to a token endpoint of this credential, and this became of it.
+    pub fn token_call(&mut self, credential: &Arc<str>, outcome: TokenCall) {
+        let metrics = &self.ledgers.metrics;
+        metrics.token_call(credential, outcome.as_str());
+        self.edit(|r| {
+            r.token_call = Some(outcome.as_str());
+            r.credentials = vec![credential.clone()];
+        });
+    }
+
+    /// It is answered here, whole.
+    pub fn told(&mut self, status: StatusCode) {
+        self.edit(|r| r.status = Some(status.as_u16()));
+        self.complete = true;
     }
 
     /// It is refused, or failed, here.

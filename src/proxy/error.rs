@@ -8,6 +8,7 @@ use super::dial::DialError;
 use crate::identity::identifier::Unidentified;
 use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
+use crate::oauth::call_error::CallError;
 use crate::policy::decision::{Denial, RuleRef};
 use crate::types::host::{Authority, HostError};
 
@@ -76,6 +77,9 @@ pub enum ProxyError {
         /// Who.
         authority: Authority,
     },
+    /// An agent's own call to a token endpoint is refused.
+    #[error("{0}")]
+    TokenCall(#[from] CallError),
     /// The process is ending.
     #[error("the proxy is shutting down; this is not a denial")]
     Draining,
@@ -114,6 +118,7 @@ impl ProxyError {
             Self::Dial(error) => error.status(),
             Self::Silent { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Origin { .. } => StatusCode::BAD_GATEWAY,
+            Self::TokenCall(error) => error.status(),
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -137,6 +142,7 @@ impl ProxyError {
             Self::Dial(error) => error.stage(),
             Self::Silent { .. } => "response_timeout",
             Self::Origin { .. } => "origin_error",
+            Self::TokenCall(error) => error.reason(),
             Self::Draining => "draining",
         }
     }
@@ -163,6 +169,7 @@ impl ProxyError {
             self,
             Self::Silent { .. } | Self::Origin { .. } | Self::Draining
         ) || matches!(self, Self::Dial(error) if error.is_temporary())
+            || matches!(self, Self::TokenCall(error) if error.is_temporary())
     }
 
     /// The rule that decided or came nearest.
@@ -179,6 +186,7 @@ impl ProxyError {
             Self::Denied(denial) => denial.remedy.clone(),
             Self::Injection(error) => error.remedy().to_owned(),
             Self::Dial(error) => error.remedy(),
+            Self::TokenCall(error) => error.remedy(),
             Self::Route { known, .. } => format!("The routes are: {known}."),
             Self::Unidentified(_) => {
                 "Ask the operator for this agent's proxy URL; it has the form http://NAME:TOKEN@host:port.".to_owned()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -19,14 +20,17 @@ use super::refusal::{self, Dialect};
 use super::replay;
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spool::Room;
+use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
+use crate::inject::error::InjectError;
 use crate::net::gate::GateState;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::redact::SafeTarget;
+use crate::types::intent::Scheme;
 
 /// What every exchange works with.
 pub struct Exchange {
@@ -65,7 +69,12 @@ impl Exchange {
             Method::HEAD => Told::InHead,
             _ => Told::InBody,
         };
-        let dialect = Dialect::of(asked.as_ref().ok().map(|a| &a.authority), request.headers());
+        let authority = asked.as_ref().ok().map(|asked| &asked.authority);
+        let token_call = authority.is_some_and(|a| snapshot.endpoints.has(a, request.uri().path()));
+        let dialect = match token_call {
+            true => Dialect::OAuth,
+            false => Dialect::of(authority, request.headers()),
+        };
         let http1 = request.version() != Version::HTTP_2;
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
@@ -89,6 +98,7 @@ impl Exchange {
                 response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight))
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
+            Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
             Err(error) => {
                 upload.discard().await;
                 refuse(&error, dialect, told, accounting)
@@ -127,15 +137,41 @@ impl Exchange {
             .policy
             .authorize(&asked.intent(&head.method, &head.uri))?;
         accounting.permitted(&permit);
-        if let Some(method) = headers::overriding_method(&head)? {
+        let overriding = headers::overriding_method(&head)?;
+        if let Some(method) = &overriding {
             let other = snapshot
                 .policy
-                .authorize(&asked.intent(&method, &head.uri))?;
+                .authorize(&asked.intent(method, &head.uri))?;
             if other.rule() != permit.rule() {
                 return Err(ProxyError::Malformed(
                     "a header names another method, which another rule is for",
                 ));
             }
+        }
+
+        if asked.scheme == Scheme::Http
+            && let Some(credential) = snapshot.endpoints.on_host(&asked.authority.host)
+        {
+            let credential = credential.clone();
+            return Err(InjectError::Cleartext { credential }.into());
+        }
+        let path = head.uri.path();
+        let called = snapshot
+            .endpoints
+            .find(&asked.authority, path, permit.credentials());
+        if !called.is_empty() {
+            let post = [Some(&head.method), overriding.as_ref()].contains(&Some(&Method::POST));
+            let caller = Caller {
+                form: match post {
+                    true => CallForm::Post,
+                    false => CallForm::Other,
+                },
+                agent: &asked.agent,
+                injectors: &snapshot.injectors,
+                drain: &self.drain,
+            };
+            let answer = token_call::serve(&caller, &called, &head, upload, accounting).await?;
+            return Ok(Answer::Local(answer));
         }
 
         let wish = headers::end_hop(&mut head)?;
@@ -248,6 +284,7 @@ struct Ask<'a> {
 enum Answer {
     Relayed(Response<Incoming>, Permit),
     Upgraded(Response<Incoming>, Box<Switch>),
+    Local(Response<Bytes>),
 }
 
 struct Switch {

@@ -17,6 +17,7 @@ pub mod replay;
 pub mod serve;
 pub mod snapshot;
 pub mod spool;
+pub mod token_call;
 pub mod tunnel;
 pub mod upgrade;
 pub mod upload;

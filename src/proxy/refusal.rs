@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::error::ProxyError;
+use crate::oauth::call_error::CallError;
 use crate::types::host::{Authority, Host};
 
 /// How the one who asked wants errors told.
@@ -22,6 +23,8 @@ pub enum Dialect {
     GitHub,
     /// `grpc-status` and `grpc-message` in a head without body.
     Grpc,
+    /// `{"error","error_description"}` (RFC 6749, section 5.2).
+    OAuth,
     /// One line, as git prints after `remote:`.
     Text,
 }
@@ -119,11 +122,23 @@ fn body(error: &ProxyError, dialect: Dialect, text: &str, id: &str) -> serde_jso
             json!({"error": {"code": status.as_u16(), "message": text, "status": google_status(status)}})
         }
         Dialect::GitHub => json!({"message": text, "status": status.as_str()}),
+        Dialect::OAuth => json!({"error": oauth_error(error), "error_description": text}),
         _ => json!({
             "type": "error",
             "error": {"type": kind, "message": text},
             "request_id": format!("tollgate_{id}"),
         }),
+    }
+}
+
+/// Never `invalid_grant`: clients take that for the end of their login.
+fn oauth_error(error: &ProxyError) -> &'static str {
+    match error {
+        ProxyError::TokenCall(CallError::Unsupported(_)) => "unsupported_grant_type",
+        error if error.status() == StatusCode::BAD_REQUEST => "invalid_request",
+        error if error.is_temporary() => "temporarily_unavailable",
+        error if error.status().is_server_error() => "server_error",
+        _ => "access_denied",
     }
 }
 

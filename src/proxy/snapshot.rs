@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::inject::set::Injectors;
+use crate::oauth::local_endpoint::LocalEndpoints;
 use crate::policy::engine::Engine;
 
 /// One immutable view.
@@ -15,6 +16,8 @@ pub struct Snapshot {
     pub policy: Engine,
     /// What goes into requests.
     pub injectors: Injectors,
+    /// Token endpoints that are answered here.
+    pub endpoints: LocalEndpoints,
     /// Grows with every reload.
     pub version: u64,
 }

@@ -123,6 +123,21 @@ impl Upload {
         })
     }
 
+    /// Reads it whole, for an answer that is given here.
+    pub async fn read(
+        &mut self,
+        limit: u64,
+        accounting: &mut Accounting,
+    ) -> Result<Bytes, ProxyError> {
+        self.held_back = false;
+        let Some(body) = &mut self.body else {
+            return Ok(Bytes::new());
+        };
+        let whole = body.whole(limit, accounting).await?;
+        self.body = None;
+        Ok(whole)
+    }
+
     /// Whether all of it could be sent once more.
     pub fn can_rewind(&self) -> bool {
         match &self.sent {

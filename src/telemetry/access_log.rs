@@ -64,6 +64,9 @@ pub struct Record {
     /// Whether the origin was asked twice, the second time with a renewed credential.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
+    /// What became of an agent's own call to a token endpoint; `credentials` then says whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_call: Option<&'static str>,
     /// The status the agent got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,

@@ -19,6 +19,7 @@ pub struct Metrics {
     open: IntGaugeVec,
     injected: IntCounterVec,
     replays: IntCounterVec,
+    token_calls: IntCounterVec,
     canaries: IntCounterVec,
     credential_ok: IntGaugeVec,
     credential_failing: IntGaugeVec,
@@ -105,6 +106,11 @@ impl Metrics {
             "Requests whose credential an origin refused, by what came of a second try",
             &["credential", "result"],
         )?;
+        let token_calls = counters(
+            "tollgate_token_calls_total",
+            "Agents' own calls to token endpoints, by what became of them",
+            &["credential", "kind"],
+        )?;
         let canaries = counters(
             "tollgate_refusals_total",
             "Requests refused here, by reason; canary means a placeholder where it does not belong",
@@ -177,6 +183,7 @@ impl Metrics {
             open,
             injected,
             replays,
+            token_calls,
             canaries,
             credential_ok,
             credential_failing,
@@ -250,6 +257,13 @@ impl Metrics {
     /// An origin refused a credential that can be renewed; `result` is what came of a second try.
     pub fn replay(&self, credential: &str, result: &str) {
         self.replays.with_label_values(&[credential, result]).inc();
+    }
+
+    /// An agent called a token endpoint of this credential; `kind` is what became of it.
+    pub fn token_call(&self, credential: &str, kind: &str) {
+        self.token_calls
+            .with_label_values(&[credential, kind])
+            .inc();
     }
 
     /// How a credential and its source are doing.

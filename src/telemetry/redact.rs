@@ -111,7 +111,7 @@ pub fn safe_method(method: &Method) -> Method {
 }
 
 /// Whether a path segment could be a credential. Rather too often yes than once no.
-fn looks_secret(segment: &str) -> bool {
+pub fn looks_secret(segment: &str) -> bool {
     if segment.len() < 12 {
         return false;
     }

@@ -23,6 +23,12 @@ curl -sS -w '\n%{http_code}\n' -H "authorization: Bearer $CLAUDE_CODE_OAUTH_TOKE
      -H 'anthropic-version: 2023-06-01' -H 'anthropic-beta: oauth-2025-04-20' \
      -d "@${1:-question.json}" https://api.anthropic.com/v1/messages
 "#;
+/// Claude Code's own refresh, with the token that it is given.
+const REFRESH: &str = r#"#!/bin/sh
+curl -sS -w '\n%{http_code}\n' -H 'content-type: application/json' https://platform.claude.com/v1/oauth/token \
+     -d '{"grant_type":"refresh_token","refresh_token":"'"$1"'","client_id":"9d1c250a-e61b-44d9-88ed-5944d1962f5e",
+          "scope":"user:profile user:inference"}'
+"#;
 const QUESTION: &str =
     r#"{"model":"claude-demo","max_tokens":16,"messages":[{"role":"user","content":"Hi"}]}"#;
 
@@ -41,6 +47,7 @@ impl Cast {
         let api = server.protected_api(&["api.anthropic.com"]).await;
         let stage = Stage::set(&[&server.origin, &api.origin], LOGIN, "", &[]).await;
         std::fs::write(stage.path("agent/ask"), ASK).unwrap();
+        std::fs::write(stage.path("agent/refresh"), REFRESH).unwrap();
         std::fs::write(stage.path("agent/question.json"), QUESTION).unwrap();
         Self {
             server,

@@ -52,6 +52,7 @@ async fn main() -> ExitCode {
     taking_over::the_agent_asks(&mut cast).await;
     renewing::time_passes(&mut cast).await;
     renewing::the_provider_ends_a_token_early(&mut cast).await;
+    renewing::the_agent_refreshes_on_its_own(&mut cast).await;
     crashing::killed_before_the_provider_acted(&mut cast).await;
     crashing::killed_before_the_answer_came(&mut cast).await;
     crashing::a_person_logs_in_again(&mut cast).await;

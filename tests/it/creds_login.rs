@@ -173,6 +173,19 @@ async fn what_is_no_login_is_refused_with_what_to_do() {
             refused.stderr
         );
     }
+    // What Claude Code has made of its file behind Tollgate.
+    let text = desk.run("creds placeholder claude-login").await;
+    let own = json!({"claudeAiOauth": {"accessToken": text.ok().trim(), "refreshToken": "sk-ant-ort01-x"}});
+    let file = desk.write("file.json", &own);
+    let refused = desk
+        .run(&format!("creds import {} --replace", file.display()))
+        .await;
+    assert_eq!(refused.code, Some(78), "{}", refused.stdout);
+    assert!(
+        refused.stderr.contains("holds placeholders of Tollgate"),
+        "{}",
+        refused.stderr
+    );
     let absent = desk.run("creds import nowhere.json").await;
     assert!(
         absent.stderr.contains("nowhere.json cannot be read"),
@@ -449,4 +462,30 @@ async fn a_store_that_could_not_keep_a_login_is_found_before_anybody_logs_in() {
         desk.server.truth().refreshes + desk.server.truth().refused,
         0
     );
+}
+
+/// The proxy may have redeemed the refresh token when it went away: the command does not do it again.
+#[tokio::test]
+async fn a_renewal_that_breaks_off_at_the_proxy_is_not_begun_a_second_time() {
+    let desk = Desk::claude().await;
+    let file = desk.write("login.json", &claude_file(&desk.server.login()));
+    desk.run(&format!("creds import {}", file.display()))
+        .await
+        .ok();
+    let token = desk.builder.path("state/admin.token");
+    std::fs::write(&token, "0123456789abcdef".repeat(4)).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let dying = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = dying.local_addr().unwrap().to_string();
+    let refresh = desk.command_at("creds refresh claude-login", &admin);
+    let (finished, ()) = tokio::join!(finish(refresh), async {
+        drop(dying.accept().await.unwrap());
+    });
+    assert_eq!(finished.code, Some(75), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("creds list"),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(desk.server.truth().refreshes, 0);
 }

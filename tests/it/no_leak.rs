@@ -696,7 +696,7 @@ async fn gather(proxy: &Proxy, hay: &mut Haystack) {
 }
 
 /// What other processes of the machine see of one.
-fn process(pid: u32, hay: &mut Haystack) {
+pub fn process(pid: u32, hay: &mut Haystack) {
     let own = Path::new("/proc").join(pid.to_string());
     for file in ["environ", "cmdline", "comm"] {
         let bytes = fs::read(own.join(file));

@@ -24,7 +24,7 @@ async fn skewed(minutes: i64) {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("grant.json");
     let owner = || Owner::of(&server, &api).with(EARLY).store(&store);
-    let mut first = owner().seeded(&server.login().refresh()).start().await;
+    let mut first = owner().seeded(server.login().refresh()).start().await;
     let traffic = first.traffic(PAUSE);
     let renewed = server.wait_until("two renewals", |truth| truth.rotations >= 2);
     renewed.await;
@@ -80,7 +80,7 @@ async fn wrong_clock(library: PathBuf, first: &str, then: &str) {
     let api = server.protected_api(&["api.example.com"]).await;
     let mut owner = Owner::of(&server, &api)
         .with(EARLY)
-        .seeded(&server.login().refresh());
+        .seeded(server.login().refresh());
     let clock = owner.builder.path("clock");
     put(&clock, first);
     for (name, value) in [

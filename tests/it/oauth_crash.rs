@@ -63,7 +63,7 @@ async fn sixteen_processes_share_one_grant_for_a_thousand_rotations() {
         }
     });
     join_all(operators).await;
-    println!("{ROTATIONS} rotations in {:?}", begun.elapsed());
+    eprintln!("{ROTATIONS} rotations in {:?}", begun.elapsed());
     for agent in &agents {
         agent.passes("after the last rotation").await;
         let tally = agent.tally();
@@ -83,7 +83,7 @@ async fn sixteen_processes_share_one_grant_for_a_thousand_rotations() {
     assert_eq!(stored.refresh_token(), truth.refresh_token());
     assert!(!stored.has_intent());
     api.assert_no_stale_token();
-    println!("{} requests", api.seen().len());
+    eprintln!("{} requests", api.seen().len());
 }
 
 // --- one process that is killed
@@ -133,7 +133,7 @@ impl Lane {
         for line in lines {
             owner = owner.with(line);
         }
-        let proxy = owner.seeded(&server.login().refresh()).build();
+        let proxy = owner.seeded(server.login().refresh()).build();
         let proxy = proxy.secret(server.sentinel()).start().await;
         let traffic = proxy.traffic(PAUSE);
         traffic.passes("its first token").await;
@@ -265,7 +265,7 @@ async fn killed_on_order(kills: usize) -> Outcomes {
         lane.recovers(&before).await;
     }
     lane.assert_clean();
-    println!("renewals take {span:?}: {:?}", lane.tally);
+    eprintln!("renewals take {span:?}: {:?}", lane.tally);
     lane.tally
 }
 
@@ -310,7 +310,7 @@ async fn killed_at_start(kills: usize) -> Outcomes {
         lane.recovers(&before).await;
     }
     lane.assert_clean();
-    println!("starts take {span:?}: {:?}", lane.tally);
+    eprintln!("starts take {span:?}: {:?}", lane.tally);
     lane.tally
 }
 
@@ -326,7 +326,7 @@ async fn killed_at_two_hundred_random_moments_a_process_leaves_a_grant_or_a_plai
     for outcomes in on_order.into_iter().chain(at_start) {
         all.add(outcomes);
     }
-    println!("{} kills in {:?}: {all:?}", all.kills(), begun.elapsed());
+    eprintln!("{} kills in {:?}: {all:?}", all.kills(), begun.elapsed());
     assert!(all.kills() >= 200);
     assert!(
         all.between > 0 && all.unspent > 0 && all.lost > 0,
@@ -386,7 +386,7 @@ async fn killed_after(calls: impl Iterator<Item = usize>) -> (Outcomes, BTreeSet
         lane.recovers(&before).await;
     }
     lane.assert_clean();
-    println!("{:?}, after so many calls: {reached:?}", lane.tally);
+    eprintln!("{:?}, after so many calls: {reached:?}", lane.tally);
     (lane.tally, reached)
 }
 
@@ -419,7 +419,7 @@ async fn killed_before_any_system_call_on_its_store_a_process_leaves_a_grant_or_
         all.add(outcomes);
         reached.extend(places);
     }
-    println!(
+    eprintln!(
         "{all:?} in {:?}; calls {first} to {last}, reached {reached:?}",
         begun.elapsed()
     );

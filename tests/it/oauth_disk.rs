@@ -42,7 +42,7 @@ impl Scene {
         let api = server.protected_api(&["api.example.com"]).await;
         let owner = Owner::of(&server, &api).with(EARLY);
         let owner = owner.store(&volume.file("grant.json"));
-        let proxy = owner.seeded(&server.login().refresh()).start().await;
+        let proxy = owner.seeded(server.login().refresh()).start().await;
         let traffic = proxy.traffic(PAUSE);
         traffic.passes("its first token").await;
         Self {

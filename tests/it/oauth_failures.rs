@@ -51,7 +51,7 @@ async fn a_failure_says_whether_the_endpoint_may_have_acted() {
         (Fault::TooLarge(200 << 10), Word::Tokens, 1),
         (Fault::WrongContentType, Word::Tokens, 1),
         (Fault::html(500), Word::Failed, 0),
-        (Fault::html(200), Word::Failed, 0),
+        (Fault::html(200), Word::Unanswered, 0),
         (Fault::html(502), Word::Unanswered, 0),
         (Fault::oauth(500, "server_error"), Word::Failed, 0),
         (Fault::RateLimit(7), Word::Later, 0),

@@ -42,7 +42,7 @@ impl Scene {
 
     async fn of(server: TokenServer, lines: &[&str]) -> Self {
         let api = server.protected_api(&["api.example.com"]).await;
-        let mut owner = Owner::of(&server, &api).seeded(&server.login().refresh());
+        let mut owner = Owner::of(&server, &api).seeded(server.login().refresh());
         for line in lines {
             owner = owner.with(line);
         }
@@ -109,7 +109,6 @@ async fn outage(name: &str, lines: &[&str], fault: Fault) {
     let before = scene.calls();
     scene.server.fault(fault);
     let why = scene.failure().await;
-    println!("{name}: {why}");
     assert!(why.contains("token.example.com"), "{name}: {why}");
     let tally = scene.traffic.tally();
     assert_eq!(tally.refusals(), 0, "{name}: {tally:?}");
@@ -192,8 +191,7 @@ async fn lost_answer(name: &str, lines: &[&str], fault: Fault) {
     let mut scene = Scene::with(lines).await;
     let (before, rotated) = (scene.calls(), scene.server.truth().rotations);
     scene.server.fault_next(1, fault);
-    let why = scene.failure().await;
-    println!("{name}: {why}");
+    scene.failure().await;
     scene.traffic.passes("the old token is still good").await;
     assert_needs_login(&scene.proxy, &scene.traffic).await;
     let refused = scene.traffic.tally().refused;
@@ -334,7 +332,7 @@ async fn an_endpoint_out_of_reach_is_asked_again_when_it_can_be_reached() {
         .origin(&server.origin)
         .resolve("token.example.com", gateway.addr);
     let owner = Owner::at(&server, &api, builder).with(EARLY);
-    let proxy = owner.seeded(&server.login().refresh()).start().await;
+    let proxy = owner.seeded(server.login().refresh()).start().await;
     let traffic = proxy.traffic(PAUSE);
     traffic.passes("its first token").await;
 
@@ -363,7 +361,7 @@ async fn an_endpoint_without_an_address_leaves_the_grant_as_it_is() {
     let owner = |builder| Owner::at(&server, &api, builder).with(EARLY).store(&store);
 
     let known = proxy().origin(&server.origin);
-    let mut finds = owner(known).seeded(&server.login().refresh()).start().await;
+    let mut finds = owner(known).seeded(server.login().refresh()).start().await;
     finds.terminate().await;
     finds.ended().await;
 
@@ -488,7 +486,7 @@ async fn a_process_that_is_told_to_end_while_it_starts_stores_what_it_was_given(
     let server = token_server().start().await;
     let api = server.protected_api(&["api.example.com"]).await;
     let gate = server.gate(Stage::Rotated);
-    let owner = Owner::of(&server, &api).seeded(&server.login().refresh());
+    let owner = Owner::of(&server, &api).seeded(server.login().refresh());
     let mut proxy = owner.build().spawn();
     gate.arrived(1).await;
     proxy.terminate().await;

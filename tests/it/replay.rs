@@ -22,10 +22,16 @@ use tollgate::types::secret::Secret;
 use super::http::{Speaks, ask, send};
 use super::support::echo::{self, HOST, PLACEHOLDER, REAL_KEY, pattern};
 use super::support::inside::Inside;
+use super::support::operator::{PATIENCE, until};
 use super::support::origin::{Exchange, Origin};
-use super::support::proxy::ProxyBuilder;
+use super::support::owner::{self, Owner};
+use super::support::proxy::{Proxy, ProxyBuilder};
 use super::support::recorded::{Recorded, sha256};
 use super::support::reply::{self, Reply, full, with_trailers};
+use super::support::token_server::api::Verdict;
+use super::support::token_server::fault::Stage as Moment;
+use super::support::token_server::server::token_server;
+use super::support::wire::Answer;
 use super::support::{tunnel, wire};
 
 const STALE: &str = "echo-STALE-1b7f4c20a9d3-STALE";
@@ -96,6 +102,14 @@ impl Stage {
 
     async fn send(&self, speaks: Speaks, request: Request<tunnel::Outgoing>) -> Response<Incoming> {
         send(&self.proxy.door(), speaks, request).await
+    }
+
+    /// Waits until the renewer was asked.
+    async fn refused(&self) {
+        until("the origin's refusal", PATIENCE, async || {
+            !self.renewer.asked.lock().unwrap().is_empty()
+        })
+        .await;
     }
 
     /// Both tries, as the origin saw them.
@@ -252,9 +266,7 @@ async fn an_early_refusal_half_way_through_a_body_is_made_good() {
             let uploading = async {
                 agent.send_data(pattern(1000).into()).await.unwrap();
                 // The rest follows once the first try was refused.
-                while stage.renewer.asked.lock().unwrap().is_empty() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+                stage.refused().await;
                 for piece in pattern(3_000_000).chunks(30_000) {
                     agent.send_data(piece.to_vec().into()).await.unwrap();
                 }
@@ -474,9 +486,7 @@ async fn a_policy_that_changed_meanwhile_ends_it_with_the_first_answer() {
     let stage = Stage::new(echo::echo().await.origin).await;
     stage.renewer.held_up.store(true, Ordering::SeqCst);
     let changing = async {
-        while stage.renewer.asked.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        stage.refused().await;
         let documents = stage.proxy.file("documents.yaml");
         let text = std::fs::read_to_string(&documents).unwrap();
         let stricter = text.replace("credentials:", "http: [{paths: [/v2/**]}], credentials:");
@@ -517,4 +527,119 @@ async fn a_request_that_comes_while_its_credential_is_renewed_waits_for_the_new_
     assert_eq!(asking.await.status(), 200);
     assert_eq!(stage.origin.only("/waits").bearer(), Some(REAL_KEY));
     assert!(stage.renewer.asked.lock().unwrap().is_empty());
+}
+
+// --- with a grant that the binary owns
+
+async fn post_through(proxy: &Proxy, path: &str) -> Answer {
+    let body = pattern(20_000);
+    let request = Request::builder()
+        .method("POST")
+        .uri(path)
+        .header("host", owner::HOST)
+        .header("authorization", format!("Bearer {}", owner::PLACEHOLDER))
+        .body(full(body))
+        .unwrap();
+    let mut sender = tunnel::http1(&proxy.bare_door(), owner::HOST).await;
+    Answer::of(sender.send_request(request).await.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_renewed_once_for_all_who_were_refused() {
+    let server = token_server().start().await;
+    let api = server.protected_api(&[owner::HOST]).await;
+    let proxy = Owner::of(&server, &api)
+        .seeded(server.login().refresh())
+        .start()
+        .await;
+    proxy.settles(&["ok"]).await;
+    let before = server.truth();
+    server.revoke_access(before.access_token());
+    let gate = server.gate(Moment::Rotated);
+    let refused = api.wait_for("eight refusals", |_| {
+        let seen = api.seen();
+        seen.iter()
+            .filter(|seen| seen.verdict == Verdict::Withdrawn)
+            .count()
+            == 8
+    });
+    // Nobody is ahead of the others: the renewal ends when all of them were refused.
+    let opening = async {
+        refused.await;
+        gate.arrived(1).await;
+        gate.open();
+    };
+    let paths = ["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h"];
+    let asking = futures_util::future::join_all(paths.map(|path| post_through(&proxy, path)));
+    let (answers, ()) = tokio::join!(asking, opening);
+    for answer in answers {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let truth = server.truth();
+    assert_eq!(truth.rotations, before.rotations + 1);
+    truth.assert_one_clean_grant();
+    let series = "tollgate_replays_total{credential=\"login\",result=\"accepted\"}";
+    assert_eq!(proxy.metric(series).await, Some(8.0));
+    let told = proxy.login().await;
+    assert!(told["lastRejection"].is_string(), "{told}");
+}
+
+#[tokio::test]
+async fn a_renewal_goes_on_when_the_agent_that_needed_it_leaves() {
+    let server = token_server().start().await;
+    let api = server.protected_api(&[owner::HOST]).await;
+    let proxy = Owner::of(&server, &api)
+        .seeded(server.login().refresh())
+        .start()
+        .await;
+    proxy.settles(&["ok"]).await;
+    let before = server.truth();
+    server.revoke_access(before.access_token());
+    let gate = server.gate(Moment::Received);
+    {
+        let asking = post_through(&proxy, "/left");
+        tokio::select! {
+            answer = asking => panic!("{answer:?}"),
+            () = gate.arrived(1) => {}
+        }
+    }
+    let record = proxy.access_log(1).await.remove(0);
+    assert_eq!(record["end"], "agent_left", "{record}");
+    gate.open();
+    server
+        .wait_until("the renewal", |truth| {
+            truth.rotations == before.rotations + 1
+        })
+        .await;
+    assert_eq!(post_through(&proxy, "/next").await.status, 200);
+    assert_eq!(server.truth().rotations, before.rotations + 1);
+    server.truth().assert_one_clean_grant();
+}
+
+/// An origin may refuse a good token for reasons of its own: that must not spend one after the other.
+#[tokio::test]
+async fn refusals_that_a_new_token_does_not_mend_renew_once() {
+    let server = token_server().start().await;
+    let api = server.protected_api(&[owner::HOST]).await;
+    let proxy = Owner::of(&server, &api)
+        .seeded(server.login().refresh())
+        .start()
+        .await;
+    proxy.settles(&["ok"]).await;
+    let before = server.truth().rotations;
+    api.refuse_next(100);
+    for _ in 0..5 {
+        let answer = post_through(&proxy, "/x").await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.header("x-tollgate-credential"), Some("rejected"));
+    }
+    assert_eq!(server.truth().rotations, before + 1);
+    let metric = async |result: &str| {
+        let labels = format!("{{credential=\"login\",result=\"{result}\"}}");
+        proxy
+            .metric(&format!("tollgate_replays_total{labels}"))
+            .await
+    };
+    assert_eq!(metric("rejected").await, Some(1.0));
+    assert_eq!(metric("not_renewed").await, Some(4.0));
 }

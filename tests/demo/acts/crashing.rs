@@ -7,7 +7,7 @@ use super::super::checks::title;
 use super::super::token_server::fault::Stage;
 
 pub async fn killed_before_the_provider_acted(cast: &mut Cast) {
-    title("7. kill -9 while the provider has the request and has not acted");
+    title("8. kill -9 while the provider has the request and has not acted");
     let before = cast.server.truth();
     kill_in_a_renewal(cast, Stage::Received).await;
     cast.checks.that(
@@ -32,7 +32,7 @@ pub async fn killed_before_the_provider_acted(cast: &mut Cast) {
 }
 
 pub async fn killed_before_the_answer_came(cast: &mut Cast) {
-    title("8. kill -9 after the provider has rotated and before its answer came");
+    title("9. kill -9 after the provider has rotated and before its answer came");
     let before = cast.server.truth();
     kill_in_a_renewal(cast, Stage::Rotated).await;
     cast.checks.that(
@@ -79,7 +79,7 @@ pub async fn killed_before_the_answer_came(cast: &mut Cast) {
 }
 
 pub async fn a_person_logs_in_again(cast: &mut Cast) {
-    title("9. A person logs in again");
+    title("10. A person logs in again");
     let (server, mut page) = (&cast.server, String::new());
     let told = cast
         .stage

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::super::cast::{Cast, HOURS, LOGIN, answered};
 use super::super::checks::title;
 use super::super::token_server::api::Verdict;
@@ -108,6 +110,49 @@ pub async fn the_provider_ends_a_token_early(cast: &mut Cast) {
     let counted = format!("tollgate_replays_total{{credential=\"{LOGIN}\",result=\"accepted\"}} 1");
     cast.checks
         .that("the metrics count it", metrics.contains(&counted));
+}
+
+pub async fn the_agent_refreshes_on_its_own(cast: &mut Cast) {
+    title("7. The agent refreshes on its own, as Claude Code does");
+    cast.stage.show("cat refresh").await;
+    let calls = cast.calls();
+    let first = cast
+        .stage
+        .show(r#"sh refresh "$CLAUDE_CODE_OAUTH_TOKEN""#)
+        .await;
+    let told = answer_of(&first);
+    let refresh = told["refresh_token"].as_str().unwrap_or_default();
+    let again = cast.stage.agent(&format!("sh refresh '{refresh}'")).await;
+    cast.checks.that(
+        "200, with the placeholder that it has already as the access token",
+        first.ends_with("\n200\n") && told["access_token"] == cast.placeholder.as_str(),
+    );
+    cast.checks.that(
+        "a refresh token that is a placeholder, too, and gets the same answer",
+        !refresh.is_empty()
+            && !cast.server.minted().iter().any(|token| token == refresh)
+            && answer_of(&again) == told,
+    );
+    cast.checks.that(
+        "hours until its end, and the scope that Claude Code looks for",
+        told["expires_in"].as_u64() > Some(300)
+            && told["scope"].to_string().contains("user:inference"),
+    );
+    cast.checks.that(
+        "the provider's token endpoint was not called",
+        cast.calls() == calls,
+    );
+    let answer = cast.show_ask().await;
+    cast.checks.that(
+        "the agent goes on with what it was given",
+        answered(&answer),
+    );
+}
+
+/// The body of what a script of the agent printed.
+fn answer_of(printed: &str) -> Value {
+    let body = printed.lines().next().unwrap_or_default();
+    serde_json::from_str(body).unwrap_or_default()
 }
 
 /// A cell of the login's row in `tollgate creds list`; empty if there is none.

@@ -5,7 +5,7 @@ use super::super::checks::{search, title};
 use super::super::tollgate::Tollgate;
 
 pub async fn every_token_is_searched_for(cast: &mut Cast, others: &[Tollgate]) {
-    title("11. Every token, searched for everywhere");
+    title("12. Every token, searched for everywhere");
     let needles = cast.server.needles();
     println!(
         "  {} tokens were made, access and refresh; each is searched for as it is, in base64, in hexadecimal ...",

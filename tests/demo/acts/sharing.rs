@@ -10,7 +10,7 @@ use super::renewing::MOMENT;
 
 /// Returns the processes that joined.
 pub async fn three_processes_and_one_login(cast: &mut Cast) -> Vec<Tollgate> {
-    title("10. Two more processes share the store");
+    title("11. Two more processes share the store");
     cast.server.set_lifetime(MOMENT);
     cast.stage.operator(&format!("creds refresh {LOGIN}")).await;
     cast.server.set_lifetime(HOURS);

@@ -19,7 +19,7 @@ pub struct Desk {
     pub server: TokenServer,
     pub api: ProtectedApi,
     pub builder: ProxyBuilder,
-    config: PathBuf,
+    pub config: PathBuf,
 }
 
 impl Desk {
@@ -62,12 +62,17 @@ impl Desk {
 
     /// A command of this configuration while no proxy runs.
     pub fn command(&self, line: &str) -> Command {
+        // Nothing listens there.
+        self.command_at(line, "127.0.0.1:1")
+    }
+
+    /// A command that looks for a running proxy's admin port at this address.
+    pub fn command_at(&self, line: &str, admin: &str) -> Command {
         let home = self.config.parent().unwrap();
         let mut command = tollgate(home, &[].into());
         command.args(line.split_whitespace());
-        // Nothing listens there.
         command
-            .args(["--admin", "127.0.0.1:1", "--config"])
+            .args(["--admin", admin, "--config"])
             .arg(&self.config);
         command
     }

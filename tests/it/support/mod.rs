@@ -21,6 +21,7 @@ pub mod kube_objects;
 pub mod kube_request;
 pub mod kube_schema;
 pub mod kube_status;
+pub mod lent;
 pub mod messages;
 pub mod needles;
 pub mod openai;
