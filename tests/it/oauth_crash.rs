@@ -124,6 +124,11 @@ impl Lane {
         }
         self.tally.lost += 1;
         assert!(left.has_intent(), "{left:?}");
+        let reused = truth.reuses.last().unwrap();
+        assert!(
+            reused.ends_with(left.refresh_token()),
+            "{left:?} {truth:#?}"
+        );
         assert_eq!((reuses, refused), (1, 1), "{truth:#?}");
         assert_eq!(truth.rotations, before.rotations + 1, "{truth:#?}");
         assert_eq!(truth.live_grants, 0);
@@ -224,7 +229,9 @@ impl Lane {
         self.server.set_lifetime(DUE);
         let said = self.proxy.refresh().await;
         assert_eq!(said.status, 200, "{}", said.text);
-        self.proxy.kill().await;
+        // It may be renewing the new one already, which would be another kill.
+        self.proxy.terminate().await;
+        self.proxy.ended().await;
         self.server.set_lifetime(Duration::from_secs(12 * 3600));
         let stored = Stored::read(&self.store).unwrap();
         let issued: jiff::Timestamp = stored.0["tokens"]["issuedAt"]
