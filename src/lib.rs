@@ -40,6 +40,20 @@
 //! A refusal is made in one place, [`proxy::refusal`], in the error shape that the agent's own library
 //! reads; [`proxy::error`] lists every reason there is.
 //!
+//! # The life of a grant
+//!
+//! A credential whose source is `oauth` is a held value like any other to the data path. Behind it:
+//!
+//! ```text
+//! app/grants          settings, store, way to the endpoint and owner of one credential
+//! oauth/manager       owns it: renews ahead of time, once for all who ask, follows what others store
+//!   oauth/redeem        one renewal: lock, read again, intent stored, asked, tokens stored, then used
+//!     oauth/store         a file (store_file), a Kubernetes Secret (store_kubernetes), or memory
+//!     oauth/asking        grant -> request -> app/token_transport -> answer -> TokenSet
+//!   oauth/holding       what requests may use of it now, or why nothing    -> credential/held
+//! oauth/login, device how a person begins it from the command line; oauth/import takes one over
+//! ```
+//!
 //! # Floors
 //!
 //! A file imports only from lower floors or from its own folder, folders on one floor do not know each
@@ -77,6 +91,10 @@
 //! | intercept, tunnel | end TLS and read; pass the bytes unread |
 //! | leaf, authority, bundle | a minted certificate; our CA; the PEM file agents trust |
 //! | snapshot | everything compiled from the documents of one moment |
+//! | grant, login | what a person or a key gave a client to ask for tokens with; a login is a person's |
+//! | owner | whoever renews a grant: nobody else holds its refresh token |
+//! | intent | the note that a renewal has begun, stored before the endpoint is asked |
+//! | store | where a grant outlives the process |
 //!
 //! # Rules the types keep
 //!

@@ -48,8 +48,12 @@ impl Open {
     /// The token endpoints that are answered here, for agents that ask them themselves.
     pub fn endpoints(&self) -> LocalEndpoints {
         let grants = self.grants.values().map(|grant| {
-            let (owner, asking) = (grant.owner.clone(), grant.asking.clone());
-            Arc::new(LocalGrant::new(owner, asking, grant.transport.clone()))
+            Arc::new(LocalGrant {
+                owner: grant.owner.clone(),
+                asking: grant.asking.clone(),
+                transport: grant.transport.clone(),
+                capture: grant.capture.clone(),
+            })
         });
         let endpoints = grants.map(|grant| grant.endpoints().collect::<Vec<_>>());
         endpoints.flatten().collect()

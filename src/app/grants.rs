@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::secret_store::{host_name, open_secret};
@@ -57,6 +58,8 @@ pub struct OwnedGrant {
     pub transport: Arc<dyn TokenTransport>,
     /// Where it is kept.
     pub store: Arc<dyn TokenStore>,
+    /// Held while a login of an agent is taken over, across reloads of the documents.
+    pub capture: Arc<Mutex<()>>,
 }
 
 /// What became of a grant that was to be owned.
@@ -139,6 +142,7 @@ pub async fn open_grant(
         asking,
         transport,
         store,
+        capture: Arc::default(),
     };
     (held, GrantState::Owned(owned))
 }

@@ -17,12 +17,15 @@ use super::output::Exit;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, NotTaken, Present, logins, oauth_source};
 use crate::app::harden::{Privileges, harden};
+use crate::app::identity::{AgentView, agent_view};
 use crate::config::bundle::Bundle;
 use crate::config::known_clients::facts;
 use crate::config::source::{GrantSpec, KnownClient};
 use crate::credential::source::MAX_BYTES;
+use crate::inject::set::Whose;
 use crate::oauth::import::read_login;
 use crate::oauth::record::GrantRecord;
+use crate::oauth::token::TokenSet;
 
 /// Takes the login over; 1 if one that can be used is held and `--replace` was not said.
 pub fn import(context: &Context, args: &ImportArgs) -> Result<Exit, StartError> {
@@ -58,6 +61,18 @@ pub fn import(context: &Context, args: &ImportArgs) -> Result<Exit, StartError> 
         .map_err(|error| StartError::setting(format!("{shown} cannot be imported: {error}"), ""))?;
     drop(bytes);
     block_on(async {
+        // An agent's own file, as Tollgate has filled it. Where several agents are served, one is not enough
+        // to tell; then the endpoint will.
+        if let Ok(view) = agent_view(&settings, &sources, None).await
+            && is_placeholder(&tokens, &view)
+        {
+            return Err(StartError::setting(
+                format!(
+                    "{shown} cannot be imported: it holds placeholders of Tollgate, and no login"
+                ),
+                "import the file of the machine where the login was made",
+            ));
+        }
         let desk = GrantDesk::open(&name, oauth, &settings, &sources).await?;
         if !desk.has_logins() {
             return Err(StartError::setting(
@@ -83,6 +98,13 @@ pub fn import(context: &Context, args: &ImportArgs) -> Result<Exit, StartError> 
             Err(NotTaken::Store(error)) => Err(unusable(&error)),
         }
     })?
+}
+
+fn is_placeholder(tokens: &TokenSet, view: &AgentView) -> bool {
+    let mut tokens = [Some(&tokens.access), tokens.refresh.as_ref()]
+        .into_iter()
+        .flatten();
+    tokens.any(|token| view.injectors.whose(&view.agent, token.expose()) != Whose::Nobody)
 }
 
 /// The bytes of the file, or of standard input for `-`; one more than a login may have tells that it is none.
@@ -176,6 +198,9 @@ fn tell(context: &Context, args: &ImportArgs, name: &str, place: &str, record: &
         context.printer.out(&format!(
             "{name}: login taken over into {place} (generation {generation}); {until}"
         ));
+    }
+    if args.file.as_os_str() == "-" {
+        return;
     }
     let file = args.file.display();
     context.printer.note(&format!(

@@ -60,17 +60,21 @@ pub fn facts(client: KnownClient) -> &'static ClientFacts {
 }
 
 /// Observed with Claude Code 2.1.197. Versions before 2.1 call console.anthropic.com and begin at
-/// claude.ai. Version 2.1.329 names `user:plugins` in a refresh as well, which no login asks for.
+/// claude.ai. api.anthropic.com has the same endpoint, which other programs with this client call
+/// (`TOKEN_URL` in their sources); an agent that may ask for models reaches it. Version 2.1.329 names
+/// `user:plugins` in a refresh as well, which no login asks for.
 static CLAUDE_CODE: ClientFacts = ClientFacts {
     name: "Claude Code",
     token_endpoint: "https://platform.claude.com/v1/oauth/token",
     agent_endpoints: &[
         "https://platform.claude.com/v1/oauth/token",
         "https://console.anthropic.com/v1/oauth/token",
+        "https://api.anthropic.com/v1/oauth/token",
     ],
     agent_revocations: &[
         "https://platform.claude.com/v1/oauth/token/revoke",
         "https://console.anthropic.com/v1/oauth/token/revoke",
+        "https://api.anthropic.com/v1/oauth/token/revoke",
     ],
     client_id: "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
     refresh_body: RequestBodyForm::Json,

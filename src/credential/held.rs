@@ -315,6 +315,11 @@ impl HeldCredential {
         RenewalUnderWay(&self.renewing)
     }
 
+    /// The renewal that is under way will take long: nobody waits for it any more.
+    pub fn renewal_stalls(&self) {
+        self.renewing.send_replace(false);
+    }
+
     /// Waits for a renewal that is under way, at most `limit`. Says whether there was one.
     pub async fn wait_for_renewal(&self, limit: Duration) -> bool {
         let mut renewing = self.renewing.subscribe();
@@ -512,6 +517,10 @@ mod tests {
         };
         let (waited, ()) = tokio::join!(held.wait_for_renewal(long), renewed);
         assert!(waited && held.current().is_ok());
+        let renewal = held.renewal();
+        held.renewal_stalls();
+        assert!(!held.wait_for_renewal(long).await);
+        drop(renewal);
     }
 
     #[test]

@@ -36,9 +36,12 @@ pub fn hold_out(held: &HeldCredential, record: &GrantRecord, clock_offset: Optio
     let expires_at = end.map(|end| end - margin(tokens.issued_at, end));
     let ended = expires_at.is_some_and(|end| end <= SystemTime::now());
     if tokens.access.is_empty() || ended {
-        return held.report(Err(SourceError::Broken(
-            "the access token has expired and was not renewed yet".to_owned(),
-        )));
+        let why = "the access token has expired and was not renewed yet".to_owned();
+        return held.report(Err(match held.current().is_ok() {
+            // The one from before it, which may have been revoked for it.
+            true => SourceError::Withdrawn(why),
+            false => SourceError::Broken(why),
+        }));
     }
     held.report(Ok(Fetched {
         secret: Secret::new(tokens.access.expose().to_vec()),

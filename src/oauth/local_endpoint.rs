@@ -55,16 +55,6 @@ pub struct LocalGrant {
 }
 
 impl LocalGrant {
-    /// A grant that `owner` renews.
-    pub fn new(owner: GrantOwner, asking: Arc<Asking>, transport: Arc<dyn TokenTransport>) -> Self {
-        Self {
-            owner,
-            asking,
-            transport,
-            capture: Arc::default(),
-        }
-    }
-
     /// The endpoints that agents may ask instead of the real ones.
     pub fn endpoints(self: &Arc<Self>) -> impl Iterator<Item = LocalEndpoint> + use<'_> {
         let settings = self.asking.grant().settings();

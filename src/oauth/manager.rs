@@ -434,15 +434,18 @@ impl Manager {
     fn teller(&self) -> impl Fn(Progress) + Send + Sync + 'static {
         let held = self.held.clone();
         move |progress| {
-            let error = match progress {
-                Progress::Doubtful => SourceError::Withdrawn(IN_DOUBT.to_owned()),
-                Progress::Unstored(error) => SourceError::Broken(format!(
-                    "new tokens cannot be stored, and are not used until they are: {error}"
-                )),
+            let Some(held) = held.upgrade() else {
+                return;
             };
-            if let Some(held) = held.upgrade() {
-                held.report(Err(error));
-            }
+            held.report(Err(match progress {
+                Progress::Doubtful => SourceError::Withdrawn(IN_DOUBT.to_owned()),
+                Progress::Unstored(error) => {
+                    held.renewal_stalls();
+                    SourceError::Broken(format!(
+                        "new tokens cannot be stored, and are not used until they are: {error}"
+                    ))
+                }
+            }));
         }
     }
 

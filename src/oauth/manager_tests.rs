@@ -282,6 +282,16 @@ async fn an_endpoint_whose_tokens_end_as_they_come_is_not_asked_all_the_time() {
 }
 
 #[tokio::test]
+async fn a_token_is_not_used_once_another_came_for_it_even_one_that_has_ended() {
+    let provider = Arc::new(Provider::new(Duration::ZERO));
+    let disk = Arc::new(Disk::with_login(HOUR));
+    let owned = owned(&disk, &provider).await;
+    assert_eq!(owned.held.current().unwrap().expose(), b"access-0");
+    owned.owner.refresh().await.unwrap();
+    assert!(owned.held.current().is_err());
+}
+
+#[tokio::test]
 async fn a_grant_that_can_be_asked_for_at_any_time_does_not_wait_for_the_end_of_its_token() {
     let provider = Arc::new(Provider::afresh(HOUR));
     let owned = owned(&Arc::default(), &provider).await;

@@ -27,10 +27,11 @@ fn claude_code_needs_only_its_name() {
         urls(&settings.agent_endpoints),
         [
             "https://platform.claude.com/v1/oauth/token",
-            "https://console.anthropic.com/v1/oauth/token"
+            "https://console.anthropic.com/v1/oauth/token",
+            "https://api.anthropic.com/v1/oauth/token",
         ]
     );
-    assert_eq!(settings.agent_revocations.len(), 2);
+    assert_eq!(settings.agent_revocations.len(), 3);
     assert_eq!(settings.timeout, Duration::from_secs(30));
     assert_eq!(settings.login.device, None);
     let code = settings.login.code.unwrap();

@@ -44,11 +44,13 @@ impl KubernetesStore {
         holder: String,
         times: LeaseTimes,
     ) -> Self {
-        // A request that takes longer than the Lease lasts is of no use to its holder.
-        let patience = PATIENCE.min(times.duration * 2 / 3);
+        // A request that takes longer than the Lease lasts is of no use to its holder. In whole seconds,
+        // which people read.
+        let patience = Duration::from_secs((times.duration.as_secs() * 2).div_ceil(3));
         Self {
             name: secret.clone(),
-            secret: SecretObject::new(client.clone(), secret, key).with_patience(patience),
+            secret: SecretObject::new(client.clone(), secret, key)
+                .with_patience(patience.min(PATIENCE)),
             lease: LeaseLock::new(client, lease, holder, times),
             times,
             abandoned: ABANDONED,

@@ -173,6 +173,19 @@ async fn what_is_no_login_is_refused_with_what_to_do() {
             refused.stderr
         );
     }
+    // What Claude Code has made of its file behind Tollgate.
+    let text = desk.run("creds placeholder claude-login").await;
+    let own = json!({"claudeAiOauth": {"accessToken": text.ok().trim(), "refreshToken": "sk-ant-ort01-x"}});
+    let file = desk.write("file.json", &own);
+    let refused = desk
+        .run(&format!("creds import {} --replace", file.display()))
+        .await;
+    assert_eq!(refused.code, Some(78), "{}", refused.stdout);
+    assert!(
+        refused.stderr.contains("holds placeholders of Tollgate"),
+        "{}",
+        refused.stderr
+    );
     let absent = desk.run("creds import nowhere.json").await;
     assert!(
         absent.stderr.contains("nowhere.json cannot be read"),

@@ -11,7 +11,6 @@
 #[macro_use]
 mod support;
 
-mod agent_login;
 mod agreement;
 mod architecture;
 mod bad_credentials;
@@ -25,6 +24,7 @@ mod claude_code;
 mod claude_login;
 mod cli;
 mod codex;
+mod codex_login;
 mod creds;
 mod creds_login;
 mod curl;

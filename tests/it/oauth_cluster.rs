@@ -14,6 +14,9 @@ use crate::support::replicas::{
 };
 use crate::support::token_server::fault::Stage;
 
+/// For those who wait for no Lease to run out: a request may take longer.
+const STEADY: &str = "leaseDuration: 15s";
+
 /// A pair with a fresh login.
 async fn pair() -> (Cluster, Replica, Replica) {
     let cluster = Cluster::with_login(HOUR, BRISK, &[]).await;
@@ -184,7 +187,7 @@ async fn a_role_that_becomes_read_only_stops_renewals_until_it_is_mended_and_not
 
 #[tokio::test]
 async fn what_could_never_keep_a_grant_is_found_at_start_with_the_rule_to_add() {
-    let cluster = Cluster::with_login(HOUR, BRISK, &[]).await;
+    let cluster = Cluster::with_login(HOUR, STEADY, &[]).await;
     let kube = &cluster.kube;
     let good = kube.object(Kind::Secret, SECRET).unwrap();
     let builder = cluster.builder("replica");
@@ -284,7 +287,7 @@ async fn a_login_is_imported_looked_at_and_renewed_from_outside_and_the_replicas
 
 #[tokio::test]
 async fn a_role_without_the_lease_is_named_by_every_command_that_would_write() {
-    let cluster = Cluster::with_login(HOUR, BRISK, &[]).await;
+    let cluster = Cluster::with_login(HOUR, STEADY, &[]).await;
     let desk = cluster.builder("desk");
     let secret = Rule::named(Kind::Secret, SECRET, &["get", "patch"]);
     let file = cluster.login_file(&desk, &cluster.server.login());

@@ -726,6 +726,14 @@ async fn a_token_endpoint_cannot_be_reached_around_its_answers() {
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         assert!(json_of(&answer).get("access_token").is_some(), "{path}");
     }
+    // The API's host has the endpoint as well, and is allowed whole.
+    for path in [TOKEN, "/v1/oauth/token/revoke"] {
+        let answer = stage
+            .post("api.anthropic.com", path, JSON, &refresh("x"))
+            .await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    assert_eq!(stage.api.seen().len(), 0);
     let mut stream = tunnel::tls(&stage.door, HOST, &[b"http/1.1"]).await;
     let body = refresh("x");
     let request = format!(

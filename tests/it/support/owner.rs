@@ -154,12 +154,12 @@ impl Stored {
         self.0["generation"].as_u64().unwrap()
     }
 
-    pub fn needs_login(&self) -> Option<&str> {
-        self.0["needsLogin"]["why"].as_str()
-    }
-
     pub fn has_intent(&self) -> bool {
         self.0.get("intent").is_some()
+    }
+
+    pub fn needs_login(&self) -> Option<&str> {
+        self.0["needsLogin"]["why"].as_str()
     }
 }
 
