@@ -76,8 +76,11 @@ fn a_login_preset_brings_its_credential_to_the_endpoints_that_are_answered_here(
         for url in facts.agent_endpoints.iter().chain(facts.agent_revocations) {
             let (host, path) = parts(url);
             assert_eq!(asked(&engine, Method::POST, &host, path), own, "{url}");
-            assert_eq!(asked(&engine, Method::GET, &host, path), None, "{url}");
-            assert_eq!(asked(&engine, Method::POST, &host, "/other"), None, "{url}");
+            // The API's own host is open for models; there the data path refuses other methods.
+            if host != "api.anthropic.com" {
+                assert_eq!(asked(&engine, Method::GET, &host, path), None, "{url}");
+                assert_eq!(asked(&engine, Method::POST, &host, "/other"), None, "{url}");
+            }
         }
         // What carries no token gets none: the beginning of a login with a code.
         for url in facts
