@@ -13,6 +13,7 @@ use super::clock;
 use super::endpoint::Endpoint;
 use super::endpoint_error::EndpointError;
 use super::refusal::{error_in_success, refusal};
+use super::seconds::Seconds;
 use super::token::TokenSet;
 use super::transport::TokenResponse;
 use crate::types::secret::Secret;
@@ -45,15 +46,6 @@ struct TokenAnswer {
     account: Option<Party>,
     #[serde(default)]
     organization: Option<Party>,
-}
-
-/// Numbers come as numbers, and from some endpoints as text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Seconds {
-    Number(f64),
-    Text(String),
-    Other(IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -218,11 +210,7 @@ fn copy(secret: &Secret) -> Secret {
 /// A token that has ended when it comes is not used. It is no reason to refuse the answer: the refresh token
 /// beside it is the only one that is good from now on.
 fn expires_at(seconds: Option<Seconds>, sent: SystemTime) -> Option<SystemTime> {
-    let seconds = match seconds? {
-        Seconds::Number(number) => number,
-        Seconds::Text(text) => text.trim().parse().ok()?,
-        Seconds::Other(_) => return None,
-    };
+    let seconds = seconds?.number()?;
     // NaN counts as ended too.
     let life = match seconds > 0.0 {
         true => Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE),

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
@@ -18,6 +17,7 @@ use super::grant::Moments;
 use super::login::exchange_request;
 use super::login_error::LoginError;
 use super::refusal::{ErrorAnswer, refusal};
+use super::seconds::Seconds;
 use super::settings::DeviceSettings;
 use super::token::TokenSet;
 use super::transport::{TokenRequest, TokenResponse, TransportError};
@@ -57,15 +57,6 @@ struct Begun {
     verification_uri_complete: Option<String>,
     expires_in: Option<Seconds>,
     interval: Option<Seconds>,
-}
-
-/// Codex's endpoint writes numbers as text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Seconds {
-    Number(f64),
-    Text(String),
-    Other(IgnoredAny),
 }
 
 /// What Codex's endpoint gives when the code was entered: the verifier is made there.
@@ -121,11 +112,7 @@ impl DeviceLogin {
     }
 
     fn begun(begun: Begun, way: DeviceSettings) -> Option<Self> {
-        let seconds = |given: Option<Seconds>| match given? {
-            Seconds::Number(number) => Duration::try_from_secs_f64(number).ok(),
-            Seconds::Text(text) => text.trim().parse().ok().map(Duration::from_secs),
-            Seconds::Other(_) => None,
-        };
+        let seconds = |given: Option<Seconds>| Duration::try_from_secs_f64(given?.number()?).ok();
         let verification_uri = match &way {
             DeviceSettings::Standard(_) => begun.verification_uri?,
             DeviceSettings::Codex {

@@ -35,6 +35,7 @@ mod schedule;
 #[cfg(test)]
 mod scripted;
 pub mod sealing;
+mod seconds;
 pub mod seed;
 pub mod settings;
 pub mod sightings;
