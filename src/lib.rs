@@ -105,6 +105,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod budget;
 pub mod cli;
 pub mod cluster;
 pub mod config;
@@ -112,6 +113,7 @@ pub mod credential;
 pub mod identity;
 pub mod inject;
 pub mod listen;
+pub mod meter;
 pub mod net;
 pub mod oauth;
 pub mod policy;

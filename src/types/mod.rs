@@ -1,6 +1,10 @@
 //! Vocabulary without I/O: what every floor above talks about.
 
 pub mod agent;
+pub mod charge;
 pub mod host;
 pub mod intent;
+pub mod model_api;
+pub mod money;
 pub mod secret;
+pub mod usage;

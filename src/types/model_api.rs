@@ -1,0 +1,70 @@
+//! Owns which language of the model providers a host speaks.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::host::Host;
+
+/// The API of a model provider: its paths, its bodies, how it reports usage, and how it words errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, JsonSchema)]
+pub enum ModelApi {
+    /// The Messages API (`api.anthropic.com`).
+    Anthropic,
+    /// Chat Completions, Responses and embeddings (`api.openai.com`, and the many that speak the same).
+    OpenAI,
+    /// `generateContent` (`generativelanguage.googleapis.com`).
+    Gemini,
+    /// InvokeModel and Converse (`bedrock-runtime.*.amazonaws.com`).
+    Bedrock,
+    /// Publisher models on Vertex AI (`*-aiplatform.googleapis.com`).
+    Vertex,
+    /// OpenAI's API on Azure (`*.openai.azure.com`).
+    Azure,
+    /// Ollama's own API.
+    Ollama,
+}
+
+impl ModelApi {
+    /// The word used in prices, logs and the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenAI => "openai",
+            Self::Gemini => "gemini",
+            Self::Bedrock => "bedrock",
+            Self::Vertex => "vertex",
+            Self::Azure => "azure",
+            Self::Ollama => "ollama",
+        }
+    }
+
+    /// The API of a well-known host.
+    pub fn of_host(host: &Host) -> Option<Self> {
+        let Host::Name(name) = host else {
+            return None;
+        };
+        let name: &str = name.as_ref();
+        match name {
+            "api.anthropic.com" => return Some(Self::Anthropic),
+            "api.openai.com" | "us.api.openai.com" | "eu.api.openai.com" | "chatgpt.com" => {
+                return Some(Self::OpenAI);
+            }
+            "generativelanguage.googleapis.com" => return Some(Self::Gemini),
+            "aiplatform.googleapis.com" => return Some(Self::Vertex),
+            _ => {}
+        }
+        let bedrock = ["bedrock-runtime.", "bedrock-runtime-fips."]
+            .iter()
+            .any(|head| name.starts_with(head));
+        if bedrock && (name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn")) {
+            return Some(Self::Bedrock);
+        }
+        if name.ends_with("-aiplatform.googleapis.com") {
+            return Some(Self::Vertex);
+        }
+        let azure = [".openai.azure.com", ".openai.azure.us", ".openai.azure.cn"]
+            .iter()
+            .any(|tail| name.ends_with(tail));
+        azure.then_some(Self::Azure)
+    }
+}
