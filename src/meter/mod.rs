@@ -7,5 +7,15 @@ pub mod endpoint;
 pub mod learned;
 pub mod price;
 pub mod price_table;
+pub mod reader;
 pub mod reading;
 pub mod yocto;
+
+mod answer;
+mod answer_anthropic;
+mod answer_chat;
+mod answer_responses;
+mod count;
+mod decode;
+mod json_text;
+mod sse;
