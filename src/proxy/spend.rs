@@ -1,0 +1,437 @@
+//! Owns what stands between a permit and the origin where a budget counts the request: what it may cost
+//! is read off it, and reserved, before anything is sent.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::Response;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http::request::Parts;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+
+use super::account::Accounting;
+use super::budget_refusal::{BudgetRefusal, Why};
+use super::error::ProxyError;
+use super::headers::UpgradeWish;
+use super::hold::{Billing, Hold, Opened, why};
+use super::metered::Meter;
+use super::passage::Asked;
+use super::snapshot::Snapshot;
+use super::spending::Spending;
+use super::tranche::{TOKENS, Tranche};
+use super::upload::{RequestBody, Upload};
+use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
+use crate::budget::limit::{Labels, Unit};
+use crate::budget::set::{Covering, StreamMode, UnknownModel};
+use crate::inject::injector::InjectedCredential;
+use crate::meter::bound;
+use crate::meter::call::Call;
+use crate::meter::endpoint::{Endpoint, Operation, classify};
+use crate::meter::reader::{AnswerHead, Reader};
+use crate::meter::reading::Reading;
+use crate::meter::scan;
+use crate::meter::unpack;
+use crate::meter::usage_option::{HideUsage, asking_for_usage};
+use crate::policy::decision::Permit;
+use crate::types::charge::Need;
+use crate::types::model_api::ModelApi;
+
+/// The longest body of a call that is priced: it is read whole before anything is sent. Anthropic takes
+/// 32 MB (<https://docs.anthropic.com/en/api/overview>), and no provider more.
+const LONGEST_BODY: u64 = 32 << 20;
+/// The same once it is unpacked.
+const LONGEST_UNPACKED: u64 = 64 << 20;
+
+/// Proof that the budgets let a request out: it is in the books, or none of them counts it.
+pub enum Admission {
+    /// No budget counts it.
+    Uncounted,
+    /// It is in the books.
+    Counted(Box<Counted>),
+}
+
+/// A request that is in the books.
+pub struct Counted {
+    hold: Hold,
+    /// How its answer is held to the reservation; nothing where the answer is not read.
+    tranche: Option<Tranche>,
+    /// Usage was asked for where the agent had not.
+    hides_usage: bool,
+}
+
+/// Who asks for what, as far as budgets care.
+pub struct Asking<'a> {
+    /// What all exchanges share.
+    pub spending: &'a Arc<Spending>,
+    /// The view in force.
+    pub snapshot: &'a Snapshot,
+    /// Who asks for which origin.
+    pub asked: &'a Asked,
+    /// What policy allows.
+    pub permit: &'a Permit,
+    /// Whether it asks to leave HTTP.
+    pub wish: UpgradeWish,
+}
+
+impl Asking<'_> {
+    /// Reserves what the request may cost, from every budget that counts it.
+    pub async fn admit(
+        &self,
+        head: &mut Parts,
+        upload: &mut Upload,
+        accounting: &mut Accounting,
+    ) -> Result<Admission, ProxyError> {
+        let budgets = &self.snapshot.budgets;
+        let (agent, host) = (&self.asked.agent, &self.asked.authority.host);
+        let api = self.permit.api();
+        if !budgets.concerns(agent, host, api) {
+            return Ok(Admission::Uncounted);
+        }
+        let endpoint = match (api, self.wish) {
+            (None, _) => None,
+            (Some(_), UpgradeWish::WebSocket) => Some(Endpoint::Unmetered),
+            (Some(api), _) => Some(classify(api, &head.method, head.uri.path())),
+        };
+        match (api, endpoint) {
+            (_, Some(Endpoint::Free)) => Ok(Admission::Uncounted),
+            (Some(api), Some(Endpoint::Metered(operation))) => {
+                self.metered(api, operation, head, upload, accounting).await
+            }
+            _ => self.unread(head, accounting).await,
+        }
+    }
+
+    /// A request whose answer is not read: it counts as one, and costs what a budget says it does.
+    async fn unread(&self, head: &Parts, accounting: &Accounting) -> Result<Admission, ProxyError> {
+        let covering = self.covering("");
+        let mut need = Need::default();
+        for budget in &covering.budgets {
+            let counts_use = covering
+                .limits_of(budget)
+                .any(|limit| !matches!(limit.unit, Unit::Requests));
+            if !counts_use {
+                continue;
+            }
+            match budget.fixed_price(&head.method, head.uri.path()) {
+                Some(fixed) if self.wish != UpgradeWish::WebSocket => {
+                    need.cost = need.cost.max(fixed.cost);
+                    need.input = need.input.max(fixed.input);
+                }
+                _ if !budget.is_hard() => {}
+                _ => {
+                    let budget = budget.name.to_string();
+                    return Err(self.refuse(match self.wish {
+                        UpgradeWish::WebSocket => Why::WebSocket { budget },
+                        _ => Why::Unmetered { budget },
+                    }));
+                }
+            }
+        }
+        let billing = Billing::Fixed(need);
+        let hold = self
+            .reserve(&covering, "", billing, need, None, accounting)
+            .await?;
+        Ok(Admission::Counted(Box::new(Counted {
+            hold,
+            tranche: None,
+            hides_usage: false,
+        })))
+    }
+
+    async fn metered(
+        &self,
+        api: ModelApi,
+        operation: Operation,
+        head: &mut Parts,
+        upload: &mut Upload,
+        accounting: &mut Accounting,
+    ) -> Result<Admission, ProxyError> {
+        let body = upload.read_ahead(head, LONGEST_BODY, accounting).await?;
+        let plain = unpack::unpacked(
+            head.headers.get_all(CONTENT_ENCODING),
+            &body,
+            LONGEST_UNPACKED,
+        )
+        .map_err(|error| {
+            self.refuse(Why::Packed {
+                reason: error.to_string(),
+            })
+        })?;
+        let (path, query) = (head.uri.path(), head.uri.query());
+        let call =
+            scan::read(api, operation, path, query, &head.headers, &plain).map_err(|error| {
+                self.refuse(Why::Unreadable {
+                    reason: error.to_string(),
+                })
+            })?;
+        let covering = self.covering(&call.model);
+        if covering.limits.is_empty() && covering.budgets.is_empty() {
+            return Ok(Admission::Uncounted);
+        }
+        let at = Timestamp::now();
+        let prices = &self.snapshot.prices;
+        let priced_as = self.priced_as(&covering, &call, at)?;
+        let price = prices.find_or(api, &call.model, priced_as.as_deref(), at);
+        let most = bound::strict(price, &call);
+        let in_tranches = call.stream
+            && !hides_reasoning(&call)
+            && !covering
+                .budgets
+                .iter()
+                .any(|b| b.streams == StreamMode::Strict);
+        let learned = self
+            .spending
+            .learned
+            .get(self.asked.agent.name(), &call.model);
+        let need = match in_tranches {
+            true => bound::tranche(price, &call, learned, TOKENS),
+            false => most,
+        };
+        let tranche = Tranche::new(need.output, most.output, covering.on_exhausted());
+        // Usage of a stream is told only to who asks; the agent does not get to see what it did not ask for.
+        let hides_usage =
+            operation == Operation::ChatCompletions && call.stream && !call.asks_for_usage;
+        if hides_usage {
+            let asking = asking_for_usage(&plain).map_err(|error| {
+                self.refuse(Why::Unreadable {
+                    reason: error.to_string(),
+                })
+            })?;
+            head.headers.remove(CONTENT_ENCODING);
+            upload.replace(head, asking);
+        }
+        head.headers
+            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let model = call.model.clone();
+        let billing = Billing::Metered(Box::new(call));
+        let hold = self
+            .reserve(&covering, &model, billing, need, priced_as, accounting)
+            .await?;
+        Ok(Admission::Counted(Box::new(Counted {
+            hold,
+            tranche: Some(tranche),
+            hides_usage,
+        })))
+    }
+
+    fn labels(&self, model: &str) -> Labels {
+        Labels {
+            agent: self.asked.agent.clone(),
+            execution: self.asked.execution.clone(),
+            host: self.asked.authority.host.to_string().into(),
+            model: model.into(),
+        }
+    }
+
+    fn covering(&self, model: &str) -> Covering {
+        let host = &self.asked.authority.host;
+        let labels = self.labels(model);
+        self.snapshot
+            .budgets
+            .covering(&labels, host, self.permit.api())
+    }
+
+    /// The model whose price stands in, where a budget counts money and this one has no price.
+    fn priced_as(
+        &self,
+        covering: &Covering,
+        call: &Call,
+        at: Timestamp,
+    ) -> Result<Option<Arc<str>>, ProxyError> {
+        let prices = &self.snapshot.prices;
+        let names = std::iter::once(&call.model).chain(&call.others);
+        let mut unknown = names.filter(|model| prices.find(call.api, model, at).is_none());
+        let Some(model) = unknown.next() else {
+            return Ok(None);
+        };
+        let mut stand_in: Option<Arc<str>> = None;
+        for budget in &covering.budgets {
+            let counts_money = covering
+                .limits_of(budget)
+                .any(|limit| matches!(limit.unit, Unit::Usd));
+            if !counts_money {
+                continue;
+            }
+            match &budget.unknown_model {
+                UnknownModel::PriceAs(other) if prices.find(call.api, other, at).is_some() => {
+                    stand_in.get_or_insert_with(|| other.clone());
+                }
+                _ if !budget.is_hard() => {}
+                _ => {
+                    return Err(self.refuse(Why::UnknownModel {
+                        budget: budget.name.to_string(),
+                        model: model.chars().take(100).collect(),
+                    }));
+                }
+            }
+        }
+        Ok(stand_in)
+    }
+
+    async fn reserve(
+        &self,
+        covering: &Covering,
+        model: &str,
+        billing: Billing,
+        need: Need,
+        priced_as: Option<Arc<str>>,
+        accounting: &Accounting,
+    ) -> Result<Hold, ProxyError> {
+        let labels = self.labels(model);
+        let pace = self
+            .spending
+            .rates
+            .admit(covering, &labels)
+            .map_err(|refusal| self.refuse(refusal.into()))?;
+        let Some(ledger) = self.spending.ledger() else {
+            return Err(self.refuse(Why::Unavailable));
+        };
+        let id = HoldId {
+            request: accounting.id().into(),
+            attempt: 1,
+        };
+        let at = Timestamp::now();
+        let ask = Ask {
+            id: id.clone(),
+            at,
+            labels: labels.clone(),
+            limits: covering.limits.clone(),
+            need,
+            patience: Patience::Queue,
+        };
+        let balances = ledger
+            .reserve(ask)
+            .await
+            .map_err(|cause| self.refuse(why(cause)))?;
+        Ok(Hold::new(Opened {
+            ledger: ledger.clone(),
+            spending: self.spending.clone(),
+            id,
+            labels,
+            api: self.permit.api(),
+            billing,
+            granted: need,
+            at,
+            prices: self.snapshot.prices.clone(),
+            priced_as,
+            balances,
+            pace: Some(pace),
+        }))
+    }
+
+    fn refuse(&self, why: Why) -> ProxyError {
+        let refusal = BudgetRefusal {
+            api: self.permit.api(),
+            agent: self.asked.agent.clone(),
+            why,
+        };
+        ProxyError::Budget(Box::new(refusal))
+    }
+}
+
+impl Admission {
+    fn hold(&mut self) -> Option<&mut Hold> {
+        match self {
+            Self::Uncounted => None,
+            Self::Counted(counted) => Some(&mut counted.hold),
+        }
+    }
+
+    /// The body on its way out, noted where it goes: from its first octet on it may cost something.
+    pub fn sending(
+        &mut self,
+        body: RequestBody,
+        credentials: &[InjectedCredential],
+    ) -> RequestBody {
+        let Some(hold) = self.hold() else {
+            return body;
+        };
+        for credential in credentials {
+            hold.injected(&credential.name);
+        }
+        match body {
+            RequestBody::Whole(bytes) => RequestBody::Noted(bytes, hold.sent()),
+            body => {
+                hold.sent().store(true, Ordering::Relaxed);
+                body
+            }
+        }
+    }
+
+    /// It failed on its way. What did not reach the origin costs nothing.
+    pub fn failed(&mut self, error: &ProxyError) {
+        if matches!(error, ProxyError::Dial(_))
+            && let Some(hold) = self.hold()
+        {
+            hold.sent().store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The origin refused it, and it is sent once more.
+    pub async fn retry(&mut self) -> Result<(), ProxyError> {
+        let Some(hold) = self.hold() else {
+            return Ok(());
+        };
+        hold.retry().await
+    }
+
+    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here.
+    pub async fn answered(
+        self,
+        response: &mut Response<Incoming>,
+        accounting: &mut Accounting,
+    ) -> Option<Box<Meter>> {
+        let Self::Counted(counted) = self else {
+            return None;
+        };
+        let Counted {
+            hold,
+            tranche,
+            hides_usage,
+        } = *counted;
+        hold.mark(response.headers_mut());
+        if !response.status().is_success() {
+            hold.refused().await;
+            return None;
+        }
+        let (Some(call), Some(tranche)) = (hold.call(), tranche) else {
+            let nothing = Reading::Exact(Vec::new());
+            let (settling, cost) = hold.read(nothing, Ending::Complete);
+            accounting.billed(cost);
+            settling.await;
+            return None;
+        };
+        let api = call.api;
+        let reader = Reader::new(
+            call,
+            &AnswerHead {
+                status: response.status(),
+                headers: response.headers(),
+            },
+        );
+        let hide = (hides_usage && is_events(response)).then(HideUsage::default);
+        let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);
+        if is_events(response) {
+            // What is hidden or cut makes it another length.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        Some(Box::new(meter))
+    }
+}
+
+fn is_events(response: &Response<Incoming>) -> bool {
+    let kind = response.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Whether a stream may think where nothing of it is seen: then no count of what passes tells how much was
+/// produced, and all it may produce is reserved.
+fn hides_reasoning(call: &Call) -> bool {
+    let openai = matches!(
+        call.operation,
+        Operation::ChatCompletions | Operation::Responses
+    );
+    let thinks_aloud = ["gpt-4", "gpt-3.5", "chatgpt-4o"];
+    openai && !thinks_aloud.iter().any(|head| call.model.starts_with(head))
+}
