@@ -17,6 +17,7 @@ use crate::budget::limit::{Enforcement, Labels};
 use crate::budget::rate::RateGuard;
 use crate::meter::call::Call;
 use crate::meter::charge::{Bill, charges};
+use crate::meter::price::Price;
 use crate::meter::price_table::PriceTable;
 use crate::meter::reading::Reading;
 use crate::types::charge::{Charge, Need};
@@ -52,8 +53,8 @@ pub struct Opened {
     pub at: Timestamp,
     /// The prices of that moment.
     pub prices: Arc<PriceTable>,
-    /// The model whose price stands in for one that is not known.
-    pub priced_as: Option<Arc<str>>,
+    /// What its model costs, or the one that stands in for it; nothing where only tokens are counted.
+    pub price: Option<Arc<Price>>,
     /// Where its limits stood when it was admitted.
     pub balances: Vec<Balance>,
     /// Its place among requests at once.
@@ -106,19 +107,24 @@ impl Hold {
         }
     }
 
+    /// The prompt turned out to have these tokens: the next one of this agent is estimated by it.
+    pub fn learn(&self, prompt: &Usage) {
+        let opened = &self.opened;
+        if let (Billing::Metered(call), Some(price)) = (&opened.billing, &opened.price) {
+            let agent = opened.labels.agent.name();
+            let learned = &opened.spending.learned;
+            learned.note(agent, &call.model, price, call.body_bytes, prompt);
+        }
+    }
+
     /// What is reserved.
     pub fn granted(&self) -> Need {
         self.opened.granted
     }
 
-    /// The prices it is reckoned with, and the moment that chooses among them.
-    pub fn prices(&self) -> (&PriceTable, Timestamp) {
-        (&self.opened.prices, self.opened.at)
-    }
-
-    /// The model whose price stands in for one that is not known.
-    pub fn priced_as(&self) -> Option<&str> {
-        self.opened.priced_as.as_deref()
+    /// What it was reserved at.
+    pub fn price(&self) -> Option<&Price> {
+        self.opened.price.as_deref()
     }
 
     /// A credential went into the request.
@@ -180,14 +186,12 @@ impl Hold {
             Billing::Metered(call) => {
                 let bill = charges(
                     &opened.prices,
-                    opened.priced_as.as_deref(),
+                    opened.price.as_deref(),
                     call,
                     reading,
                     &opened.granted,
                     opened.at,
                 );
-                let agent = opened.labels.agent.name();
-                opened.spending.learned.learn(agent, call, &bill);
                 bill
             }
             Billing::Fixed(need) => Bill {

@@ -28,6 +28,7 @@ use crate::inject::injector::InjectedCredential;
 use crate::meter::bound;
 use crate::meter::call::Call;
 use crate::meter::endpoint::{Endpoint, Operation, classify};
+use crate::meter::price::Price;
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::Reading;
 use crate::meter::scan;
@@ -170,10 +171,8 @@ impl Asking<'_> {
             return Ok(Admission::Uncounted);
         }
         let at = Timestamp::now();
-        let prices = &self.snapshot.prices;
-        let priced_as = self.priced_as(&covering, &call, at)?;
-        let price = prices.find_or(api, &call.model, priced_as.as_deref(), at);
-        let most = bound::strict(price, &call);
+        let price = self.price(&covering, &call, at)?;
+        let most = bound::strict(price.as_deref(), &call);
         let in_tranches = call.stream
             && !hides_reasoning(&call)
             && !covering
@@ -185,7 +184,7 @@ impl Asking<'_> {
             .learned
             .get(self.asked.agent.name(), &call.model);
         let need = match in_tranches {
-            true => bound::tranche(price, &call, learned, TOKENS),
+            true => bound::tranche(price.as_deref(), &call, learned, TOKENS),
             false => most,
         };
         let tranche = Tranche::new(need.output, most.output, covering.on_exhausted());
@@ -206,7 +205,7 @@ impl Asking<'_> {
         let model = call.model.clone();
         let billing = Billing::Metered(Box::new(call));
         let hold = self
-            .reserve(&covering, &model, billing, need, priced_as, accounting)
+            .reserve(&covering, &model, billing, need, price, accounting)
             .await?;
         Ok(Admission::Counted(Box::new(Counted {
             hold,
@@ -232,20 +231,20 @@ impl Asking<'_> {
             .covering(&labels, host, self.permit.api())
     }
 
-    /// The model whose price stands in, where a budget counts money and this one has no price.
-    fn priced_as(
+    /// What the call's models cost, or the model that stands in for them; nothing where no budget counts
+    /// money.
+    fn price(
         &self,
         covering: &Covering,
         call: &Call,
         at: Timestamp,
-    ) -> Result<Option<Arc<str>>, ProxyError> {
+    ) -> Result<Option<Arc<Price>>, ProxyError> {
         let prices = &self.snapshot.prices;
-        let names = std::iter::once(&call.model).chain(&call.others);
-        let mut unknown = names.filter(|model| prices.find(call.api, model, at).is_none());
-        let Some(model) = unknown.next() else {
-            return Ok(None);
+        let unknown = match prices.for_call(call, at) {
+            Ok(price) => return Ok(Some(price)),
+            Err(unknown) => unknown,
         };
-        let mut stand_in: Option<Arc<str>> = None;
+        let mut stand_in = None;
         for budget in &covering.budgets {
             let counts_money = covering
                 .limits_of(budget)
@@ -253,20 +252,33 @@ impl Asking<'_> {
             if !counts_money {
                 continue;
             }
-            match &budget.unknown_model {
-                UnknownModel::PriceAs(other) if prices.find(call.api, other, at).is_some() => {
-                    stand_in.get_or_insert_with(|| other.clone());
+            let other = match &budget.unknown_model {
+                UnknownModel::PriceAs(model) => self.price_as(model, call, at),
+                UnknownModel::Deny => None,
+            };
+            match other {
+                Some(price) => {
+                    stand_in.get_or_insert(price);
                 }
-                _ if !budget.is_hard() => {}
-                _ => {
+                None if !budget.is_hard() => {}
+                None => {
                     return Err(self.refuse(Why::UnknownModel {
                         budget: budget.name.to_string(),
-                        model: model.chars().take(100).collect(),
+                        model: unknown.0.chars().take(100).collect(),
                     }));
                 }
             }
         }
         Ok(stand_in)
+    }
+
+    fn price_as(&self, model: &Arc<str>, call: &Call, at: Timestamp) -> Option<Arc<Price>> {
+        let other = Call {
+            model: model.clone(),
+            others: Vec::new(),
+            ..call.clone()
+        };
+        self.snapshot.prices.for_call(&other, at).ok()
     }
 
     async fn reserve(
@@ -275,7 +287,7 @@ impl Asking<'_> {
         model: &str,
         billing: Billing,
         need: Need,
-        priced_as: Option<Arc<str>>,
+        price: Option<Arc<Price>>,
         accounting: &Accounting,
     ) -> Result<Hold, ProxyError> {
         let labels = self.labels(model);
@@ -314,7 +326,7 @@ impl Asking<'_> {
             granted: need,
             at,
             prices: self.snapshot.prices.clone(),
-            priced_as,
+            price,
             balances,
             pace: Some(pace),
         }))

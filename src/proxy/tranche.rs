@@ -4,6 +4,7 @@ use crate::budget::set::OnExhausted;
 use crate::meter::bound;
 use crate::meter::reading::Progress;
 use crate::types::charge::Need;
+use crate::types::money::NanoUsd;
 
 use super::hold::Hold;
 
@@ -49,20 +50,20 @@ impl Tranche {
     /// What the reservation should become after this much of the answer.
     pub fn next(&mut self, progress: &Progress, hold: &Hold) -> Option<Want> {
         let call = hold.call()?;
-        let (prices, at) = hold.prices();
-        let price = prices.find_or(call.api, &call.model, hold.priced_as(), at);
+        let price = hold.price();
         if !self.exact_input
             && let Some(input) = &progress.input
         {
             self.exact_input = true;
             let output = self.output.max(progress.produced);
-            let need = bound::known(price, call, input, output);
+            hold.learn(input);
+            let need = bound::trued_up(price, call, input, output);
             let granted = hold.granted();
             if need.cost <= granted.cost && need.input <= granted.input {
                 return Some(Want::Less(need));
             }
             return Some(Want::More(Need {
-                cost: crate::types::money::NanoUsd(need.cost.0.saturating_sub(granted.cost.0)),
+                cost: NanoUsd(need.cost.0.saturating_sub(granted.cost.0)),
                 input: need.input.saturating_sub(granted.input),
                 output: 0,
             }));
@@ -74,7 +75,8 @@ impl Tranche {
         let wanted = progress.produced.saturating_add(TOKENS).min(self.most);
         let tokens = wanted.saturating_sub(self.output);
         self.output = wanted;
-        Some(Want::More(bound::output(price, call, tokens)))
+        let more = bound::extension(price, call, &hold.granted(), tokens);
+        Some(Want::More(more))
     }
 
     /// No more can be had. Says whether the answer is to be cut.
