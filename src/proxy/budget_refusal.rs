@@ -356,3 +356,7 @@ fn resets(balance: &Balance) -> String {
         None => " It does not reset by itself.".to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "budget_refusal_tests.rs"]
+mod tests;

@@ -225,6 +225,8 @@ impl Exchange {
                     authority: asked.authority,
                 });
             };
+            // What it carries is not counted; that it was asked for is.
+            admission.answered(&mut response, accounting).await;
             let origin = hyper::upgrade::on(&mut response);
             headers::end_upgrade_hop(response.headers_mut());
             let lease = Lease {
