@@ -22,8 +22,10 @@ use super::spending::Spending;
 use super::tranche::{TOKENS, Tranche};
 use super::upload::{RequestBody, Upload};
 use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
-use crate::budget::limit::{Labels, Unit};
-use crate::budget::set::{Covering, StreamMode, UnknownModel};
+use crate::budget::limit::Labels;
+use crate::budget::covering::{Covering, Unpriced};
+use crate::budget::terms::FixedPrice;
+use crate::config::budget::{OnExhausted, StreamMode};
 use crate::inject::injector::InjectedCredential;
 use crate::meter::bound;
 use crate::meter::call::Call;
@@ -104,31 +106,36 @@ impl Asking<'_> {
     }
 
     /// A request whose answer is not read: it counts as one, and costs what a budget says it does.
-    async fn unread(&self, head: &Parts, accounting: &Accounting) -> Result<Admission, ProxyError> {
-        let covering = self.covering("");
-        let mut need = Need::default();
-        for budget in &covering.budgets {
-            let counts_use = covering
-                .limits_of(budget)
-                .any(|limit| !matches!(limit.unit, Unit::Requests));
-            if !counts_use {
-                continue;
-            }
-            match budget.fixed_price(&head.method, head.uri.path()) {
-                Some(fixed) if self.wish != UpgradeWish::WebSocket => {
-                    need.cost = need.cost.max(fixed.cost);
-                    need.input = need.input.max(fixed.input);
-                }
-                _ if !budget.is_hard() => {}
-                _ => {
-                    let budget = budget.name.to_string();
-                    return Err(self.refuse(match self.wish {
-                        UpgradeWish::WebSocket => Why::WebSocket { budget },
-                        _ => Why::Unmetered { budget },
-                    }));
-                }
-            }
+    async fn unread(
+        &self,
+        head: &Parts,
+        accounting: &Accounting,
+    ) -> Result<Admission, ProxyError> {
+        let covering = self.covering("", &[]);
+        if covering.is_empty() {
+            return Ok(Admission::Uncounted);
         }
+        let is_socket = self.wish == UpgradeWish::WebSocket;
+        let named = match is_socket && covering.measures() {
+            // What goes on in a WebSocket is no single request with a price.
+            true => covering.budgets.iter().find(|b| b.is_hard() && b.measures()).map_or(
+                Ok(FixedPrice::default()),
+                Err,
+            ),
+            false => covering.fixed_price(&head.method, head.uri.path()),
+        };
+        let price = named.map_err(|budget| {
+            let budget = budget.name.to_string();
+            self.refuse(match is_socket {
+                true => Why::WebSocket { budget },
+                false => Why::Unmetered { budget },
+            })
+        })?;
+        let need = Need {
+            cost: price.usd,
+            input: price.tokens,
+            output: 0,
+        };
         let billing = Billing::Fixed(need);
         let hold = self
             .reserve(&covering, "", billing, need, None, accounting)
@@ -166,8 +173,8 @@ impl Asking<'_> {
                     reason: error.to_string(),
                 })
             })?;
-        let covering = self.covering(&call.model);
-        if covering.limits.is_empty() && covering.budgets.is_empty() {
+        let covering = self.covering(&call.model, &call.others);
+        if covering.is_empty() {
             return Ok(Admission::Uncounted);
         }
         let at = Timestamp::now();
@@ -187,7 +194,7 @@ impl Asking<'_> {
             true => bound::tranche(price.as_deref(), &call, learned, TOKENS),
             false => most,
         };
-        let tranche = Tranche::new(need.output, most.output, covering.on_exhausted());
+        let tranche = Tranche::new(need.output, most.output, on_exhausted(&covering));
         // Usage of a stream is told only to who asks; the agent does not get to see what it did not ask for.
         let hides_usage =
             operation == Operation::ChatCompletions && call.stream && !call.asks_for_usage;
@@ -223,16 +230,14 @@ impl Asking<'_> {
         }
     }
 
-    fn covering(&self, model: &str) -> Covering {
+    fn covering(&self, model: &str, others: &[Arc<str>]) -> Covering {
         let host = &self.asked.authority.host;
         let labels = self.labels(model);
-        self.snapshot
-            .budgets
-            .covering(&labels, host, self.permit.api())
+        let budgets = &self.snapshot.budgets;
+        budgets.covering_any(&labels, others, host, self.permit.api())
     }
 
-    /// What the call's models cost, or the model that stands in for them; nothing where no budget counts
-    /// money.
+    /// What the call's models cost, or what stands in for them; nothing where no budget needs a price.
     fn price(
         &self,
         covering: &Covering,
@@ -244,41 +249,26 @@ impl Asking<'_> {
             Ok(price) => return Ok(Some(price)),
             Err(unknown) => unknown,
         };
-        let mut stand_in = None;
-        for budget in &covering.budgets {
-            let counts_money = covering
-                .limits_of(budget)
-                .any(|limit| matches!(limit.unit, Unit::Usd));
-            if !counts_money {
-                continue;
-            }
-            let other = match &budget.unknown_model {
-                UnknownModel::PriceAs(model) => self.price_as(model, call, at),
-                UnknownModel::Deny => None,
-            };
-            match other {
-                Some(price) => {
-                    stand_in.get_or_insert(price);
-                }
-                None if !budget.is_hard() => {}
-                None => {
-                    return Err(self.refuse(Why::UnknownModel {
-                        budget: budget.name.to_string(),
-                        model: unknown.0.chars().take(100).collect(),
-                    }));
-                }
+        let refuse = |budget: &str| {
+            self.refuse(Why::UnknownModel {
+                budget: budget.to_owned(),
+                model: unknown.0.chars().take(100).collect(),
+            })
+        };
+        match covering.unpriced() {
+            Unpriced::Free => Ok(None),
+            Unpriced::Refused(budget) => Err(refuse(&budget)),
+            Unpriced::PricedAs(models) => {
+                // All of them may be meant: the dearest is what `others` are for.
+                let stand_in = Call {
+                    model: models[0].clone(),
+                    others: models[1..].to_vec(),
+                    ..call.clone()
+                };
+                let price = prices.for_call(&stand_in, at);
+                price.map(Some).map_err(|_| refuse(&models[0]))
             }
         }
-        Ok(stand_in)
-    }
-
-    fn price_as(&self, model: &Arc<str>, call: &Call, at: Timestamp) -> Option<Arc<Price>> {
-        let other = Call {
-            model: model.clone(),
-            others: Vec::new(),
-            ..call.clone()
-        };
-        self.snapshot.prices.for_call(&other, at).ok()
     }
 
     async fn reserve(
@@ -429,6 +419,18 @@ impl Admission {
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         Some(Box::new(meter))
+    }
+}
+
+/// One hard budget that wants streams cut is enough.
+fn on_exhausted(covering: &Covering) -> OnExhausted {
+    let mut hard = covering
+        .budgets
+        .iter()
+        .filter(|budget| budget.is_hard() && budget.measures());
+    match hard.any(|budget| budget.on_exhausted == OnExhausted::Cut) {
+        true => OnExhausted::Cut,
+        false => OnExhausted::Finish,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Owns how much of a budget an answer under way has reserved, and when it needs more or can give back.
 
-use crate::budget::set::OnExhausted;
+use crate::config::budget::OnExhausted;
 use crate::meter::bound;
 use crate::meter::reading::Progress;
 use crate::types::charge::Need;
