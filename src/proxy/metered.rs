@@ -14,7 +14,7 @@ use super::hold::{Cost, Hold, Settling};
 use super::tranche::{Tranche, Want};
 use crate::budget::ledger::{Ending, NotReserved};
 use crate::meter::reader::Reader;
-use crate::meter::usage_option::HideUsage;
+use crate::meter::hide_usage::HideUsage;
 use crate::types::charge::Need;
 use crate::types::model_api::ModelApi;
 

@@ -29,13 +29,14 @@ use crate::config::budget::{OnExhausted, StreamMode};
 use crate::inject::injector::InjectedCredential;
 use crate::meter::bound;
 use crate::meter::call::Call;
-use crate::meter::endpoint::{Endpoint, Operation, classify};
+use crate::meter::endpoint::{Endpoint, Operation, classify_request};
 use crate::meter::price::Price;
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::Reading;
 use crate::meter::scan;
 use crate::meter::unpack;
-use crate::meter::usage_option::{HideUsage, asking_for_usage};
+use crate::meter::hide_usage::HideUsage;
+use crate::meter::usage_option::asking_for_usage;
 use crate::policy::decision::Permit;
 use crate::types::charge::Need;
 use crate::types::model_api::ModelApi;
@@ -94,7 +95,7 @@ impl Asking<'_> {
         let endpoint = match (api, self.wish) {
             (None, _) => None,
             (Some(_), UpgradeWish::WebSocket) => Some(Endpoint::Unmetered),
-            (Some(api), _) => Some(classify(api, &head.method, head.uri.path())),
+            (Some(api), _) => Some(classify_request(api, &head.method, head.uri.path(), &head.headers)),
         };
         match (api, endpoint) {
             (_, Some(Endpoint::Free)) => Ok(Admission::Uncounted),
@@ -156,11 +157,7 @@ impl Asking<'_> {
         accounting: &mut Accounting,
     ) -> Result<Admission, ProxyError> {
         let body = upload.read_ahead(head, LONGEST_BODY, accounting).await?;
-        let plain = unpack::unpacked(
-            head.headers.get_all(CONTENT_ENCODING),
-            &body,
-            LONGEST_UNPACKED,
-        )
+        let plain = unpack::unpacked(&head.headers, &body, LONGEST_UNPACKED)
         .map_err(|error| {
             self.refuse(Why::Packed {
                 reason: error.to_string(),
@@ -412,7 +409,7 @@ impl Admission {
                 headers: response.headers(),
             },
         );
-        let hide = (hides_usage && is_events(response)).then(HideUsage::default);
+        let hide = (hides_usage && is_events(response)).then(HideUsage::new);
         let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);
         if is_events(response) {
             // What is hidden or cut makes it another length.
