@@ -72,7 +72,9 @@ impl LedgerKeeper {
     /// Writes what is left and closes the books.
     pub async fn close(&self) {
         if let Some(ledger) = self.get() {
-            ledger.close().await;
+            if let Err(error) = ledger.close().await {
+                tracing::error!(%error, "the ledger was not closed in good order");
+            }
         }
     }
 }

@@ -6,5 +6,6 @@ pub mod covering;
 mod fixture;
 pub mod ledger;
 pub mod limit;
+pub mod rate;
 pub mod set;
 pub mod terms;

@@ -15,6 +15,7 @@ fn shortage() -> Box<Shortage> {
         carry_debt: false,
         alerts: Box::default(),
         queue: Duration::ZERO,
+        waiters: 64,
     };
     Box::new(Shortage {
         balance: Balance {

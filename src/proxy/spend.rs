@@ -24,6 +24,7 @@ use super::upload::{RequestBody, Upload};
 use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
 use crate::budget::limit::Labels;
 use crate::budget::covering::{Covering, Unpriced};
+use crate::budget::rate::RateRefusal;
 use crate::budget::terms::FixedPrice;
 use crate::config::budget::{OnExhausted, StreamMode};
 use crate::inject::injector::InjectedCredential;
@@ -95,7 +96,13 @@ impl Asking<'_> {
         let endpoint = match (api, self.wish) {
             (None, _) => None,
             (Some(_), UpgradeWish::WebSocket) => Some(Endpoint::Unmetered),
-            (Some(api), _) => Some(classify_request(api, &head.method, head.uri.path(), &head.headers)),
+            (Some(api), _) => Some(classify_request(
+                api,
+                &head.method,
+                head.uri.path(),
+                head.uri.query(),
+                &head.headers,
+            )),
         };
         match (api, endpoint) {
             (_, Some(Endpoint::Free)) => Ok(Admission::Uncounted),
@@ -186,7 +193,7 @@ impl Asking<'_> {
         let learned = self
             .spending
             .learned
-            .get(self.asked.agent.name(), &call.model);
+            .of(self.asked.agent.name(), &call.model);
         let need = match in_tranches {
             true => bound::tranche(price.as_deref(), &call, learned, TOKENS),
             false => most,
@@ -282,7 +289,7 @@ impl Asking<'_> {
             .spending
             .rates
             .admit(covering, &labels)
-            .map_err(|refusal| self.refuse(refusal.into()))?;
+            .map_err(|refusal| self.refuse(pace_refusal(&refusal)))?;
         let Some(ledger) = self.spending.ledger() else {
             return Err(self.refuse(Why::Unavailable));
         };
@@ -397,7 +404,7 @@ impl Admission {
         let (Some(call), Some(tranche)) = (hold.call(), tranche) else {
             let nothing = Reading::Exact(Vec::new());
             let (settling, cost) = hold.read(nothing, Ending::Complete);
-            accounting.billed(cost);
+            accounting.billed(&cost);
             settling.await;
             return None;
         };
@@ -416,6 +423,14 @@ impl Admission {
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         Some(Box::new(meter))
+    }
+}
+
+fn pace_refusal(refusal: &RateRefusal) -> Why {
+    let budget = refusal.budget.to_string();
+    match refusal.after {
+        Some(after) => Why::Rate { budget, after },
+        None => Why::AtOnce { budget },
     }
 }
 
