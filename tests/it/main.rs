@@ -49,6 +49,7 @@ mod oauth_replicas;
 mod oauth_shared;
 mod placements;
 mod presets;
+mod provider;
 mod readme;
 mod reload;
 mod replay;
