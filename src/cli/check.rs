@@ -25,7 +25,7 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         State::Ok,
         format!(
             "{} documents, {} hosts, {} intercepted",
-            bundle.policies.len() + bundle.credentials.len(),
+            bundle.len(),
             engine.host_count(),
             engine.intercepted_hosts().len()
         ),

@@ -1,8 +1,10 @@
 //! What the user wrote: documents as they stand in files, with their place kept for every error.
 
 pub mod agent_env;
+pub mod budget;
 pub mod bundle;
 pub mod check;
+pub mod check_budget;
 pub mod check_credential;
 pub mod check_oauth;
 pub mod check_policy;

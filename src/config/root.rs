@@ -27,7 +27,8 @@ pub struct TollgateConfigSpec {
     /// Built-in presets whose rules and credentials are loaded besides the documents.
     #[serde(default)]
     pub presets: Vec<Located<String>>,
-    /// Files and directories with `EgressPolicy` and `EgressCredential` documents, relative to this file.
+    /// Files and directories with `EgressPolicy`, `EgressCredential` and `EgressBudget` documents, relative
+    /// to this file.
     #[serde(default)]
     pub documents: Vec<Located<PathBuf>>,
     /// The certificate authority that agents trust.
