@@ -3,6 +3,8 @@
 pub mod agent;
 pub mod anthropic;
 pub mod asker;
+pub mod books;
+pub mod budgeted;
 pub mod ca;
 pub mod caller;
 pub mod chatgpt;
