@@ -70,7 +70,7 @@ pub struct BudgetMatchSpec {
     pub hosts: Vec<Located<String>>,
     /// What is counted apart: each `agent` by itself when absent. `[none]` is one pot for all.
     #[serde(default)]
-    pub group_by: Option<Vec<Located<GroupBySpec>>>,
+    pub group_by: Option<Located<Vec<Located<GroupBySpec>>>>,
 }
 
 /// What is counted apart.

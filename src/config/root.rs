@@ -37,6 +37,9 @@ pub struct TollgateConfigSpec {
     /// How derived placeholders are keyed.
     #[serde(default)]
     pub placeholders: PlaceholdersSpec,
+    /// What models cost.
+    #[serde(default)]
+    pub prices: PricesSpec,
     /// How origins are reached.
     #[serde(default)]
     pub upstream: UpstreamDefaultsSpec,
@@ -121,6 +124,15 @@ pub struct PlaceholdersSpec {
     /// Where the key comes from (32 bytes or more); made and kept in `stateDir/placeholder.key` when absent.
     #[serde(default)]
     pub key: Option<SourceSpec>,
+}
+
+/// What models cost. A table is built in; `policies/prices.yaml` is its text.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PricesSpec {
+    /// A file written like the built-in table; a model in it takes the place of the built-in one of that name.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
 }
 
 /// How origins are reached.
