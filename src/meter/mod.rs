@@ -7,9 +7,14 @@ pub mod reading;
 
 mod answer;
 mod answer_anthropic;
+mod answer_bedrock;
 mod answer_chat;
+mod answer_embeddings;
+mod answer_gemini;
+mod answer_ollama;
 mod answer_responses;
 mod count;
 mod decode;
+mod frames;
 mod json_text;
 mod sse;
