@@ -365,3 +365,7 @@ fn ollama(segments: &[&str]) -> Endpoint {
         _ => Endpoint::Unmetered,
     }
 }
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;
