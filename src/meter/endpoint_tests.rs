@@ -366,7 +366,9 @@ fn what_an_origin_may_take_for_another_request_is_not_free() {
     };
     let none = HeaderMap::new();
     let path = "/v1beta/models/m:countTokens";
-    let of = |query, headers| classify_request(Gemini, &Method::POST, path, query, headers);
+    let of = |query: Option<&str>, headers: &HeaderMap| {
+        classify_request(Gemini, &Method::POST, path, query, headers)
+    };
     assert_eq!(of(None, &none), Endpoint::Free);
     assert_eq!(
         of(Some("key=k&alt=sse&$prettyPrint=false"), &none),
