@@ -7,11 +7,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::entry::Entry;
+use super::hold::{Changes, Hold, Item, Misfit, Place, Raise};
 use super::ledger::{Ask, Balance, HoldId, LedgerError, Settled, Settlement, Shortage};
-use super::limit::{Enforcement, Labels, Limit, Unit};
-use super::series::{Series, SeriesId, Taken};
+use super::limit::{Labels, Limit, Unit};
+use super::series::{Lost, Series, SeriesId, Taken, Window};
 use super::span::{moment, span};
 use crate::types::charge::Need;
+use crate::types::host::Host;
+use crate::types::model_api::ModelApi;
+use crate::types::money::NanoUsd;
 
 /// So many settled tries are remembered, so that doing it twice is answered without reading a file.
 const REMEMBERED: usize = 4096;
@@ -34,121 +38,42 @@ pub struct Book {
     pub freed: BTreeSet<SeriesId>,
 }
 
-/// What a reservation takes, and where.
-#[derive(Clone, Debug)]
-pub struct Hold {
-    /// The moment that decided its windows, in milliseconds.
-    pub at: i64,
-    /// Who calls what.
-    pub labels: Arc<Labels>,
-    /// The most it can use.
-    pub need: Need,
-    /// What it takes of each limit.
-    pub items: Vec<Item>,
-}
-
-/// What a reservation takes of one limit.
-#[derive(Clone, Debug)]
-pub struct Item {
-    /// The limit; unknown for what an earlier process left open.
-    pub limit: Option<Arc<Limit>>,
-    /// The counts it is in.
-    pub series: SeriesId,
-    /// The start of its window.
-    pub start: i64,
-    /// How much.
-    pub amount: u64,
-}
-
-/// More that may be spent for a time, by an operator's word.
-#[derive(Clone, Debug)]
-pub struct Raise {
-    /// The group of calls; nothing means every group.
-    pub scope: Option<Arc<str>>,
-    /// How much more.
-    pub by: u64,
-    /// Until when, in milliseconds.
-    pub until: Option<i64>,
-}
-
-/// What the disk has to learn. Counts and reservations are written as they then are.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// Series whose totals changed.
-    pub series: BTreeSet<SeriesId>,
-    /// Windows that changed.
-    pub windows: BTreeSet<(SeriesId, i64)>,
-    /// Windows that no longer count.
-    pub past: BTreeSet<(SeriesId, i64)>,
-    /// Reservations that were made, changed or closed.
-    pub holds: HashSet<HoldId>,
-    /// New rows.
-    pub entries: Vec<Entry>,
-    /// Limits that are new, or have another amount.
-    pub limits: HashMap<Arc<str>, Arc<Limit>>,
-}
-
-impl Changes {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.series.is_empty()
-            && self.windows.is_empty()
-            && self.holds.is_empty()
-            && self.entries.is_empty()
-            && self.limits.is_empty()
-    }
-}
-
-/// Where a call counts for one limit.
-#[derive(Clone, Debug)]
-pub struct Place {
-    limit: Arc<Limit>,
-    series: SeriesId,
-    start: i64,
-}
-
-impl Place {
-    /// The counts.
-    pub fn series(&self) -> SeriesId {
-        self.series
-    }
-
-    /// Whether the limit can refuse.
-    pub fn is_hard(&self) -> bool {
-        self.limit.enforcement == Enforcement::Hard
-    }
-
-    /// The limit.
-    pub fn limit(&self) -> &Arc<Limit> {
-        &self.limit
-    }
-}
-
-/// Why a reservation does not fit now.
-#[derive(Debug)]
-pub enum Misfit {
-    /// Not before the window ends.
-    Exhausted(Box<Shortage>),
-    /// Not before others settle: these limits.
-    Contended(Vec<Place>, Box<Shortage>),
-}
-
 impl Book {
-    /// The limits, with their scope, that never counted such a call. They must be [adopted](Self::adopt)
-    /// before it is [placed](Self::places).
+    /// The limits, with their scope, that never counted such a call, or did not for a while. They must be
+    /// [adopted](Self::adopt) before it is [placed](Self::places).
     pub fn unknown(&self, labels: &Labels, limits: &[Arc<Limit>]) -> Vec<(Arc<Limit>, Arc<str>)> {
-        let scoped = limits.iter().map(|limit| (limit, limit.scope(labels)));
-        let unknown = scoped.filter(|(limit, scope)| self.find(limit, scope).is_none());
+        let mut unknown = Vec::new();
+        for limit in limits {
+            let scope = limit.scope(labels);
+            let series = self.find(limit, &scope).and_then(|id| self.series.get(&id));
+            if series.is_none_or(|series| series.stale) {
+                unknown.push((limit.clone(), scope.into()));
+            }
+        }
         unknown
-            .map(|(limit, scope)| (limit.clone(), scope.into()))
-            .collect()
     }
 
     /// Begins to count for a limit and a scope, with what was spent before: `past` are rows of calls it
-    /// is for, as old as its present window. Calls under way count from now on as well, fit or not.
+    /// may be for, as old as its present window. Calls under way count from now on as well, fit or not.
     pub fn adopt(&mut self, limit: &Arc<Limit>, scope: &Arc<str>, past: &[Entry], at: Timestamp) {
-        if self.find(limit, scope).is_some() {
-            return;
+        let id = self.series_of(limit, scope);
+        self.open(limit, id, at.as_millisecond());
+        if let Some(series) = self.series.get_mut(&id) {
+            series.stale = false;
+            series.forget_settled();
+            let windows = series.windows.keys().map(|start| (id, *start));
+            self.changes.windows.extend(windows);
+        }
+        let unwritten = self.changes.entries.clone();
+        for entry in past.iter().chain(&unwritten) {
+            self.adopt_entry(limit, scope, id, entry);
+        }
+        self.adopt_holds(limit, scope, id);
+    }
+
+    fn series_of(&mut self, limit: &Arc<Limit>, scope: &Arc<str>) -> SeriesId {
+        if let Some(id) = self.find(limit, scope) {
+            return id;
         }
         self.last_series += 1;
         let id = self.last_series;
@@ -157,16 +82,20 @@ impl Book {
         let scopes = self.index.entry(limit.id.clone()).or_default();
         scopes.insert(scope.clone(), id);
         self.changes.series.insert(id);
-        self.open(limit, id, at.as_millisecond());
-        let unwritten: Vec<Entry> = self.changes.entries.clone();
-        for entry in past.iter().chain(&unwritten) {
-            self.adopt_entry(limit, scope, id, entry);
+        id
+    }
+
+    /// Marks a limit that counted nothing for a while: what was spent meanwhile is added up anew.
+    pub fn distrust(&mut self, limit: &str) {
+        for id in self.all_of(limit, None) {
+            if let Some(series) = self.series.get_mut(&id) {
+                series.stale = true;
+            }
         }
-        self.adopt_holds(limit, scope, id);
     }
 
     fn adopt_entry(&mut self, limit: &Arc<Limit>, scope: &str, id: SeriesId, entry: &Entry) {
-        if !limit.covers(&entry.labels) || limit.scope(&entry.labels) != scope {
+        if !counts_for(limit, scope, &entry.labels) {
             return;
         }
         let amount = match limit.unit {
@@ -201,10 +130,7 @@ impl Book {
         };
         for (hold_id, hold) in holds {
             let known = |item: &Item| matches!(&item.limit, Some(own) if own.id == limit.id);
-            if hold.items.iter().any(known)
-                || !limit.covers(&hold.labels)
-                || limit.scope(&hold.labels) != scope
-            {
+            if hold.items.iter().any(known) || !counts_for(limit, scope, &hold.labels) {
                 continue;
             }
             let own = span(&limit.window, hold.at);
@@ -336,7 +262,7 @@ impl Book {
             return;
         };
         let need = Need {
-            cost: crate::types::money::NanoUsd(hold.need.cost.0.saturating_sub(more.cost.0)),
+            cost: NanoUsd(hold.need.cost.0.saturating_sub(more.cost.0)),
             input: hold.need.input.saturating_sub(more.input),
             output: hold.need.output.saturating_sub(more.output),
         };
@@ -594,12 +520,37 @@ impl Book {
                 continue;
             }
             let before = series.lost.map_or(0, |lost| lost.amount);
-            series.lost = Some(super::series::Lost {
+            series.lost = Some(Lost {
                 amount: amount.saturating_add(before),
                 at: at.as_millisecond(),
             });
             self.changes.series.insert(series.id);
         }
+    }
+
+    /// Drops counts that nobody needs: nothing is in flight or held in them, and their window is long over.
+    /// Those without an end go when nobody used them for `idle`; if they are used again they are added up
+    /// from the rows.
+    pub fn drop_idle(&mut self, now: i64, idle: i64) {
+        let idle = |series: &Series| series.is_idle(now, idle);
+        let gone: Vec<SeriesId> = self
+            .series
+            .values()
+            .filter(|s| idle(s))
+            .map(|s| s.id)
+            .collect();
+        for id in gone {
+            let Some(series) = self.series.remove(&id) else {
+                continue;
+            };
+            if let Some(scopes) = self.index.get_mut(&series.limit) {
+                scopes.remove(&series.scope);
+            }
+            self.changes.series.remove(&id);
+            self.changes.windows.retain(|(own, _)| *own != id);
+            self.changes.gone.insert(id);
+        }
+        self.index.retain(|_, scopes| !scopes.is_empty());
     }
 
     /// One series.
@@ -646,7 +597,7 @@ impl Book {
         self.index.get(&limit.id)?.get(scope).copied()
     }
 
-    fn window_mut(&mut self, series: SeriesId, start: i64) -> Option<&mut super::series::Window> {
+    fn window_mut(&mut self, series: SeriesId, start: i64) -> Option<&mut Window> {
         self.series.get_mut(&series)?.windows.get_mut(&start)
     }
 
@@ -678,6 +629,7 @@ impl Book {
     fn take(&mut self, id: SeriesId, start: i64, amount: u64) {
         if let Some(series) = self.series.get_mut(&id) {
             series.reserve(start, amount);
+            series.touched = self.now;
             series.mean = match series.mean {
                 0 => amount,
                 mean => mean - mean / 8 + amount / 8,
@@ -770,6 +722,14 @@ impl Book {
     }
 }
 
+/// Whether calls like this are counted by the limit, in that group. A limit that names no hosts is for the
+/// hosts of model APIs.
+fn counts_for(limit: &Limit, scope: &str, labels: &Labels) -> bool {
+    let of_api = || Host::parse(&labels.host).is_ok_and(|host| ModelApi::of_host(&host).is_some());
+    let host = !limit.selector.hosts.is_empty() || !labels.model.is_empty() || of_api();
+    host && limit.covers(labels) && limit.scope(labels) == scope
+}
+
 /// What an extension takes: a request is counted once.
 fn further(limit: &Limit, more: &Need) -> u64 {
     match limit.unit {
@@ -780,7 +740,7 @@ fn further(limit: &Limit, more: &Need) -> u64 {
 
 fn plus(one: &Need, other: &Need) -> Need {
     Need {
-        cost: crate::types::money::NanoUsd(one.cost.0.saturating_add(other.cost.0)),
+        cost: NanoUsd(one.cost.0.saturating_add(other.cost.0)),
         input: one.input.saturating_add(other.input),
         output: one.output.saturating_add(other.output),
     }
@@ -801,3 +761,7 @@ pub fn nothing_open(id: &HoldId) -> LedgerError {
         id.attempt, id.request
     ))
 }
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

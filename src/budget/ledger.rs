@@ -227,6 +227,10 @@ pub trait Ledger: Send + Sync {
         at: Timestamp,
     ) -> BoxFuture<'static, Result<Vec<Balance>, LedgerError>>;
 
+    /// Tells which limits there are, each time documents were read. A limit that was gone for a while then
+    /// counts what was spent meanwhile, too.
+    fn configure(&self, limits: Vec<Arc<Limit>>);
+
     /// Whether the books can be written, as far as the last order showed.
     fn health(&self) -> Result<(), LedgerError>;
 }

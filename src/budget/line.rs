@@ -10,9 +10,6 @@ use std::time::Instant;
 
 use super::series::SeriesId;
 
-/// So many calls may wait for one limit; a further one is refused at once.
-pub const WAITERS: usize = 64;
-
 /// A place in the order of arrival. Calls under way come before calls that are not made yet: those may
 /// be waiting for just this one to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,14 +77,9 @@ impl<T> Line<T> {
         series.filter(earlier).collect()
     }
 
-    /// Whether there is room in all these queues.
-    pub fn has_room(&self, series: &[SeriesId]) -> bool {
-        let short = |id| {
-            self.queues
-                .get(id)
-                .is_none_or(|queue| queue.len() < WAITERS)
-        };
-        series.iter().all(short)
+    /// How many wait in a queue.
+    pub fn waiting(&self, series: SeriesId) -> usize {
+        self.queues.get(&series).map_or(0, BTreeSet::len)
     }
 
     /// Waits in these queues, no longer than until `deadline`.

@@ -6,6 +6,7 @@ pub mod covering;
 pub mod entry;
 #[cfg(test)]
 mod fixture;
+pub mod hold;
 pub mod ledger;
 pub mod limit;
 pub mod line;
@@ -19,5 +20,6 @@ pub mod sqlite;
 pub mod sqlite_file;
 pub mod sqlite_report;
 pub mod sqlite_rows;
+pub mod sqlite_upkeep;
 pub mod sqlite_writer;
 pub mod terms;

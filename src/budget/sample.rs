@@ -27,6 +27,7 @@ pub(super) fn limit(id: &str, max: u64) -> Limit {
         carry_debt: false,
         alerts: Box::new([]),
         queue: Duration::ZERO,
+        waiters: 64,
     }
 }
 

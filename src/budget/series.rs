@@ -9,6 +9,9 @@ use super::span::{BUCKETS, Span, reach, span};
 /// The number a series has in the ledger's file.
 pub type SeriesId = i64;
 
+/// Windows that are over are kept a while for those who ask.
+const DAY: i64 = 86_400_000;
+
 /// What one window has taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
@@ -83,6 +86,10 @@ pub struct Series {
     pub mean: u64,
     /// The limit's amount when last seen.
     pub max: u64,
+    /// When it was last reserved from, in milliseconds.
+    pub touched: i64,
+    /// Whether calls went by that it should have counted.
+    pub stale: bool,
     /// See [`Lost`].
     pub lost: Option<Lost>,
     /// By start, in milliseconds.
@@ -103,6 +110,8 @@ impl Series {
             escrow: 0,
             mean: 0,
             max: 0,
+            touched: i64::MIN,
+            stale: false,
             lost: None,
             windows: BTreeMap::new(),
         }
@@ -184,6 +193,26 @@ impl Series {
             window.open = window.open.saturating_sub(1);
         }
         self.spend(start, cost);
+    }
+
+    /// Forgets what was spent in its windows, to add it up anew.
+    pub fn forget_settled(&mut self) {
+        for window in self.windows.values_mut() {
+            window.settled = 0;
+        }
+    }
+
+    /// Whether nobody needs it: see [`Book::drop_idle`](super::book::Book::drop_idle).
+    pub fn is_idle(&self, now: i64, idle: i64) -> bool {
+        let open = self.windows.values().any(|w| w.open > 0);
+        let unknown = self.lost.is_some();
+        let over = |window: &Window| match window.end {
+            Some(end) => end.saturating_add(self.reach).saturating_add(DAY) <= now,
+            None => self.touched.saturating_add(idle) <= now && window.held == 0,
+        };
+        let newest = self.windows.get(&self.newest);
+        let debt = newest.is_some_and(|w| w.settled.saturating_add(w.carried) > self.max);
+        !open && !unknown && !debt && newest.is_none_or(over)
     }
 
     /// Books what was spent without a reservation.

@@ -147,6 +147,10 @@ impl Ledger for SqliteLedger {
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) })
     }
 
+    fn configure(&self, limits: Vec<Arc<Limit>>) {
+        self.orders.send(Order::Configure(limits)).ok();
+    }
+
     fn health(&self) -> Result<(), LedgerError> {
         match self.health.lock() {
             Ok(health) => health.clone().map_or(Ok(()), Err),
@@ -230,3 +234,7 @@ fn closed() -> LedgerError {
 #[cfg(test)]
 #[path = "sqlite_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "sqlite_crash_tests.rs"]
+mod crash_tests;

@@ -2,7 +2,7 @@
 
 use std::fs::{OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE price_version(id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, first_used INTEGER NOT NULL);
 CREATE TABLE budget_limit(id TEXT PRIMARY KEY, budget TEXT NOT NULL, unit TEXT NOT NULL, max INTEGER NOT NULL,
-  first_seen INTEGER NOT NULL) WITHOUT ROWID;
+  first_seen INTEGER NOT NULL, configured INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE series(id INTEGER PRIMARY KEY, limit_id TEXT NOT NULL, scope TEXT NOT NULL, reach INTEGER NOT NULL,
   newest INTEGER NOT NULL, spent INTEGER NOT NULL, escrow INTEGER NOT NULL, lost INTEGER NOT NULL,
-  lost_at INTEGER NOT NULL, UNIQUE(limit_id, scope));
+  lost_at INTEGER NOT NULL, touched INTEGER NOT NULL, UNIQUE(limit_id, scope));
 CREATE TABLE counter(series INTEGER NOT NULL, win_start INTEGER NOT NULL, win_end INTEGER, settled INTEGER NOT NULL,
   carried INTEGER NOT NULL, held INTEGER NOT NULL, told INTEGER NOT NULL, PRIMARY KEY(series, win_start)) WITHOUT ROWID;
 CREATE TABLE reservation(rid TEXT NOT NULL, attempt INTEGER NOT NULL, at INTEGER NOT NULL, agent TEXT NOT NULL,
@@ -58,6 +58,8 @@ pub struct LedgerFile {
     pub connection: Connection,
     /// How it was left.
     pub left: Left,
+    /// Device and number of the file: another one at the path is not ours.
+    identity: (u64, u64),
     _lock: Lock,
 }
 
@@ -88,8 +90,20 @@ impl LedgerFile {
             path: path.to_owned(),
             connection,
             left,
+            identity: identity(path).map_err(|error| unreachable(path, &error))?,
             _lock: lock,
         })
+    }
+
+    /// Whether the path still leads to the file that is written.
+    pub fn is_in_place(&self) -> Result<(), LedgerError> {
+        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+            return Ok(());
+        }
+        Err(LedgerError(format!(
+            "the ledger {} was removed or replaced while it is in use: put it back, or start this process again",
+            self.path.display()
+        )))
     }
 
     /// Marks the file as closed well, and moves everything into it.
@@ -276,6 +290,11 @@ fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> 
 fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2";
     connection.execute(sql, [key, value]).map(drop)
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

@@ -1,14 +1,15 @@
 //! Owns how the books stand in the ledger's tables: written as they changed, read when it is opened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::book::{Book, Changes, Hold, Item, Raise};
+use super::book::Book;
 use super::entry::{Entry, RETRIED};
+use super::hold::{Changes, Hold, Item, Raise};
 use super::ledger::{Amendment, Change, Ending, HoldId};
 use super::limit::{GroupBy, Labels, Limit, Pattern, Unit, WindowKind};
 use super::series::{Lost, Series, SeriesId, Window};
@@ -73,6 +74,7 @@ pub fn write(
         series,
         windows,
         past,
+        gone,
         holds,
         entries,
         limits,
@@ -97,6 +99,12 @@ pub fn write(
             .prepare_cached(sql)?
             .execute(params![id, start])?;
     }
+    for id in gone {
+        let sql = "DELETE FROM counter WHERE series = ?1";
+        connection.prepare_cached(sql)?.execute([id])?;
+        let sql = "DELETE FROM series WHERE id = ?1";
+        connection.prepare_cached(sql)?.execute([id])?;
+    }
     for id in holds {
         match book.hold(id) {
             Some(hold) => write_hold(connection, id, hold)?,
@@ -119,9 +127,9 @@ pub fn write(
 }
 
 fn write_series(connection: &Connection, series: &Series, escrow: u64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO series(id, limit_id, scope, reach, newest, spent, escrow, lost, lost_at)
-        VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT(id) DO UPDATE SET
-        newest = ?5, spent = ?6, escrow = ?7, lost = ?8, lost_at = ?9";
+    let sql = "INSERT INTO series(id, limit_id, scope, reach, newest, spent, escrow, lost, lost_at, touched)
+        VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT(id) DO UPDATE SET
+        newest = ?5, spent = ?6, escrow = ?7, lost = ?8, lost_at = ?9, touched = ?10";
     let lost = series.lost.unwrap_or(Lost { amount: 0, at: 0 });
     connection.prepare_cached(sql)?.execute(params![
         series.id,
@@ -133,6 +141,7 @@ fn write_series(connection: &Connection, series: &Series, escrow: u64) -> rusqli
         whole(escrow),
         whole(lost.amount),
         lost.at,
+        series.touched,
     ])?;
     Ok(())
 }
@@ -254,8 +263,8 @@ fn price_version(
 /// Notes what a limit is called, for reports when nothing else knows it any more.
 fn write_limit(connection: &Connection, limit: &Limit, now: Timestamp) -> rusqlite::Result<()> {
     let sql =
-        "INSERT INTO budget_limit(id, budget, unit, max, first_seen) VALUES(?1, ?2, ?3, ?4, ?5)
-        ON CONFLICT(id) DO UPDATE SET budget = ?2, max = ?4";
+        "INSERT INTO budget_limit(id, budget, unit, max, first_seen, configured)
+        VALUES(?1, ?2, ?3, ?4, ?5, 1) ON CONFLICT(id) DO UPDATE SET budget = ?2, max = ?4, configured = 1";
     let unit = match limit.unit {
         Unit::Usd => "usd",
         Unit::Tokens(_) => "tokens",
@@ -264,6 +273,41 @@ fn write_limit(connection: &Connection, limit: &Limit, now: Timestamp) -> rusqli
     let now = now.as_millisecond();
     let values = params![&*limit.id, &*limit.budget, unit, whole(limit.max), now];
     connection.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+/// Notes which limits there are, and tells those that are there again after a time in which nobody counted
+/// for them.
+pub fn configure(
+    connection: &Connection,
+    limits: &[Arc<Limit>],
+) -> rusqlite::Result<Vec<Arc<str>>> {
+    let mut statement = connection.prepare("SELECT id, configured FROM budget_limit")?;
+    let rows = statement.query_map([], |row| Ok((text(row, 0)?, row.get::<_, bool>(1)?)))?;
+    let before: HashMap<Arc<str>, bool> = rows.collect::<rusqlite::Result<_>>()?;
+    let now: HashSet<&Arc<str>> = limits.iter().map(|limit| &limit.id).collect();
+    let mut back = Vec::new();
+    for (id, configured) in &before {
+        let is_now = now.contains(id);
+        if is_now != *configured {
+            let sql = "UPDATE budget_limit SET configured = ?2 WHERE id = ?1";
+            connection
+                .prepare_cached(sql)?
+                .execute(params![&**id, is_now])?;
+        }
+        if is_now && !configured {
+            back.push(id.clone());
+        }
+    }
+    Ok(back)
+}
+
+/// Drops rows of calls before `before`, at most `most` of them.
+pub fn drop_entries(connection: &Connection, before: i64, most: u32) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM entry WHERE (rid, attempt, part) IN
+        (SELECT rid, attempt, part FROM entry WHERE at < ?1 ORDER BY at LIMIT ?2)";
+    connection
+        .prepare_cached(sql)?
+        .execute(params![before, most])
 }
 
 /// Notes an operator's change.
@@ -299,7 +343,7 @@ pub fn write_amendment(
 pub fn load(connection: &Connection, now: Timestamp) -> rusqlite::Result<Book> {
     let mut book = Book::default();
     let mut all: HashMap<SeriesId, Series> = HashMap::new();
-    let sql = "SELECT id, limit_id, scope, reach, newest, spent, escrow, lost, lost_at FROM series";
+    let sql = "SELECT id, limit_id, scope, reach, newest, spent, escrow, lost, lost_at, touched FROM series";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -345,6 +389,8 @@ fn series(row: &Row<'_>) -> rusqlite::Result<Series> {
         escrow: amount(row, 6)?,
         mean: 0,
         max: 0,
+        touched: row.get(9)?,
+        stale: false,
         lost: (lost.amount > 0).then_some(lost),
         windows: Default::default(),
     })

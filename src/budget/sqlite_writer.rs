@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
-use super::book::{Book, Misfit, Place, Raise, nothing_open};
+use super::book::{Book, nothing_open};
 use super::entry::Entry;
+use super::hold::{Misfit, Place, Raise};
 use super::ledger::{
     Amendment, Ask, Balance, Change, HoldId, LedgerError, NotReserved, Patience, Settled,
     Settlement,
@@ -22,6 +23,7 @@ use super::span::later;
 use super::sqlite_file::{LedgerFile, broken};
 use super::sqlite_report::Standing;
 use super::sqlite_rows::{self, Escrow, Prices};
+use super::sqlite_upkeep::{UPKEEP, Upkeep};
 use crate::types::charge::Need;
 
 /// So many orders go into one transaction at most: it stays short.
@@ -57,6 +59,8 @@ pub enum Order {
     ),
     /// Where all limits stand.
     Standing(Reply<Vec<Standing>, LedgerError>),
+    /// See [`Ledger::configure`](super::ledger::Ledger::configure).
+    Configure(Vec<Arc<Limit>>),
     /// An operator's change.
     Amend(Box<Change>, Reply<(), LedgerError>),
     /// Write everything and end.
@@ -122,7 +126,10 @@ pub struct Writer {
     prices: Prices,
     done: Vec<Done>,
     audits: Vec<(Timestamp, Change)>,
+    /// Limits that were read from documents and are not noted yet.
+    configured: Option<Vec<Arc<Limit>>>,
     looked: Instant,
+    upkeep: Upkeep,
     health: Health,
 }
 
@@ -130,12 +137,14 @@ impl Writer {
     /// Over the books of an open file.
     pub fn new(file: LedgerFile, book: Book, health: Health) -> Self {
         Self {
+            upkeep: Upkeep::new(&file.path),
             file,
             book,
             line: Line::default(),
             prices: Prices::default(),
             done: Vec::new(),
             audits: Vec::new(),
+            configured: None,
             looked: Instant::now(),
             health,
         }
@@ -184,8 +193,10 @@ impl Writer {
                 };
             }
         }
+        self.configure();
         self.wake();
         self.commit();
+        self.keep();
         closing
     }
 
@@ -204,6 +215,10 @@ impl Writer {
                 let places = self.places(&labels, &limits, at);
                 let balances = places.map(|places| self.book.balances(&places));
                 answer(reply, balances);
+            }
+            Order::Configure(limits) => {
+                self.configured = Some(limits);
+                self.configure();
             }
             Order::Standing(reply) => answer(reply, self.standing()),
             Order::Amend(change, reply) => {
@@ -265,11 +280,15 @@ impl Writer {
             Attempt::Refused(why) => return want.refuse(why),
             Attempt::Full(full, shortage) => (full, shortage),
         };
-        let limits: Vec<Arc<Limit>> = full.iter().map(|place| place.limit().clone()).collect();
+        let limits: Vec<Arc<Limit>> = full.iter().map(|place| place.limit.clone()).collect();
         let patience = patience(&limits);
-        let queues: Vec<SeriesId> = full.iter().map(Place::series).collect();
+        let queues: Vec<SeriesId> = full.iter().map(|place| place.series).collect();
         let is_new = matches!(want, Want::Reserve(..));
-        if patience.is_zero() || (is_new && !self.line.has_room(&queues)) {
+        let crowded = |place: &Place| {
+            let waiting = self.line.waiting(place.series);
+            waiting >= usize::try_from(place.limit.waiters).unwrap_or(usize::MAX)
+        };
+        if patience.is_zero() || (is_new && full.iter().any(crowded)) {
             return want.refuse(shortage);
         }
         let since = Instant::now();
@@ -316,8 +335,10 @@ impl Writer {
     /// The limits for which somebody waits who came earlier.
     fn blocked(&self, ticket: Ticket, places: &[Place]) -> Vec<Place> {
         let hard = places.iter().filter(|place| place.is_hard());
-        let behind = self.line.behind(ticket, hard.clone().map(Place::series));
-        let blocked = hard.filter(|place| behind.contains(&place.series()));
+        let behind = self
+            .line
+            .behind(ticket, hard.clone().map(|place| place.series));
+        let blocked = hard.filter(|place| behind.contains(&place.series));
         blocked.cloned().collect()
     }
 
@@ -377,7 +398,7 @@ impl Writer {
             Attempt::Fits => self.grant(what.want),
             Attempt::Refused(why) => what.want.refuse(why),
             Attempt::Full(full, shortage) => {
-                queues.extend(full.iter().map(Place::series));
+                queues.extend(full.iter().map(|place| place.series));
                 let what = Waiting { shortage, ..what };
                 self.line.join(ticket, what, &queues, deadline);
                 return Vec::new();
@@ -454,6 +475,36 @@ impl Writer {
         self.audits.push((at, change));
     }
 
+    /// Notes which limits there are. Those that are back are added up anew when they are next asked for.
+    fn configure(&mut self) {
+        let Some(limits) = self.configured.take() else {
+            return;
+        };
+        match sqlite_rows::configure(&self.file.connection, &limits) {
+            Ok(back) => back.iter().for_each(|id| self.book.distrust(id)),
+            Err(error) => {
+                let error = broken(&self.file.path, &error);
+                tracing::warn!(%error, "the ledger could not note which limits there are");
+                self.configured = Some(limits);
+            }
+        }
+    }
+
+    /// Once in a while: what is old goes, the log goes into the file, and clocks are compared.
+    fn keep(&mut self) {
+        if !self.upkeep.is_due() {
+            return;
+        }
+        self.upkeep.compare_clocks();
+        if let Err(error) = self.file.is_in_place() {
+            self.report(Some(error));
+        }
+        if let Err(error) = self.upkeep.work(&self.file.connection, &mut self.book) {
+            let error = broken(&self.file.path, &error);
+            tracing::debug!(%error, "the ledger's upkeep has to wait");
+        }
+    }
+
     /// Writes what changed and answers. What cannot be written stays in memory and is tried again; nobody
     /// is told that it was reserved.
     fn commit(&mut self) {
@@ -470,14 +521,19 @@ impl Writer {
             }
             Err(error) => {
                 self.prices = Prices::default();
-                let error = broken(&self.file.path, &error);
                 self.report(Some(error.clone()));
                 self.refuse_all(&error);
             }
         }
     }
 
-    fn write(&mut self) -> rusqlite::Result<Escrow> {
+    fn write(&mut self) -> Result<Escrow, LedgerError> {
+        self.file.is_in_place()?;
+        self.write_rows()
+            .map_err(|error| broken(&self.file.path, &error))
+    }
+
+    fn write_rows(&mut self) -> rusqlite::Result<Escrow> {
         let now = Timestamp::now();
         let escrow = Escrow::wanted(&self.book);
         if !escrow.is_empty() {
@@ -552,7 +608,7 @@ impl Writer {
 
     /// How long to wait for the next order.
     fn patience(&self) -> Duration {
-        let mut patience = Duration::from_secs(60);
+        let mut patience = UPKEEP;
         if !self.line.is_empty() {
             patience = LOOK;
         }
@@ -566,6 +622,7 @@ impl Writer {
     }
 
     fn close(self) -> Result<(), LedgerError> {
+        self.upkeep.end();
         if !self.book.changes.is_empty() {
             let health = self.health.lock();
             let why = health.ok().and_then(|health| health.clone());
