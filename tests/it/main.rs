@@ -41,6 +41,7 @@ mod http;
 mod kube_api;
 mod kube_store;
 mod life;
+mod meter_truth;
 mod no_leak;
 mod no_token_leak;
 mod oauth_asking;
