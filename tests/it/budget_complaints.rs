@@ -120,7 +120,8 @@ async fn complaint_3_restarts_do_not_multiply_what_was_spent() {
 
 #[tokio::test]
 async fn complaint_4_what_is_told_as_spent_is_the_sum_of_the_rows() {
-    let scene = Budgeted::new(&cap("10.00")).await;
+    let scene = Budgeted::new(&cap("2.00")).await;
+    let dear = Ask::message(&message("claude-opus-4-1", 32_000));
     let spender = scene.spender();
     scene.provider.usually(Conduct::says(77).input(333));
     let asks = [
@@ -133,16 +134,10 @@ async fn complaint_4_what_is_told_as_spent_is_the_sum_of_the_rows() {
         scene.provider.next(Conduct::fails(500));
         spender.ask(&asks[round % 3]).await;
         let books = scene.agree().await;
-        // A refusal tells, and spends nothing itself.
-        let refused = spender
-            .ask(&Ask::message(&message("claude-opus-4-5", 60_000_000)))
-            .await;
-        let told = if refused.status == 402 {
-            spent(&refused)
-        } else {
-            books.total()
-        };
-        assert_eq!(told, books.total());
+        // $2.40 for its answer alone: it is refused, is told what was spent, and spends nothing itself.
+        let refused = spender.ask(&dear).await;
+        assert_eq!(refused.status, 402, "{}", refused.text());
+        assert_eq!(spent(&refused), books.total());
     }
 }
 
