@@ -253,7 +253,11 @@ const SDKS: [(&str, &str, &str, &[&str]); 4] = [
 ];
 
 async fn spend(program: &Path, scene: &Budgeted, script: &str, tokens: u64) -> Value {
-    let agent = Agent::at(&scene.proxy.door().await).env("ASK_TOKENS", tokens.to_string());
+    let mut agent = Agent::at(&scene.proxy.door().await).env("ASK_TOKENS", tokens.to_string());
+    if script.starts_with("openai") {
+        // One that does not think unseen: its streams are held in tranches.
+        agent = agent.env("ASK_MODEL", "gpt-4o");
+    }
     talk(program, agent, script).await
 }
 
