@@ -304,6 +304,7 @@ impl Asking<'_> {
             limits: covering.limits.clone(),
             need,
             patience: Patience::Queue,
+            unwritten: covering.without_store(),
         };
         let balances = ledger
             .reserve(ask)
