@@ -18,3 +18,6 @@ mod decode;
 mod frames;
 mod json_text;
 mod sse;
+
+#[cfg(test)]
+mod reader_tests;
