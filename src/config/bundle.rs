@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::budget::EgressBudgetSpec;
 use super::credential::EgressCredentialSpec;
 use super::error::{Place, SourceFile};
 use super::located::Located;
@@ -14,6 +15,8 @@ pub struct Document<S> {
     pub name: String,
     /// `metadata.namespace`, if written.
     pub namespace: Option<String>,
+    /// `metadata.uid`: what stays the same when the document is renamed.
+    pub uid: Option<String>,
     /// The file it stands in.
     pub file: Arc<SourceFile>,
     /// The line it begins on.
@@ -36,11 +39,25 @@ impl<S> Document<S> {
     }
 }
 
-/// All policies and credentials of one moment, presets resolved.
+/// All policies, credentials and budgets of one moment, presets resolved.
 #[derive(Debug, Clone, Default)]
 pub struct Bundle {
     /// `EgressPolicy` documents.
     pub policies: Vec<Document<EgressPolicySpec>>,
     /// `EgressCredential` documents.
     pub credentials: Vec<Document<EgressCredentialSpec>>,
+    /// `EgressBudget` documents.
+    pub budgets: Vec<Document<EgressBudgetSpec>>,
+}
+
+impl Bundle {
+    /// How many documents there are.
+    pub fn len(&self) -> usize {
+        self.policies.len() + self.credentials.len() + self.budgets.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }

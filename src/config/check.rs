@@ -1,6 +1,8 @@
 //! Owns the checks across documents: names that are taken twice, and rules and credentials that do
 //! not fit together.
 
+use std::collections::HashMap;
+
 use super::bundle::{Bundle, Document};
 use super::credential::EgressCredentialSpec;
 use super::documents::Named;
@@ -14,9 +16,11 @@ use super::spot;
 
 /// Documents of one kind with a name that another has before them, each once.
 pub(super) fn check_names<S>(kind: &str, documents: &[Named<S>], errors: &mut Vec<ConfigError>) {
-    for (index, named) in documents.iter().enumerate() {
+    let mut firsts: HashMap<&str, &Named<S>> = HashMap::new();
+    for named in documents {
         let name = &named.document.name;
-        let Some(first) = documents[..index].iter().find(|d| d.document.name == *name) else {
+        let Some(first) = firsts.get(&**name) else {
+            firsts.insert(name, named);
             continue;
         };
         let at = &first.name_at;

@@ -122,7 +122,8 @@ const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT",
 ];
 
-fn method_error(method: &str) -> Option<ConfigError> {
+/// What is wrong with a method, if anything is.
+pub(super) fn method_error(method: &str) -> Option<ConfigError> {
     let upper = method.to_ascii_uppercase();
     let token = http::Method::from_bytes(method.as_bytes()).is_ok();
     if token && upper == method {

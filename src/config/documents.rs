@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::budget::EgressBudgetSpec;
 use super::bundle::Document;
 use super::credential::EgressCredentialSpec;
 use super::error::{ConfigError, Place, SourceFile};
@@ -22,7 +23,12 @@ use super::yaml::{self, Mark, Node, Piece, Value};
 pub(super) const API_VERSION: &str = "tollgate.dev/v1alpha1";
 
 /// The kinds there are, in the order in which help lists them.
-pub(super) const KINDS: [&str; 3] = ["EgressPolicy", "EgressCredential", "TollgateConfig"];
+pub(super) const KINDS: [&str; 4] = [
+    "EgressPolicy",
+    "EgressCredential",
+    "EgressBudget",
+    "TollgateConfig",
+];
 
 /// More documents than any file holds that a person wrote.
 const MAX_DOCUMENTS: usize = 512;
@@ -35,7 +41,7 @@ const MAX_ERRORS_PER_DOCUMENT: usize = 20;
 pub(super) enum Wanted {
     /// `TollgateConfig`.
     Config,
-    /// `EgressPolicy` and `EgressCredential`.
+    /// `EgressPolicy`, `EgressCredential` and `EgressBudget`.
     Resources,
 }
 
@@ -44,6 +50,7 @@ pub(super) struct Found {
     pub(super) file: Arc<SourceFile>,
     pub(super) policies: Vec<Named<EgressPolicySpec>>,
     pub(super) credentials: Vec<Named<EgressCredentialSpec>>,
+    pub(super) budgets: Vec<Named<EgressBudgetSpec>>,
     pub(super) configs: Vec<Named<TollgateConfigSpec>>,
     pub(super) errors: Vec<ConfigError>,
 }
@@ -81,6 +88,8 @@ struct Metadata {
     name: String,
     #[serde(default)]
     namespace: Option<String>,
+    #[serde(default)]
+    uid: Option<String>,
     #[serde(default, rename = "labels")]
     _labels: BTreeMap<String, String>,
     #[serde(default, rename = "annotations")]
@@ -106,6 +115,7 @@ pub(super) fn read(name: &str, text: &str, author: Author, wanted: Wanted) -> Fo
         }),
         policies: Vec::new(),
         credentials: Vec::new(),
+        budgets: Vec::new(),
         configs: Vec::new(),
         errors: Vec::new(),
     };
@@ -194,6 +204,7 @@ impl Reading {
         match kind {
             "EgressPolicy" => document.read_into(&mut found.policies, &mut errors),
             "EgressCredential" => document.read_into(&mut found.credentials, &mut errors),
+            "EgressBudget" => document.read_into(&mut found.budgets, &mut errors),
             _ => document.read_into(&mut found.configs, &mut errors),
         }
         found.errors.append(&mut errors);
@@ -227,6 +238,7 @@ impl Target<'_> {
             document: Document {
                 name: written.metadata.name,
                 namespace: written.metadata.namespace,
+                uid: written.metadata.uid,
                 file: self.file,
                 line: self.root.at.line,
                 builtin: self.author == Author::Program,
@@ -236,28 +248,37 @@ impl Target<'_> {
     }
 
     fn read<S: DeserializeOwned>(&self) -> Result<Written<S>, Vec<ConfigError>> {
-        let mut errors = Vec::new();
-        let mut text = self.reading.padded.clone();
-        loop {
-            let error = match yaml::parse(&text) {
-                Ok(written) if errors.is_empty() => return Ok(written),
-                Ok(_) => return Err(errors),
-                Err(error) => error,
-            };
-            if !errors.is_empty() && !stands_alone(&error) {
-                return Err(errors);
-            }
-            errors.push(explain(&error, Some(self.root), &self.file));
-            if errors.len() == MAX_ERRORS_PER_DOCUMENT {
-                return Err(errors);
-            }
-            let rest = error
-                .location()
-                .and_then(|at| without_entry_at(&text, self.root, at.into()));
-            match rest {
-                Some(rest) if rest != text => text = rest,
-                _ => return Err(errors),
-            }
+        read_as(&self.reading.padded, self.root, &self.file)
+    }
+}
+
+/// Reads a text as `T`, `root` being what it holds; every mistake that can be told apart is reported.
+pub(super) fn read_as<T: DeserializeOwned>(
+    padded: &str,
+    root: &Node,
+    file: &Arc<SourceFile>,
+) -> Result<T, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    let mut text = padded.to_owned();
+    loop {
+        let error = match yaml::parse(&text) {
+            Ok(read) if errors.is_empty() => return Ok(read),
+            Ok(_) => return Err(errors),
+            Err(error) => error,
+        };
+        if !errors.is_empty() && !stands_alone(&error) {
+            return Err(errors);
+        }
+        errors.push(explain(&error, Some(root), file));
+        if errors.len() == MAX_ERRORS_PER_DOCUMENT {
+            return Err(errors);
+        }
+        let rest = error
+            .location()
+            .and_then(|at| without_entry_at(&text, root, at.into()));
+        match rest {
+            Some(rest) if rest != text => text = rest,
+            _ => return Err(errors),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::bundle::Bundle;
 use super::check::{check_names, check_references, check_stores};
+use super::check_budget::check_budget;
 use super::check_credential::check_credential;
 use super::check_policy::check_policy;
 use super::check_source::source_error;
@@ -37,7 +38,7 @@ pub struct RootDocument {
     pub spec: TollgateConfigSpec,
 }
 
-/// Reads the one `TollgateConfig` in a file. Policies and credentials beside it are for
+/// Reads the one `TollgateConfig` in a file. Policies, credentials and budgets beside it are for
 /// [`load_bundle`].
 pub fn load_config(path: &Path) -> Result<RootDocument, Vec<ConfigError>> {
     let text = read_text(path).map_err(|error| vec![error])?;
@@ -111,7 +112,7 @@ fn check_config(spec: &TollgateConfigSpec, file: &Arc<SourceFile>, errors: &mut 
     }
 }
 
-/// Reads policies and credentials from files and directories, and adds `presets` for all agents.
+/// Reads policies, credentials and budgets from files and directories, and adds `presets` for all agents.
 ///
 /// Of a directory, every `*.yaml` and `*.yml` is read in the order of names; directories below it and
 /// hidden entries (Kubernetes' `..data` among them) are not. `TollgateConfig`s are passed over.
@@ -122,20 +123,24 @@ pub fn load_bundle(
     let mut errors = Vec::new();
     let mut policies = Vec::new();
     let mut credentials = Vec::new();
+    let mut budgets = Vec::new();
     for path in files(paths, &mut errors) {
         let Some(found) = read_resources(&path, &mut errors) else {
             continue;
         };
         policies.extend(found.policies);
         credentials.extend(found.credentials);
+        budgets.extend(found.budgets);
     }
     check_names("EgressPolicy", &policies, &mut errors);
     check_names("EgressCredential", &credentials, &mut errors);
+    check_names("EgressBudget", &budgets, &mut errors);
     // A document that could not be read must not make its name unknown in others.
     let complete = errors.is_empty();
     let written = Bundle {
         policies: policies.into_iter().map(|p| p.document).collect(),
         credentials: credentials.into_iter().map(|c| c.document).collect(),
+        budgets: budgets.into_iter().map(|b| b.document).collect(),
     };
     let mut resolution_errors = Vec::new();
     let bundle = resolve(written, presets, &mut resolution_errors);
@@ -148,6 +153,9 @@ pub fn load_bundle(
     }
     for credential in &bundle.credentials {
         check_credential(credential, &mut errors);
+    }
+    for budget in &bundle.budgets {
+        check_budget(budget, &mut errors);
     }
     if errors.is_empty() {
         check_references(&bundle, &mut errors);
@@ -234,7 +242,7 @@ fn is_document(file: &Path) -> bool {
     !hidden && yaml && !file.is_dir()
 }
 
-fn read_text(path: &Path) -> Result<String, ConfigError> {
+pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
     let mut bytes = Vec::new();
     fs::File::open(path)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))

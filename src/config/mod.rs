@@ -1,14 +1,17 @@
 //! What the user wrote: documents as they stand in files, with their place kept for every error.
 
 pub mod agent_env;
+pub mod budget;
 pub mod bundle;
 pub mod check;
+pub mod check_budget;
 pub mod check_credential;
 pub mod check_oauth;
 pub mod check_policy;
 pub mod check_source;
 pub mod check_store;
 pub mod credential;
+pub mod decimal;
 pub mod documents;
 pub mod error;
 pub mod explain;
@@ -19,6 +22,7 @@ pub mod located;
 pub mod paths;
 pub mod policy;
 pub mod presets;
+pub mod prices;
 pub mod reach;
 pub mod recover;
 pub mod render;

@@ -54,6 +54,7 @@ pub(super) fn resolve(
     Bundle {
         policies,
         credentials,
+        budgets: written.budgets,
     }
 }
 

@@ -27,7 +27,8 @@ pub struct TollgateConfigSpec {
     /// Built-in presets whose rules and credentials are loaded besides the documents.
     #[serde(default)]
     pub presets: Vec<Located<String>>,
-    /// Files and directories with `EgressPolicy` and `EgressCredential` documents, relative to this file.
+    /// Files and directories with `EgressPolicy`, `EgressCredential` and `EgressBudget` documents, relative
+    /// to this file.
     #[serde(default)]
     pub documents: Vec<Located<PathBuf>>,
     /// The certificate authority that agents trust.
@@ -36,6 +37,9 @@ pub struct TollgateConfigSpec {
     /// How derived placeholders are keyed.
     #[serde(default)]
     pub placeholders: PlaceholdersSpec,
+    /// What models cost.
+    #[serde(default)]
+    pub prices: PricesSpec,
     /// How origins are reached.
     #[serde(default)]
     pub upstream: UpstreamDefaultsSpec,
@@ -120,6 +124,15 @@ pub struct PlaceholdersSpec {
     /// Where the key comes from (32 bytes or more); made and kept in `stateDir/placeholder.key` when absent.
     #[serde(default)]
     pub key: Option<SourceSpec>,
+}
+
+/// What models cost. A table is built in; `policies/prices.yaml` is its text.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PricesSpec {
+    /// A file written like the built-in table; a model in it takes the place of the built-in one of that name.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
 }
 
 /// How origins are reached.

@@ -3,6 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
+use super::budget::EgressBudgetSpec;
 use super::credential::EgressCredentialSpec;
 use super::documents::API_VERSION;
 use super::policy::EgressPolicySpec;
@@ -17,6 +18,11 @@ pub fn json_schema() -> Value {
             &mut generator,
             "EgressCredential",
             "Where a secret comes from, and which hosts may receive it.",
+        ),
+        kind::<EgressBudgetSpec>(
+            &mut generator,
+            "EgressBudget",
+            "What agents may spend on models, and how fast.",
         ),
         kind::<TollgateConfigSpec>(
             &mut generator,
@@ -52,6 +58,10 @@ fn kind<S: JsonSchema>(generator: &mut SchemaGenerator, name: &str, description:
                         "pattern": "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
                     },
                     "namespace": { "type": "string" },
+                    "uid": {
+                        "description": "What stays the same when the document is renamed.",
+                        "type": "string",
+                    },
                     "labels": strings,
                     "annotations": strings,
                 },

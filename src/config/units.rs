@@ -1,4 +1,4 @@
-//! Owns values with units as users write them: `10s`, `15m`, `1MiB`.
+//! Owns values with units as users write them: `10s`, `15m`, `1MiB`, `60/min`, and exact numbers: `5.00`.
 
 use std::fmt;
 use std::time::Duration;
@@ -67,6 +67,81 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// A number as it is written, quoted or not: `"5.00"`, `20000000`. It is never a float on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String", extend("type" = ["string", "number"]))]
+pub struct Number(pub String);
+
+impl Number {
+    /// The value in units of 10^-`decimals`, if it is a plain decimal number with no more decimals than that.
+    pub fn scaled(&self, decimals: u32) -> Option<u64> {
+        let (whole, part) = self.0.split_once('.').unwrap_or((&self.0, "0"));
+        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        let width = decimals as usize;
+        let exact = part.trim_end_matches('0');
+        if !digits(whole) || !digits(part) || exact.len() > width {
+            return None;
+        }
+        let part: u64 = format!("0{exact:0<width$}").parse().ok()?;
+        let whole: u64 = whole.parse().ok()?;
+        whole
+            .checked_mul(10_u64.checked_pow(decimals)?)?
+            .checked_add(part)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// So many in a stretch of time: `5/s`, `60/min`, `1000/h`, `5000/day`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Pace {
+    /// How many; at least 1.
+    pub count: u32,
+    /// In which time.
+    pub period: Duration,
+}
+
+impl Pace {
+    /// Parses a whole number, a slash, and `s`, `min`, `h` or `day`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` is not a pace; write for example `5/s`, `60/min` or `1000/h`");
+        let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
+        let seconds = match unit {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3600,
+            "day" => 86400,
+            _ => return Err(wrong()),
+        };
+        match count.parse() {
+            Ok(count @ 1..=1_000_000) if text.as_bytes()[0].is_ascii_digit() => Ok(Self {
+                count,
+                period: Duration::from_secs(seconds),
+            }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Pace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +154,50 @@ mod tests {
         assert_eq!(Size::parse("1MiB").unwrap().0, 1 << 20);
         assert_eq!(Size::parse("17").unwrap().0, 17);
         assert!(Size::parse("MiB").is_err() && Size::parse("1 mb").is_err());
+    }
+
+    #[test]
+    fn numbers_are_exact() {
+        let scaled = |text: &str, decimals| Number(text.to_owned()).scaled(decimals);
+        for (text, decimals, value) in [
+            ("5.00", 9, 5_000_000_000),
+            ("0.1", 3, 100),
+            ("0.0010", 3, 1),
+            ("20000000", 0, 20_000_000),
+            ("7.0", 0, 7),
+        ] {
+            assert_eq!(scaled(text, decimals), Some(value), "{text}");
+        }
+        for bad in [
+            "", "1e3", "-1", "+1", ".5", "5.", "0.0001", "1_000", " 1", "0x10", ".inf",
+        ] {
+            assert_eq!(scaled(bad, 3), None, "{bad}");
+        }
+        assert_eq!(scaled("99999999999999999999", 0), None);
+        assert_eq!(scaled("18446744073709551615", 9), None);
+    }
+
+    #[test]
+    fn a_pace_has_a_number_and_a_time() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(
+            Pace::parse("60/min"),
+            Ok(Pace {
+                count: 60,
+                period: minute
+            })
+        );
+        for bad in [
+            "60",
+            "0/s",
+            "60/m",
+            "1.5/s",
+            "+5/s",
+            "/s",
+            "60/min ",
+            "9999999/s",
+        ] {
+            assert!(Pace::parse(bad).is_err(), "{bad}");
+        }
     }
 }

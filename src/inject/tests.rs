@@ -41,6 +41,7 @@ fn document(name: &str, yaml: &str) -> Document<EgressCredentialSpec> {
     Document {
         name: name.to_owned(),
         namespace: None,
+        uid: None,
         file: Arc::new(SourceFile {
             name: "test.yaml".to_owned(),
             text: yaml.to_owned(),
@@ -67,8 +68,8 @@ fn compiled(
         held.insert(document.name.clone(), one);
     }
     let bundle = Bundle {
-        policies: Vec::new(),
         credentials: documents,
+        ..Bundle::default()
     };
     let key = PlaceholderKey::new(&[7; 32]).unwrap();
     (Injectors::compile(&bundle, &held, key), held)
@@ -927,8 +928,8 @@ fn what_cannot_be_compiled_is_said_with_its_place() {
     let (outcome, _) = compiled(vec![document("a", fixed), document("b", fixed)], None);
     assert_eq!(outcome.unwrap_err()[0].code, "TG0602");
     let bundle = Bundle {
-        policies: Vec::new(),
         credentials: vec![document("a", fixed)],
+        ..Bundle::default()
     };
     let key = PlaceholderKey::random().unwrap();
     let errors = Injectors::compile(&bundle, &BTreeMap::new(), key).unwrap_err();

@@ -30,6 +30,7 @@ fn document<S: serde::de::DeserializeOwned>(name: &str, file: &str, text: &str) 
     Document {
         name: name.to_owned(),
         namespace: None,
+        uid: None,
         file: Arc::new(SourceFile {
             name: file.to_owned(),
             text: text.to_owned(),
@@ -52,6 +53,7 @@ pub(super) fn bundle(policies: &[&str]) -> Bundle {
             .iter()
             .map(|(name, text)| document(name, "credentials.yaml", text))
             .collect(),
+        budgets: Vec::new(),
     }
 }
 
