@@ -303,18 +303,18 @@ impl<'t> Walker<'t> {
 fn plain(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 128;
-    let zero_octets = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    // Marks octets below `limit`; the lowest mark is right, a borrow can only put false ones above it.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
     let mut passed = 0;
     for chunk in bytes.chunks_exact(8) {
         let mut octets = [0; 8];
         octets.copy_from_slice(chunk);
         let word = u64::from_le_bytes(octets);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let quote = zero_octets(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero_octets(word ^ (ONES * u64::from(b'\\')));
-        let special = control | quote | backslash;
+        // With this bit turned over, the quote (0x22) comes next to the control characters (below 0x20).
+        let control_or_quote = below(word ^ (ONES * 2), 0x21);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let special = control_or_quote | backslash;
         if special != 0 {
-            // The lowest mark is right; a borrow can only put false ones above it.
             return passed + special.trailing_zeros() as usize / 8;
         }
         passed += 8;
