@@ -38,18 +38,33 @@ const RESERVED: u64 = 80_000_000;
 const COST: u64 = 40_000_000;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
-    let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let parent = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"));
+    let seconds = arguments
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(10);
+    let parent = arguments
+        .next()
+        .map_or_else(std::env::temp_dir, PathBuf::from);
     let seconds = Duration::from_secs(seconds);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dir = tempfile::tempdir_in(parent).unwrap();
     let ledger = SqliteLedger::open(&dir.path().join("ledger.db")).unwrap();
     let pause = Some(Duration::from_secs(CLIENTS) / u32::try_from(LOAD).unwrap());
     let mut ordinary = runtime.block_on(load(&ledger, seconds, pause, "o"));
-    report(&format!("{LOAD} calls/s, {CLIENTS} clients"), &mut ordinary, seconds);
+    report(
+        &format!("{LOAD} calls/s, {CLIENTS} clients"),
+        &mut ordinary,
+        seconds,
+    );
     let mut busy = runtime.block_on(load(&ledger, seconds, None, "b"));
-    report(&format!("as many as it takes, {CLIENTS} clients"), &mut busy, seconds);
+    report(
+        &format!("as many as it takes, {CLIENTS} clients"),
+        &mut busy,
+        seconds,
+    );
     runtime.block_on(ledger.close()).unwrap();
     let mut memory = in_memory();
     let alone = at(&mut memory, 50);
@@ -133,9 +148,21 @@ fn limits() -> Vec<Arc<Limit>> {
         })
     };
     vec![
-        limit("day", WindowKind::Calendar(Period::Day, TimeZone::UTC), &[GroupBy::Agent]),
-        limit("hour", WindowKind::Rolling(Duration::from_secs(3600)), &[GroupBy::Agent]),
-        limit("month", WindowKind::Calendar(Period::Month, TimeZone::UTC), &[]),
+        limit(
+            "day",
+            WindowKind::Calendar(Period::Day, TimeZone::UTC),
+            &[GroupBy::Agent],
+        ),
+        limit(
+            "hour",
+            WindowKind::Rolling(Duration::from_secs(3600)),
+            &[GroupBy::Agent],
+        ),
+        limit(
+            "month",
+            WindowKind::Calendar(Period::Month, TimeZone::UTC),
+            &[],
+        ),
     ]
 }
 
