@@ -1,7 +1,7 @@
 //! Owns the one thread that changes the books: everything that waits for it goes into one transaction,
 //! and nobody gets an answer before that is committed.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -202,10 +202,7 @@ impl Writer {
             }
             count += 1;
             if count < BATCH && closing.is_none() {
-                next = match orders.try_recv() {
-                    Ok(order) => Some(order),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = orders.try_recv().ok();
             }
         }
         self.configure();
