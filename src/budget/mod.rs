@@ -14,6 +14,7 @@ pub mod rate;
 #[cfg(test)]
 mod sample;
 pub mod series;
+pub mod rate;
 pub mod set;
 pub mod span;
 pub mod sqlite;
@@ -23,3 +24,4 @@ pub mod sqlite_rows;
 pub mod sqlite_upkeep;
 pub mod sqlite_writer;
 pub mod terms;
+pub mod window;

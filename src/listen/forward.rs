@@ -70,6 +70,10 @@ async fn request(
         Ingress::AbsoluteForm => absolute_form(agent, request.uri()),
         _ => base_url(&doors, agent, &mut request),
     });
+    let asked = asked.map(|asked| Asked {
+        execution: doors.identifier.execution(),
+        ..asked
+    });
     let passage = Passage {
         ingress,
         peer,
@@ -111,6 +115,7 @@ fn base_url(
     Ok(Asked {
         execution: None,
         agent,
+        execution: None,
         scheme: Scheme::Https,
         authority,
         agreement: Agreement::ByRoute,
@@ -137,6 +142,7 @@ fn absolute_form(agent: Agent, uri: &Uri) -> Result<Asked, ProxyError> {
     Ok(Asked {
         execution: None,
         agent,
+        execution: None,
         scheme,
         authority,
         agreement: Agreement::Required,

@@ -26,7 +26,7 @@ use super::upload::{RequestBody, Upload};
 use crate::budget::covering::{Covering, Unpriced};
 use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
 use crate::budget::limit::Labels;
-use crate::budget::rate::RateRefusal;
+use crate::budget::rate::{RateKind, RateRefusal};
 use crate::budget::terms::FixedPrice;
 use crate::config::budget::{OnExhausted, StreamMode};
 use crate::inject::injector::InjectedCredential;
@@ -437,9 +437,12 @@ fn strip_own(headers: &mut HeaderMap) {
 
 fn pace_refusal(refusal: &RateRefusal) -> Why {
     let budget = refusal.budget.to_string();
-    match refusal.after {
-        Some(after) => Why::Rate { budget, after },
-        None => Why::AtOnce { budget },
+    match refusal.kind {
+        RateKind::Rate => Why::Rate {
+            budget,
+            after: refusal.retry_after,
+        },
+        RateKind::Concurrency => Why::AtOnce { budget },
     }
 }
 
