@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::problem::problem;
 use super::question::Question;
+use crate::budget::sqlite::SqliteLedger;
 use crate::credential::held::{CredentialState, CredentialStatus, HeldCredential};
 use crate::inject::set::Named;
 use crate::oauth::owner::GrantOwner;
@@ -35,6 +36,9 @@ pub type ListCredentials = Box<dyn Fn() -> Vec<Arc<HeldCredential>> + Send + Syn
 /// Finds who owns the grant behind a credential.
 pub type FindOwner = Box<dyn Fn(&str) -> Option<GrantOwner> + Send + Sync>;
 
+/// Finds the ledger, once a budget has asked for one.
+pub type FindBooks = Box<dyn Fn() -> Option<Arc<SqliteLedger>> + Send + Sync>;
+
 /// What operators ask the process to do.
 pub enum Order {
     /// Read the documents again and say what came of it.
@@ -53,6 +57,8 @@ pub struct Admin {
     pub credentials: ListCredentials,
     /// Owners of grants.
     pub owners: FindOwner,
+    /// The ledger of budgets.
+    pub books: FindBooks,
     /// Metrics and log.
     pub ledgers: Arc<Ledgers>,
     /// Certificates.
