@@ -10,6 +10,7 @@ pub mod hold;
 pub mod ledger;
 pub mod limit;
 pub mod line;
+pub mod rate;
 #[cfg(test)]
 mod sample;
 pub mod series;

@@ -26,18 +26,16 @@ pub const DEFAULT_TOOL_USES: u64 = 10;
 /// Runic text reaches one token per octet, so nothing less is a bound. Without a price only tokens are
 /// counted.
 pub fn strict(price: Option<&Price>, call: &Call) -> Need {
+    let (input, output) = (most_input(price, call), most_output(price, call));
     let models = price.map_or(1, Price::models);
-    let once = need(
-        price,
-        call,
-        most_input(price, call),
-        most_output(price, call),
-    );
-    let fees = fees_of(price, call);
+    let once = price.map_or_else(YoctoUsd::default, |price| {
+        let upper = price.upper(&call.terms, input, &classes(call));
+        upper.input.times(input).plus(upper.output.times(output))
+    });
     Need {
-        cost: once.times(models).plus(fees).ceil(),
-        input: most_input(price, call).saturating_mul(models),
-        output: most_output(price, call).saturating_mul(models),
+        cost: once.times(models).plus(fees_of(price, call)).ceil(),
+        input: input.saturating_mul(models),
+        output: output.saturating_mul(models),
     }
 }
 
@@ -150,14 +148,6 @@ pub(super) fn classes(call: &Call) -> Vec<TokenClass> {
     .into_iter()
     .chain(hour)
     .collect()
-}
-
-fn need(price: Option<&Price>, call: &Call, input: u64, output: u64) -> YoctoUsd {
-    let Some(price) = price else {
-        return YoctoUsd::default();
-    };
-    let upper = price.upper(&call.terms, input, &classes(call));
-    upper.input.times(input).plus(upper.output.times(output))
 }
 
 fn fees_of(price: Option<&Price>, call: &Call) -> YoctoUsd {

@@ -20,6 +20,7 @@ use super::price_table::PriceTable;
 use super::reading::Reading;
 use super::yocto::YoctoUsd;
 use crate::types::charge::{Charge, Need};
+use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
 use crate::types::usage::{ModelUse, Terms, TokenClass, Usage};
 
@@ -160,7 +161,20 @@ impl Desk<'_> {
         let Some(price) = self.reserved_at else {
             return (YoctoUsd::default(), false);
         };
+        if self.is_asked_for(model) {
+            return (at(price), true);
+        }
         (self.dearest(price, one, asked), false)
+    }
+
+    /// Whether a name that an answer gives is that of the listed model which was asked for. Bedrock's
+    /// answers name Claude as Anthropic does: what was asked for as `us.anthropic.claude-sonnet-4-6`
+    /// answers as `claude-sonnet-4-6`.
+    fn is_asked_for(&self, answered: &str) -> bool {
+        let asked = &*self.call.model;
+        self.call.api == ModelApi::Bedrock
+            && asked.contains(answered)
+            && self.prices.find(self.call.api, asked, self.at).is_some()
     }
 
     /// The price that was reserved at, or the dearest of those that may work on the request.

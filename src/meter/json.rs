@@ -198,13 +198,18 @@ impl<'t> Walker<'t> {
         }
     }
 
-    /// Passes over one value, whatever it is, and says where it stands.
+    /// Passes over one value, whatever it is.
+    pub fn pass<E: From<JsonFault>>(&mut self) -> Result<(), E> {
+        self.skip().map(|_| ()).map_err(E::from)
+    }
+
+    /// Passes over one value and says where it stands.
     pub fn skip(&mut self) -> Result<Range<usize>, JsonFault> {
         let kind = self.peek()?;
         let start = self.at;
         match kind {
-            Kind::Object => self.object(|walker, _| walker.skip().map(drop))?,
-            Kind::Array => self.array(|walker| walker.skip().map(drop))?,
+            Kind::Object => self.object(|walker, _| walker.pass())?,
+            Kind::Array => self.array(|walker| walker.pass())?,
             Kind::String => drop(self.string()?),
             Kind::Number => drop(self.number()?),
             Kind::Bool => drop(self.bool()?),

@@ -114,20 +114,19 @@ impl Price {
         told: &Terms,
         asked: &Terms,
     ) -> YoctoUsd {
-        let (told_ways, asked_ways) = (self.told(told), self.asked(asked));
-        let pick = |told: &Option<Box<str>>| told.is_some();
+        let (heard, allowed) = (self.told(told), self.asked(asked));
         let ways = Ways {
-            services: match pick(&told.service_tier) {
-                true => told_ways.services,
-                false => asked_ways.services,
+            services: match told.service_tier {
+                Some(_) => heard.services,
+                None => allowed.services,
             },
-            speed: match pick(&told.speed) {
-                true => told_ways.speed,
-                false => asked_ways.speed,
+            speed: match told.speed {
+                Some(_) => heard.speed,
+                None => allowed.speed,
             },
-            geo: match pick(&told.geo) {
-                true => told_ways.geo,
-                false => asked_ways.geo,
+            geo: match told.geo {
+                Some(_) => heard.geo,
+                None => allowed.geo,
             },
         };
         self.cost_on(&ways, usage).plus(self.fees(fees))
