@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::problem::problem;
 use super::question::Question;
+use super::spend;
+use crate::budget::ledger::Ledger as _;
 use crate::budget::sqlite::SqliteLedger;
 use crate::credential::held::{CredentialState, CredentialStatus, HeldCredential};
 use crate::inject::set::Named;
@@ -112,6 +114,9 @@ impl Admin {
             };
             warnings.insert(format!("credential {}", status.name), why);
         }
+        if let Some(Err(error)) = (self.books)().map(|ledger| ledger.health()) {
+            warnings.insert("ledger".to_owned(), error.to_string());
+        }
         warnings
     }
 
@@ -144,6 +149,7 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     for credential in (admin.credentials)() {
         metrics.credential(credential.name(), &health(&credential));
     }
+    spend::observe(&admin, metrics).await;
     let leaves = admin.leaves.stats();
     metrics.observe(&Observed {
         minted: leaves.minted,

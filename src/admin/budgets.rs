@@ -87,13 +87,61 @@ pub fn states(
     states
 }
 
+/// What is left of a budget for one group of calls: of its limits, the one with the least.
+pub struct Rest {
+    /// The budget's name.
+    pub budget: Arc<str>,
+    /// The group.
+    pub scope: Arc<str>,
+    /// What is left, in the limit's own unit.
+    pub remaining: u64,
+    /// Of how much.
+    pub max: u64,
+}
+
+/// What is left of the budgets that have counted something.
+pub fn rest(budgets: &BudgetSet, standing: &[Standing]) -> Vec<Rest> {
+    let limits = budgets.budgets().iter().flat_map(|budget| &budget.limits);
+    let limits: HashMap<&str, &Arc<Limit>> = limits.map(|limit| (&*limit.id, limit)).collect();
+    let mut least: HashMap<(Arc<str>, Arc<str>), Rest> = HashMap::new();
+    for row in standing {
+        let Some(limit) = limits.get(&*row.limit) else {
+            continue;
+        };
+        let max = limit.max.saturating_add(row.raised);
+        let own = Rest {
+            budget: limit.budget.clone(),
+            scope: row.scope.clone(),
+            remaining: max.saturating_sub(taken(row)),
+            max,
+        };
+        let is_less = |other: &Rest| {
+            u128::from(own.remaining) * u128::from(other.max)
+                < u128::from(other.remaining) * u128::from(own.max)
+        };
+        let key = (own.budget.clone(), own.scope.clone());
+        match least.get(&key) {
+            Some(other) if !is_less(other) => {}
+            _ => {
+                least.insert(key, own);
+            }
+        }
+    }
+    least.into_values().collect()
+}
+
+fn taken(row: &Standing) -> u64 {
+    let taken = row.settled.saturating_add(row.reserved);
+    taken.saturating_add(row.held)
+}
+
 fn state(limit: &Arc<Limit>, row: Option<&Standing>, now: Timestamp) -> BudgetState {
     let measure = Measure::of(&limit.unit);
-    let taken = |amount: u64| measure.json(amount, Rounding::Up);
+    let used = |amount: u64| measure.json(amount, Rounding::Up);
     let room = |amount: u64| measure.json(amount, Rounding::Down);
     let (settled, reserved, held) = row.map_or((0, 0, 0), |r| (r.settled, r.reserved, r.held));
     let max = row.map_or(limit.max, |row| limit.max.saturating_add(row.raised));
-    let left = max.saturating_sub(settled.saturating_add(reserved).saturating_add(held));
+    let left = max.saturating_sub(row.map_or(0, taken));
     let own = window_of(limit, now);
     let told = row.map_or(0, |row| row.told);
     let is_one_pot = limit.group_by.is_empty();
@@ -108,9 +156,9 @@ fn state(limit: &Arc<Limit>, row: Option<&Standing>, now: Timestamp) -> BudgetSt
         },
         configured: room(limit.max),
         max: room(max),
-        spent: taken(settled),
-        reserved: taken(reserved),
-        held: taken(held),
+        spent: used(settled),
+        reserved: used(reserved),
+        held: used(held),
         remaining: room(left),
         percent: percent(settled, max),
         forecast_percent: own.and_then(|own| forecast(settled, max, own, now)),

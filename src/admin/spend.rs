@@ -1,6 +1,7 @@
 //! Owns what the admin port answers about money: what was spent, and where budgets stand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -13,12 +14,13 @@ use serde_json::json;
 
 use super::amend_request::find;
 use super::api::Admin;
-use super::budgets::states;
+use super::budgets::{rest, states};
 use super::moment::Edge;
 use super::problem::problem;
 use super::spend_report::{SpendReport, by};
-use crate::budget::ledger::LedgerError;
+use crate::budget::ledger::{Ledger as _, LedgerError};
 use crate::budget::sqlite_report::{By, Question, Standing};
+use crate::telemetry::metrics::Metrics;
 
 /// `?by=agent&from=2026-11-01&until=2026-11-30&agent=…`.
 #[derive(Deserialize)]
@@ -108,6 +110,26 @@ pub(super) async fn budgets(
             Json(json!({ "budgets": states })).into_response()
         }
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+/// A slow disk must not keep the other metrics.
+const OBSERVED: Duration = Duration::from_secs(2);
+
+/// Tells the metrics what is left of budgets, and whether the ledger can be written.
+pub(super) async fn observe(admin: &Admin, metrics: &Metrics) {
+    let metrics = metrics.spending();
+    metrics.forget_budgets();
+    let Some(ledger) = (admin.books)() else {
+        return;
+    };
+    metrics.ledger(ledger.health().map_err(drop));
+    let Ok(Ok(standing)) = tokio::time::timeout(OBSERVED, standing(admin)).await else {
+        return;
+    };
+    let snapshot = admin.snapshots.load_full();
+    for left in rest(&snapshot.budgets, &standing) {
+        metrics.budget(&left.budget, &left.scope, left.remaining, left.max);
     }
 }
 

@@ -125,10 +125,7 @@ fn table(connection: &Connection, name: &str) -> Vec<Row> {
     let Ok(mut statement) = connection.prepare(&format!("SELECT * FROM {name}")) else {
         return Vec::new();
     };
-    let columns: Vec<String> = statement
-        .column_names()
-        .map(ToOwned::to_owned)
-        .collect();
+    let columns: Vec<String> = statement.column_names().map(ToOwned::to_owned).collect();
     let rows = statement.query_map([], |row| {
         let cells = columns.iter().enumerate();
         let cells = cells.map(|(at, name)| Ok((name.clone(), row.get::<_, Value>(at)?)));
