@@ -216,7 +216,10 @@ impl Writer {
                 let balances = places.map(|places| self.book.balances(&places));
                 answer(reply, balances);
             }
-            Order::Configure(limits) => self.configured = Some(limits),
+            Order::Configure(limits) => {
+                self.configured = Some(limits);
+                self.configure();
+            }
             Order::Standing(reply) => answer(reply, self.standing()),
             Order::Amend(change, reply) => {
                 let amended = self.amend(*change);
