@@ -598,13 +598,14 @@ impl Book {
         now.fold(0, |sum: u64, raise| sum.saturating_add(raise.by))
     }
 
-    /// What groups of a limit have spent in their present windows.
+    /// What groups of a limit have spent in their present windows, or may have before an unclean end.
     pub fn spent(&self, limit: &str, scope: Option<&str>, at: Timestamp) -> u64 {
         let own = self.all_of(limit, scope).into_iter();
         let own = own.filter_map(|id| self.series.get(&id));
         own.fold(0, |sum: u64, series| {
             let taken = series.counts_at(at.as_millisecond());
-            sum.saturating_add(taken.settled)
+            let lost = series.lost.map_or(0, |lost| lost.amount);
+            sum.saturating_add(taken.kept()).saturating_add(lost)
         })
     }
 
