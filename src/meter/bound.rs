@@ -5,7 +5,7 @@ use super::learned::Learned;
 use super::price::Price;
 use super::yocto::YoctoUsd;
 use crate::types::charge::Need;
-use crate::types::usage::{Fee, Terms, TokenClass, Usage};
+use crate::types::usage::{Fee, TokenClass, Usage};
 
 /// Tokens that a provider adds around a prompt: its own instructions, the forms of tools.
 const AROUND_PROMPT: u64 = 2_000;
@@ -15,7 +15,7 @@ pub const FALLBACK_MAX_INPUT: u64 = 2_097_152;
 
 /// The longest answer that any known model gives; stands in where neither the request nor the table
 /// says one.
-pub const FALLBACK_MAX_OUTPUT: u64 = 131_072;
+pub const FALLBACK_MAX_OUTPUT: u64 = 272_000;
 
 /// How often a provider's tool may be used where the request does not say.
 pub const DEFAULT_TOOL_USES: u64 = 10;
@@ -77,11 +77,12 @@ pub fn tranche(price: Option<&Price>, call: &Call, learned: Option<Learned>, tok
     }
 }
 
-/// What `tokens` more of the answer may cost, given that `granted` of them are granted already: never
-/// more than the request allows in all.
+/// What `tokens` more of the answer may cost beyond what is `granted`: never more than the request allows
+/// in all, each model that may work on it having its own answer.
 pub fn extension(price: Option<&Price>, call: &Call, granted: &Need, tokens: u64) -> Need {
-    let left = most_output(price, call).saturating_sub(granted.output);
-    let output = tokens.min(left);
+    let models = price.map_or(1, Price::models);
+    let most = most_output(price, call).saturating_mul(models);
+    let output = tokens.min(most.saturating_sub(granted.output));
     // A long prompt makes the answer dearer, too.
     let context = granted.input;
     Need {
@@ -99,11 +100,10 @@ pub fn extension(price: Option<&Price>, call: &Call, granted: &Need, tokens: u64
 pub fn trued_up(price: Option<&Price>, call: &Call, prompt: &Usage, output: u64) -> Need {
     let input = prompt.total_input();
     let cost = price.map_or_else(YoctoUsd::default, |price| {
-        let told = Terms::default();
         let mut only_input = *prompt;
         only_input[TokenClass::Output] = 0;
         only_input[TokenClass::AudioOutput] = 0;
-        let exact = price.cost_within(&only_input, &[], &told, &call.terms);
+        let exact = price.most(&only_input, &call.terms);
         let upper = price.upper(&call.terms, input, &[]);
         exact.plus(upper.output.times(output))
     });

@@ -9,6 +9,7 @@ use super::super::price_table::PriceTable;
 use super::*;
 use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
+use crate::types::usage::Terms;
 
 fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
@@ -344,9 +345,9 @@ proptest! {
         let bound = need(&call);
         prop_assert!(usage.total_input() <= bound.input && usage.total_output() <= bound.output);
         let price = price(&call);
-        let cost = price.cost_within(&usage, &[], &told, &call.terms).ceil();
+        let cost = price.cost(&usage, &[], &told).ceil();
         prop_assert!(cost <= bound.cost, "{cost} > {}", bound.cost);
-        let untold = price.cost_within(&usage, &[], &Terms::default(), &call.terms).ceil();
-        prop_assert!(untold <= bound.cost, "{untold} > {}", bound.cost);
+        let most = price.most(&usage, &call.terms).ceil();
+        prop_assert!(most <= bound.cost, "{most} > {}", bound.cost);
     }
 }

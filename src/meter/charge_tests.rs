@@ -1,7 +1,7 @@
 use super::super::call::CacheUse;
 use super::super::endpoint::Operation;
 use super::*;
-use crate::types::usage::Fee;
+use crate::types::usage::{Fee, Terms};
 use TokenClass::{CacheRead, CacheWrite1h, CacheWrite5m, Input, Output};
 
 fn now() -> Timestamp {
@@ -149,7 +149,7 @@ fn bedrock_answers_with_anthropics_name_and_is_charged_at_its_own_price() {
 }
 
 #[test]
-fn the_terms_that_the_answer_tells_decide() {
+fn the_terms_that_it_was_served_on_decide() {
     let asked = Call {
         terms: Terms {
             speed: Some("fast".into()),
@@ -158,10 +158,11 @@ fn the_terms_that_the_answer_tells_decide() {
         ..call("claude-opus-5-5")
     };
     let mut one = used(None, &[(Output, 1_000)]);
-    assert_eq!(exact(&asked, one.clone()), NanoUsd(40_000_000));
-    one.terms.speed = Some("standard".into());
+    // It was asked for fast, and was served as everybody is; and it searched twice.
     one.fees = vec![(Fee::WebSearch, 2)];
-    assert_eq!(exact(&asked, one), NanoUsd(40_000_000));
+    assert_eq!(exact(&asked, one.clone()), NanoUsd(40_000_000));
+    one.terms = asked.terms.clone();
+    assert_eq!(exact(&asked, one), NanoUsd(60_000_000));
 }
 
 #[test]

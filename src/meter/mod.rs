@@ -19,11 +19,16 @@ pub mod yocto;
 
 mod answer;
 mod answer_anthropic;
+mod answer_bedrock;
 mod answer_chat;
+mod answer_embeddings;
+mod answer_gemini;
+mod answer_ollama;
 mod answer_responses;
 mod count;
 mod decode;
 mod field;
+mod frames;
 mod gathered;
 mod json_text;
 mod path;

@@ -1,3 +1,4 @@
+use super::super::bound::{FALLBACK_MAX_INPUT, FALLBACK_MAX_OUTPUT};
 use super::*;
 use crate::types::usage::{Terms, Usage};
 
@@ -48,6 +49,8 @@ fn the_built_in_table_has_nothing_wrong_and_says_where_every_price_comes_from() 
             price.max_input.is_some() && price.max_output.is_some(),
             "{name}"
         );
+        assert!(price.max_input <= Some(FALLBACK_MAX_INPUT), "{name}");
+        assert!(price.max_output <= Some(FALLBACK_MAX_OUTPUT), "{name}");
         assert!(price.base.of(TokenClass::Input) > 0, "{name}");
         names += 1;
     }

@@ -334,3 +334,7 @@ impl Scan {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

@@ -124,3 +124,7 @@ fn options(walker: &mut Walker<'_>, name: &'static str) -> Result<Option<Edit>, 
         }
     })
 }
+
+#[cfg(test)]
+#[path = "usage_option_tests.rs"]
+mod tests;

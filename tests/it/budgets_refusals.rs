@@ -87,11 +87,8 @@ async fn an_exhausted_budget_is_a_402_of_the_messages_api_that_no_client_tries_a
         assert_eq!(body["type"], "error");
         assert_eq!(body["error"]["type"], "billing_error");
         assert_told(&body["error"]["message"], "$0.0001");
-        assert_eq!(
-            body["request_id"].as_str(),
-            answer.header("x-tollgate-request-id"),
-            "{body}"
-        );
+        let id = answer.header("x-tollgate-request-id").unwrap();
+        assert!(body["request_id"].as_str().unwrap().ends_with(id), "{body}");
         assert_eq!(balance(&answer), [100_000, 0, 100_000]);
         let reset = answer.header("x-tollgate-budget-reset").unwrap();
         assert!(reset.ends_with("T00:00:00Z"), "{reset}");
@@ -297,8 +294,8 @@ async fn an_openai_stream_that_outgrows_its_budget_ends_in_an_error_without_done
                 .pace(Duration::from_millis(5)),
         );
         let ask = match responses {
-            false => Ask::chat(&streamed(chat("gpt-5", 32_000))),
-            true => Ask::response(&streamed(response("gpt-5", 32_000))),
+            false => Ask::chat(&streamed(chat("gpt-4o", 16_000))),
+            true => Ask::response(&streamed(response("gpt-4o", 16_000))),
         };
         let answer = scene.spender().ask(&ask).await;
         assert_eq!(answer.status, 200);

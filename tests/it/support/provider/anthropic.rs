@@ -70,7 +70,9 @@ pub fn events(conduct: &Conduct, used: &[Used]) -> Vec<Piece> {
         Tells::Late => start["usage"] = json!({"input_tokens": 0, "output_tokens": 0}),
         _ => {
             start["usage"] = usage(conduct, used);
-            start["usage"]["output_tokens"] = output.min(1).into();
+            if conduct.tells != Tells::Zeros {
+                start["usage"]["output_tokens"] = output.min(1).into();
+            }
             drop(start["usage"].as_object_mut().unwrap().remove("iterations"));
         }
     }
@@ -204,6 +206,9 @@ fn head(used: &[Used]) -> Value {
 
 /// With `iterations`, the top level tells of all but compaction.
 fn usage(conduct: &Conduct, used: &[Used]) -> Value {
+    if conduct.tells == Tells::Zeros {
+        return counts(&Used::default());
+    }
     if conduct.iterations.is_empty() {
         return counts(&used[0]);
     }

@@ -57,6 +57,8 @@ pub enum Tells {
     Twice,
     /// Numbers that are none.
     Nonsense,
+    /// That nothing was used, and nothing is billed.
+    Zeros,
 }
 
 /// A content coding.
@@ -215,6 +217,18 @@ impl Conduct {
     pub fn gate(&self, event: usize) -> Option<&Gate> {
         let found = self.gates.iter().find(|(before, _)| *before == event);
         found.map(|(_, gate)| gate)
+    }
+
+    /// What is billed for an answer that took `used`.
+    pub fn billed(&self, used: &[Used]) -> Vec<Used> {
+        let billed = used.iter().map(|used| match self.tells {
+            Tells::Zeros => Used {
+                model: used.model.clone(),
+                ..Used::default()
+            },
+            _ => used.clone(),
+        });
+        billed.collect()
     }
 
     /// What answering this takes.

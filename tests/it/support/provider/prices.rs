@@ -63,21 +63,30 @@ fn rates(model: &str) -> (Rate, Option<Rate>) {
     }
 }
 
-/// What this costs, in nano-dollars: one rounding up, at the end.
+/// What one model did, in nano-dollars.
 pub fn cost(used: &Used) -> u64 {
+    cost_of(std::slice::from_ref(used))
+}
+
+/// What one call comes to, in nano-dollars: one rounding up, at the end.
+pub fn cost_of(parts: &[Used]) -> u64 {
+    let picos: u128 = parts.iter().map(picos).sum();
+    u64::try_from(picos.div_ceil(1000)).unwrap()
+}
+
+fn picos(used: &Used) -> u128 {
     let (usual, long) = rates(&used.model);
     let prompt = used.input + used.write_5m + used.write_1h + used.read;
     let rate = match long {
         Some(long) if prompt > 200_000 => long,
         _ => usual,
     };
-    let picos = u128::from(used.input) * rate.input
+    u128::from(used.input) * rate.input
         + u128::from(used.write_5m) * rate.write_5m
         + u128::from(used.write_1h) * rate.write_1h
         + u128::from(used.read) * rate.read
         + u128::from(used.output) * rate.output
-        + u128::from(used.searches) * SEARCH;
-    u64::try_from(picos.div_ceil(1000)).unwrap()
+        + u128::from(used.searches) * SEARCH
 }
 
 /// What of a dollar amount is nano-dollars: `usd("0.25")`.

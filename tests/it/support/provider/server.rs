@@ -220,6 +220,10 @@ async fn answer(mut exchange: Exchange, shop: Arc<Shop>) -> Reply {
             );
         }
         (_, "GET" | "HEAD", _) => return failure(&host, 404, "not found"),
+        // Flags and telemetry of Claude Code.
+        (ANTHROPIC, _, path) if path.starts_with("/api/") => {
+            return failure(&host, 404, "not found");
+        }
         _ => {
             // It does something that costs, and nothing in its answer says how much.
             shop.truth.unreadable(&call, &path);
@@ -250,7 +254,9 @@ async fn serve(exchange: Exchange, shop: &Shop, api: Api, asked: &Asked, call: &
         return failure(host, status, "told to fail");
     }
     let used = conduct.used(asked);
-    let mut tab = shop.truth.open(call, exchange.head.path(), used.clone());
+    let mut tab = shop
+        .truth
+        .open(call, exchange.head.path(), conduct.billed(&used));
     if let Some(gate) = conduct.gate(0) {
         gate.clone().stand().await;
     }

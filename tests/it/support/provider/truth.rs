@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::prices::{UNREADABLE, cost};
+use super::prices::{UNREADABLE, cost, cost_of};
 
 /// What one model used for one call. The classes are disjoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,7 +158,7 @@ impl Drop for Tab {
                 used.output = used.output.min(left);
                 left -= used.output;
             }
-            bill.cost = bill.used.iter().map(cost).sum();
+            bill.cost = cost_of(&bill.used);
             self.truth.bills.lock().unwrap().push(bill);
         }
         self.truth.open.send_modify(|open| *open -= 1);
