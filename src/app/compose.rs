@@ -158,12 +158,14 @@ pub async fn compose_with(
     };
     let warnings = Warnings::default();
     let (listed, owning) = (credentials.clone(), credentials.clone());
+    let kept = keeper.clone();
     let default_agent = identifier.agents().into_iter().next();
     let admin = Arc::new(Admin {
         token,
         snapshots: snapshots.clone(),
         credentials: Box::new(move || listed.all()),
         owners: Box::new(move |name| owning.grant(name).map(|grant| grant.owner)),
+        books: Box::new(move || kept.get().cloned()),
         ledgers: ledgers.clone(),
         leaves: leaves.clone(),
         authority: authority.clone(),

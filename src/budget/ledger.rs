@@ -186,8 +186,8 @@ pub enum Amendment {
 /// An operator's change, for the audit.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The limit's id.
-    pub limit: Arc<str>,
+    /// The limit, as the documents have it now.
+    pub limit: Arc<Limit>,
     /// One group of calls; nothing means every group.
     pub scope: Option<Arc<str>>,
     /// What changes.
@@ -196,6 +196,15 @@ pub struct Change {
     pub reason: String,
     /// Who ordered it.
     pub who: String,
+}
+
+/// What a change came to: of a raise what might be spent, of a reset what was spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amended {
+    /// Before.
+    pub old: u64,
+    /// After.
+    pub new: u64,
 }
 
 /// The books. Orders are given when a method is called; the future tells what came of them.

@@ -13,7 +13,7 @@ use super::book::{Book, nothing_open};
 use super::entry::Entry;
 use super::hold::{Misfit, Place, Raise};
 use super::ledger::{
-    Amendment, Ask, Balance, Change, HoldId, LedgerError, NotReserved, Patience, Settled,
+    Amended, Amendment, Ask, Balance, Change, HoldId, LedgerError, NotReserved, Patience, Settled,
     Settlement,
 };
 use super::limit::{Labels, Limit};
@@ -62,7 +62,7 @@ pub enum Order {
     /// See [`Ledger::configure`](super::ledger::Ledger::configure).
     Configure(Vec<Arc<Limit>>),
     /// An operator's change.
-    Amend(Box<Change>, Reply<(), LedgerError>),
+    Amend(Box<Change>, Reply<Amended, LedgerError>),
     /// Write everything and end.
     Close(Reply<(), LedgerError>),
 }
@@ -84,7 +84,7 @@ enum Done {
     Extended(HoldId, Need, Reply<(), NotReserved>),
     Retried(HoldId, Reply<(), LedgerError>),
     Settled(Settled, Reply<Settled, LedgerError>),
-    Amended(Reply<(), LedgerError>),
+    Amended(Amended, Reply<Amended, LedgerError>),
 }
 
 /// What a reservation may do while the file cannot be written.
@@ -137,7 +137,7 @@ pub struct Writer {
     line: Line<Waiting>,
     prices: Prices,
     done: Vec<Done>,
-    audits: Vec<(Timestamp, Change)>,
+    audits: Vec<(Timestamp, Change, Amended)>,
     /// What was reserved since the file could last be written, and let pass all the same.
     unwritten: u64,
     /// Limits that were read from documents and are not noted yet.
@@ -234,8 +234,8 @@ impl Writer {
             }
             Order::Standing(reply) => answer(reply, self.standing()),
             Order::Amend(change, reply) => {
-                self.amend(*change);
-                self.done.push(Done::Amended(reply));
+                let amended = self.amend(*change);
+                self.done.push(Done::Amended(amended, reply));
             }
             Order::Close(_) => {}
         }
@@ -476,8 +476,9 @@ impl Writer {
         ))
     }
 
-    fn amend(&mut self, change: Change) {
+    fn amend(&mut self, change: Change) -> Amended {
         let at = Timestamp::now();
+        let old = self.amount(&change, at);
         match &change.amendment {
             Amendment::Raise { by, until } => {
                 let raise = Raise {
@@ -485,11 +486,26 @@ impl Writer {
                     by: *by,
                     until: until.map(Timestamp::as_millisecond),
                 };
-                self.book.raise(&change.limit, raise);
+                self.book.raise(&change.limit.id, raise);
             }
-            Amendment::Reset => self.book.reset(&change.limit, change.scope.as_deref()),
+            Amendment::Reset => self.book.reset(&change.limit.id, change.scope.as_deref()),
         }
-        self.audits.push((at, change));
+        let new = self.amount(&change, at);
+        let amended = Amended { old, new };
+        self.audits.push((at, change, amended));
+        amended
+    }
+
+    /// What a change is about: the most that may be spent, or what was.
+    fn amount(&self, change: &Change, at: Timestamp) -> u64 {
+        let (limit, scope) = (&change.limit, change.scope.as_deref());
+        match change.amendment {
+            Amendment::Raise { .. } => {
+                let raised = self.book.raised(&limit.id, scope.unwrap_or(""), at);
+                limit.max.saturating_add(raised)
+            }
+            Amendment::Reset => self.book.spent(&limit.id, scope, at),
+        }
     }
 
     /// Notes which limits there are. Those that are back are added up anew when they are next asked for.
@@ -572,8 +588,8 @@ impl Writer {
         let connection = &mut self.file.connection;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         sqlite_rows::write(&transaction, &self.book, escrow, &mut self.prices, now)?;
-        for (at, change) in &self.audits {
-            sqlite_rows::write_amendment(&transaction, *at, change)?;
+        for (at, change, amended) in &self.audits {
+            sqlite_rows::write_amendment(&transaction, *at, change, *amended)?;
         }
         transaction.commit()
     }
@@ -585,7 +601,7 @@ impl Writer {
                 Done::Extended(_, _, reply) => answer(reply, Ok(())),
                 Done::Retried(_, reply) => answer(reply, Ok(())),
                 Done::Settled(settled, reply) => answer(reply, Ok(settled)),
-                Done::Amended(reply) => answer(reply, Ok(())),
+                Done::Amended(amended, reply) => answer(reply, Ok(amended)),
             }
         }
     }
@@ -610,7 +626,7 @@ impl Writer {
                     answer(reply, Err(error.clone()));
                 }
                 Done::Settled(_, reply) => answer(reply, Err(error.clone())),
-                Done::Amended(reply) => answer(reply, Err(error.clone())),
+                Done::Amended(_, reply) => answer(reply, Err(error.clone())),
             }
         }
     }
