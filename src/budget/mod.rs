@@ -14,7 +14,6 @@ pub mod rate;
 #[cfg(test)]
 mod sample;
 pub mod series;
-pub mod rate;
 pub mod set;
 pub mod span;
 pub mod sqlite;

@@ -84,7 +84,6 @@ impl Interception {
         let service = move |request| {
             let (exchange, passage) = (exchange.clone(), passage.clone());
             let asked = Asked {
-                execution: None,
                 agent: agent.clone(),
                 execution: execution.clone(),
                 scheme: Scheme::Https,
