@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::authority::{CaChoice, covers, open_authority, signer};
+use super::books::{LedgerKeeper, open_books};
 use super::credentials::{Credentials, Held, Ownership};
 use super::error::StartError;
 use super::grants::GrantContext;
@@ -26,6 +27,7 @@ use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
+use crate::proxy::spending::Spending;
 use crate::proxy::upstream::Upstream;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
@@ -54,6 +56,8 @@ pub struct Tollgate {
     pub drain: Drain,
     /// Renewals of grants that are under way.
     pub renewals: TaskTracker,
+    /// The books, to be closed at the end.
+    pub books: Arc<LedgerKeeper>,
 }
 
 /// Leaves that are kept; the least recently used go.
@@ -125,11 +129,16 @@ pub async fn compose_with(
     credentials.keep(&bundle, &open);
     report(&open.held);
 
+    let spending = Arc::new(Spending::new(metrics.clone()));
+    let keeper = Arc::new(LedgerKeeper::default());
+    let books = open_books(&settings, &bundle, &spending, &keeper).await?;
     let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, metrics));
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
         policy,
         injectors,
         endpoints: open.endpoints(),
+        budgets: books.budgets,
+        prices: books.prices,
         version: 1,
     }));
     let drain = Drain::default();
@@ -139,6 +148,7 @@ pub async fn compose_with(
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         room: Arc::default(),
+        spending: spending.clone(),
     });
 
     let (orders, received) = mpsc::channel(8);
@@ -148,12 +158,14 @@ pub async fn compose_with(
     };
     let warnings = Warnings::default();
     let (listed, owning) = (credentials.clone(), credentials.clone());
+    let kept = keeper.clone();
     let default_agent = identifier.agents().into_iter().next();
     let admin = Arc::new(Admin {
         token,
         snapshots: snapshots.clone(),
         credentials: Box::new(move || listed.all()),
         owners: Box::new(move |name| owning.grant(name).map(|grant| grant.owner)),
+        books: Box::new(move || kept.get().cloned()),
         ledgers: ledgers.clone(),
         leaves: leaves.clone(),
         authority: authority.clone(),
@@ -177,6 +189,8 @@ pub async fn compose_with(
         authority,
         warnings,
         ledgers,
+        spending,
+        keeper: keeper.clone(),
         seen,
     };
     let doors = Arc::new(Doors {
@@ -194,6 +208,7 @@ pub async fn compose_with(
         trust,
         drain,
         renewals,
+        books: keeper,
     })
 }
 

@@ -46,6 +46,7 @@ pub(super) fn anchor_config(spec: &mut TollgateConfigSpec, dir: &Path) {
         &mut spec.ca.key_file,
         &mut spec.ca.ephemeral_dir,
         &mut spec.state_dir,
+        &mut spec.ledger.file,
         &mut spec.prices.file,
     ] {
         anchor_each(path, dir);

@@ -46,10 +46,13 @@ pub struct TollgateConfigSpec {
     /// Where exchanges are logged.
     #[serde(default)]
     pub access_log: AccessLogSpec,
+    /// Where the books of budgets are kept.
+    #[serde(default)]
+    pub ledger: LedgerSpec,
     /// How the process ends.
     #[serde(default)]
     pub shutdown: ShutdownSpec,
-    /// Where the CA, the placeholder key and the admin token live; `$XDG_STATE_HOME/tollgate` when absent.
+    /// Where the CA, the placeholder key, the admin token and the ledger live; `$XDG_STATE_HOME/tollgate` when absent.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
 }
@@ -216,6 +219,15 @@ pub enum AccessLogSpec {
     Off,
     /// A file, appended to, made with mode 0600.
     File(PathBuf),
+}
+
+/// Where the books of budgets are kept.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LedgerSpec {
+    /// SQLite database, made with mode 0600, on storage that lasts; `stateDir/ledger.db` when absent.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
 }
 
 /// How the process ends.

@@ -7,6 +7,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::call::CacheUse;
 use super::reading::{Progress, Reading};
 use crate::types::usage::{ModelUse, Terms, TokenClass, Usage};
 
@@ -138,6 +139,11 @@ impl Seen {
         self.counted && !self.unread
     }
 
+    /// Whether anything went by unread.
+    pub(super) fn has_lost(&self) -> bool {
+        self.unread
+    }
+
     /// Tokens of what was seen: what was hinted at, and one for every three octets begun. Text of the
     /// large tokenizers has about four octets a token; three leaves room for code and other scripts.
     pub(super) fn tokens(&self) -> u64 {
@@ -200,4 +206,19 @@ pub(super) fn terms_of(
         speed: either(speed, &asked.speed),
         geo: either(geo, &asked.geo),
     }
+}
+
+/// What was written to a cache, by class: `total` tokens, of which those in `minutes` and `hour` are said to live
+/// that long. The rest, of which it is not said, lives as long as the longest that the request asked for.
+pub(super) fn written_to_cache(total: u64, minutes: u64, hour: u64, cache: CacheUse) -> Usage {
+    let rest = total.saturating_sub(minutes.saturating_add(hour));
+    let mut usage = Usage::default();
+    usage[TokenClass::CacheWrite5m] = minutes;
+    usage[TokenClass::CacheWrite1h] = hour;
+    let class = match cache {
+        CacheUse::Hour => TokenClass::CacheWrite1h,
+        CacheUse::Unnamed | CacheUse::Minutes5 => TokenClass::CacheWrite5m,
+    };
+    usage[class] = usage[class].saturating_add(rest);
+    usage
 }

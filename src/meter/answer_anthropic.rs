@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of};
+use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of, written_to_cache};
 use super::call::{CacheUse, Call};
 use super::count::{Count, TextLength};
 use super::endpoint::Operation;
@@ -105,7 +105,9 @@ struct Block {
 impl Answer for MessagesAnswer {
     fn piece(&mut self, piece: Piece<'_>) {
         match piece {
-            Piece::Event { data, .. } => self.event(data),
+            Piece::Event { data, .. } => {
+                self.event(data);
+            }
             Piece::Object(body) => self.body(body),
             Piece::Closed => self.complete = true,
             Piece::Lost(octets) => self.seen.lost(octets),
@@ -149,14 +151,15 @@ impl MessagesAnswer {
         }
     }
 
-    /// Whether anything of the format was recognized.
+    /// Whether it has told a count.
     pub(super) fn has_usage(&self) -> bool {
         self.told.input_tokens != Count::default() || self.told.output_tokens != Count::default()
     }
 
-    fn event(&mut self, data: &[u8]) {
+    /// Takes in an event of a stream; says whether it is one of this API.
+    pub(super) fn event(&mut self, data: &[u8]) -> bool {
         let Some(event) = self.seen.read::<Event<'_>>(data) else {
-            return;
+            return true;
         };
         if let Some(block) = event.content_block {
             let octets = [block.name, block.text, block.thinking, block.data];
@@ -187,6 +190,7 @@ impl MessagesAnswer {
             "message_stop" => self.complete = true,
             _ => {}
         }
+        !event.kind.is_empty()
     }
 
     fn body(&mut self, data: &[u8]) {
@@ -367,28 +371,18 @@ impl Told {
         self.is_readable() && self.output_tokens.known().is_some()
     }
 
-    /// Tokens by class. What was written to a cache without word of its life lives as long as the longest
-    /// that the request asked for.
+    /// Tokens by class.
     fn usage(&self, cache: CacheUse) -> Usage {
         let creation = self.cache_creation.unwrap_or_default();
-        let (minutes, hour) = (
+        let mut usage = written_to_cache(
+            self.cache_creation_input_tokens.or_zero(),
             creation.ephemeral_5m_input_tokens.or_zero(),
             creation.ephemeral_1h_input_tokens.or_zero(),
+            cache,
         );
-        let detailed = minutes.saturating_add(hour);
-        let rest = self.cache_creation_input_tokens.or_zero();
-        let rest = rest.saturating_sub(detailed);
-        let mut usage = Usage::default();
         usage[TokenClass::Input] = self.input_tokens.or_zero();
         usage[TokenClass::CacheRead] = self.cache_read_input_tokens.or_zero();
-        usage[TokenClass::CacheWrite5m] = minutes;
-        usage[TokenClass::CacheWrite1h] = hour;
         usage[TokenClass::Output] = self.output_tokens.or_zero();
-        let class = match cache {
-            CacheUse::Hour => TokenClass::CacheWrite1h,
-            CacheUse::Unnamed | CacheUse::Minutes5 => TokenClass::CacheWrite5m,
-        };
-        usage[class] = usage[class].saturating_add(rest);
         usage
     }
 }

@@ -1,4 +1,4 @@
-//! Owns how answers of the Chat Completions API report usage, and those of the embeddings API beside it
+//! Owns how answers of the Chat Completions API report usage
 //! (<https://platform.openai.com/docs/api-reference/chat>).
 
 use std::sync::Arc;
@@ -21,7 +21,8 @@ pub(super) struct ChatAnswer {
     service_tier: Option<Box<str>>,
     told: Told,
     seen: Seen,
-    /// Whether usage came in an event without choices: the last one, that `include_usage` asks for.
+    /// Whether usage came in the last chunk: the one without choices that `include_usage` asks for, or one that
+    /// tells why the model stopped.
     closed_with_usage: bool,
     complete: bool,
 }
@@ -69,6 +70,7 @@ struct Chunk {
 #[serde(default)]
 struct Choice {
     delta: Option<Delta>,
+    finish_reason: Option<IgnoredAny>,
 }
 
 /// What is new of an answer. Audio itself is no text; its transcript is.
@@ -178,10 +180,8 @@ impl ChatAnswer {
         for delta in choices.iter().filter_map(|choice| choice.delta.as_ref()) {
             self.seen.visible(delta.octets());
         }
-        let has_choices = !choices.is_empty();
-        if self.take(chunk) && !has_choices {
-            self.closed_with_usage = true;
-        }
+        let is_last = choices.iter().all(|choice| choice.finish_reason.is_some());
+        self.closed_with_usage |= self.take(chunk) && is_last;
     }
 
     fn body(&mut self, data: &[u8]) {

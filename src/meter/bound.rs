@@ -5,7 +5,7 @@ use super::learned::Learned;
 use super::price::Price;
 use super::yocto::YoctoUsd;
 use crate::types::charge::Need;
-use crate::types::usage::{Fee, Terms, TokenClass, Usage};
+use crate::types::usage::{Fee, TokenClass, Usage};
 
 /// Tokens that a provider adds around a prompt: its own instructions, the forms of tools.
 const AROUND_PROMPT: u64 = 2_000;
@@ -15,7 +15,7 @@ pub const FALLBACK_MAX_INPUT: u64 = 2_097_152;
 
 /// The longest answer that any known model gives; stands in where neither the request nor the table
 /// says one.
-pub const FALLBACK_MAX_OUTPUT: u64 = 131_072;
+pub const FALLBACK_MAX_OUTPUT: u64 = 272_000;
 
 /// How often a provider's tool may be used where the request does not say.
 pub const DEFAULT_TOOL_USES: u64 = 10;
@@ -26,18 +26,16 @@ pub const DEFAULT_TOOL_USES: u64 = 10;
 /// Runic text reaches one token per octet, so nothing less is a bound. Without a price only tokens are
 /// counted.
 pub fn strict(price: Option<&Price>, call: &Call) -> Need {
+    let (input, output) = (most_input(price, call), most_output(price, call));
     let models = price.map_or(1, Price::models);
-    let once = need(
-        price,
-        call,
-        most_input(price, call),
-        most_output(price, call),
-    );
-    let fees = fees_of(price, call);
+    let once = price.map_or_else(YoctoUsd::default, |price| {
+        let upper = price.upper(&call.terms, input, &classes(call));
+        upper.input.times(input).plus(upper.output.times(output))
+    });
     Need {
-        cost: once.times(models).plus(fees).ceil(),
-        input: most_input(price, call).saturating_mul(models),
-        output: most_output(price, call).saturating_mul(models),
+        cost: once.times(models).plus(fees_of(price, call)).ceil(),
+        input: input.saturating_mul(models),
+        output: output.saturating_mul(models),
     }
 }
 
@@ -79,11 +77,12 @@ pub fn tranche(price: Option<&Price>, call: &Call, learned: Option<Learned>, tok
     }
 }
 
-/// What `tokens` more of the answer may cost, given that `granted` of them are granted already: never
-/// more than the request allows in all.
+/// What `tokens` more of the answer may cost beyond what is `granted`: never more than the request allows
+/// in all, each model that may work on it having its own answer.
 pub fn extension(price: Option<&Price>, call: &Call, granted: &Need, tokens: u64) -> Need {
-    let left = most_output(price, call).saturating_sub(granted.output);
-    let output = tokens.min(left);
+    let models = price.map_or(1, Price::models);
+    let most = most_output(price, call).saturating_mul(models);
+    let output = tokens.min(most.saturating_sub(granted.output));
     // A long prompt makes the answer dearer, too.
     let context = granted.input;
     Need {
@@ -101,11 +100,10 @@ pub fn extension(price: Option<&Price>, call: &Call, granted: &Need, tokens: u64
 pub fn trued_up(price: Option<&Price>, call: &Call, prompt: &Usage, output: u64) -> Need {
     let input = prompt.total_input();
     let cost = price.map_or_else(YoctoUsd::default, |price| {
-        let told = Terms::default();
         let mut only_input = *prompt;
         only_input[TokenClass::Output] = 0;
         only_input[TokenClass::AudioOutput] = 0;
-        let exact = price.cost_within(&only_input, &[], &told, &call.terms);
+        let exact = price.most(&only_input, &call.terms);
         let upper = price.upper(&call.terms, input, &[]);
         exact.plus(upper.output.times(output))
     });
@@ -150,14 +148,6 @@ pub(super) fn classes(call: &Call) -> Vec<TokenClass> {
     .into_iter()
     .chain(hour)
     .collect()
-}
-
-fn need(price: Option<&Price>, call: &Call, input: u64, output: u64) -> YoctoUsd {
-    let Some(price) = price else {
-        return YoctoUsd::default();
-    };
-    let upper = price.upper(&call.terms, input, &classes(call));
-    upper.input.times(input).plus(upper.output.times(output))
 }
 
 fn fees_of(price: Option<&Price>, call: &Call) -> YoctoUsd {

@@ -20,8 +20,9 @@ use super::price_table::PriceTable;
 use super::reading::Reading;
 use super::yocto::YoctoUsd;
 use crate::types::charge::{Charge, Need};
+use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
-use crate::types::usage::{ModelUse, Terms, TokenClass, Usage};
+use crate::types::usage::{ModelUse, TokenClass, Usage};
 
 /// What one call is charged at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,25 +153,36 @@ impl Desk<'_> {
 
     /// What one model's part costs, and whether that model has a price of its own.
     fn cost(&self, model: &Arc<str>, one: &ModelUse) -> (YoctoUsd, bool) {
-        let asked = &self.call.terms;
-        let at = |price: &Price| price.cost_within(&one.usage, &one.fees, &one.terms, asked);
+        let at = |price: &Price| price.cost(&one.usage, &one.fees, &one.terms);
         if let Some(price) = self.prices.find(self.call.api, model, self.at) {
             return (at(price), true);
         }
         let Some(price) = self.reserved_at else {
             return (YoctoUsd::default(), false);
         };
-        (self.dearest(price, one, asked), false)
+        if self.is_asked_for(model) {
+            return (at(price), true);
+        }
+        (dearest(price, one), false)
     }
 
-    /// The price that was reserved at, or the dearest of those that may work on the request.
-    fn dearest(&self, price: &Price, one: &ModelUse, asked: &Terms) -> YoctoUsd {
-        let own = price.cost_within(&one.usage, &one.fees, &one.terms, asked);
-        let others = price.beside.iter();
-        others
-            .map(|other| self.dearest(other, one, asked))
-            .fold(own, YoctoUsd::max)
+    /// Whether a name that an answer gives is that of the listed model which was asked for. Bedrock's
+    /// answers name Claude as Anthropic does: what was asked for as `us.anthropic.claude-sonnet-4-6`
+    /// answers as `claude-sonnet-4-6`.
+    fn is_asked_for(&self, answered: &str) -> bool {
+        let asked = &*self.call.model;
+        self.call.api == ModelApi::Bedrock
+            && asked.contains(answered)
+            && self.prices.find(self.call.api, asked, self.at).is_some()
     }
+}
+
+/// What a part costs at the price that was reserved at, or at the dearest of the models that may work on
+/// the request.
+fn dearest(price: &Price, one: &ModelUse) -> YoctoUsd {
+    let own = price.cost(&one.usage, &one.fees, &one.terms);
+    let others = price.beside.iter().map(|other| dearest(other, one));
+    others.fold(own, YoctoUsd::max)
 }
 
 #[cfg(test)]

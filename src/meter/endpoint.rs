@@ -169,7 +169,8 @@ fn route<'p>(api: ModelApi, method: &Method, path: &'p str) -> (Endpoint, Option
         .iter()
         .filter(|segment| segment.contains('%'))
         .count();
-    if spelled > usize::from(model.is_some()) {
+    let slash = model.as_ref().is_some_and(|model| model.contains('/'));
+    if spelled > usize::from(model.is_some()) || (slash && endpoint == Endpoint::Free) {
         return unmetered;
     }
     (endpoint, model)
@@ -365,3 +366,7 @@ fn ollama(segments: &[&str]) -> Endpoint {
         _ => Endpoint::Unmetered,
     }
 }
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;

@@ -101,7 +101,7 @@ pub(super) fn natural(
     let expected = "a whole number from 0 to 18446744073709551615, written in digits";
     let wrong = ScanError::Type { field, expected };
     match walker.peek()? {
-        Kind::Null => walker.skip().map(|_| None).map_err(ScanError::from),
+        Kind::Null => walker.pass().map(|()| None),
         Kind::Number => walker.number()?.parse().map(Some).map_err(|_| wrong),
         _ => Err(wrong),
     }
@@ -130,7 +130,7 @@ pub(super) fn flag(
 ) -> Result<Option<bool>, ScanError> {
     let expected = "true or false";
     match walker.peek()? {
-        Kind::Null => walker.skip().map(|_| None).map_err(ScanError::from),
+        Kind::Null => walker.pass().map(|()| None),
         Kind::Bool => walker.bool().map(Some).map_err(ScanError::from),
         _ => Err(ScanError::Type { field, expected }),
     }
@@ -143,7 +143,7 @@ pub(super) fn string<'t>(
 ) -> Result<Option<Text<'t>>, ScanError> {
     let expected = "a string";
     match walker.peek()? {
-        Kind::Null => walker.skip().map(|_| None).map_err(ScanError::from),
+        Kind::Null => walker.pass().map(|()| None),
         Kind::String => walker.string().map(Some).map_err(ScanError::from),
         _ => Err(ScanError::Type { field, expected }),
     }
@@ -153,24 +153,23 @@ pub(super) fn string<'t>(
 pub(super) fn string_if_any<'t>(walker: &mut Walker<'t>) -> Result<Option<Text<'t>>, ScanError> {
     match walker.peek()? {
         Kind::String => walker.string().map(Some).map_err(ScanError::from),
-        _ => walker.skip().map(|_| None).map_err(ScanError::from),
+        _ => walker.pass().map(|()| None),
     }
 }
 
 /// Whether something comes next: no `null`, no empty list, no empty string. It is passed over.
 pub(super) fn anything(walker: &mut Walker<'_>) -> Result<bool, ScanError> {
-    let mut there = true;
     match walker.peek()? {
-        Kind::Null => there = walker.skip().map(|_| false)?,
-        Kind::String => there = !walker.string()?.raw().is_empty(),
+        Kind::Null => walker.pass().map(|()| false),
+        Kind::String => Ok(!walker.string()?.raw().is_empty()),
         Kind::Array => {
-            there = false;
+            let mut there = false;
             walker.array(|walker| {
                 there = true;
-                walker.skip().map(drop)
+                walker.pass::<ScanError>()
             })?;
+            Ok(there)
         }
-        Kind::Object | Kind::Number | Kind::Bool => drop(walker.skip()?),
+        Kind::Object | Kind::Number | Kind::Bool => walker.pass().map(|()| true),
     }
-    Ok(there)
 }

@@ -61,9 +61,9 @@ impl Gathered {
             Kind::Array => walker.array(|walker| self.model_list(walker)),
             Kind::Object => walker.object(|walker, name| match Folded::of(name).as_str() {
                 "model" | "models" => self.model_list(walker),
-                _ => walker.skip().map(drop).map_err(ScanError::from),
+                _ => walker.pass(),
             }),
-            _ => walker.skip().map(drop).map_err(ScanError::from),
+            _ => walker.pass(),
         }
     }
 
@@ -78,13 +78,12 @@ impl Gathered {
             return Ok(false);
         }
         if walker.peek()? != Kind::Object {
-            let _place = walker.skip()?;
-            return Ok(true);
+            return walker.pass().map(|()| true);
         }
         self.cache = self.cache.max(CacheUse::Minutes5);
         walker.object(|walker, name| {
             if Folded::of(name).as_str() != "ttl" {
-                return walker.skip().map(drop).map_err(ScanError::from);
+                return walker.pass::<ScanError>();
             }
             let null = walker.peek()? == Kind::Null;
             let short = |life: Text<'_>| life.said() == "5m";

@@ -251,3 +251,7 @@ impl Chunk {
         self.whole |= self.depth == 0;
     }
 }
+
+#[cfg(test)]
+#[path = "hide_usage_tests.rs"]
+mod tests;

@@ -19,11 +19,16 @@ pub mod yocto;
 
 mod answer;
 mod answer_anthropic;
+mod answer_bedrock;
 mod answer_chat;
+mod answer_embeddings;
+mod answer_gemini;
+mod answer_ollama;
 mod answer_responses;
 mod count;
 mod decode;
 mod field;
+mod frames;
 mod gathered;
 mod json_text;
 mod path;
@@ -31,3 +36,6 @@ mod scan_fields;
 mod scan_prompt;
 mod scan_tools;
 mod sse;
+
+#[cfg(test)]
+mod reader_tests;

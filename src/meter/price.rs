@@ -88,7 +88,7 @@ pub struct Price {
     pub(super) geos: Factors,
     pub(super) fees: BTreeMap<Fee, NanoUsd>,
     /// Prices of the other models that may work on the same request; they count before it is made only.
-    pub(super) beside: Vec<Arc<Price>>,
+    pub(super) beside: Vec<Arc<Self>>,
 }
 
 /// The most that tokens of a request may cost, in yocto-USD per token.
@@ -99,38 +99,15 @@ pub(super) struct Upper {
 }
 
 impl Price {
-    /// What `usage` and `fees` cost on `terms`, as the answer tells them. A word that the table does not
-    /// know counts as the dearest that it does.
+    /// What `usage` and `fees` cost on `terms`. A word that the table does not know counts as the dearest
+    /// that it does.
     pub fn cost(&self, usage: &Usage, fees: &[(Fee, u64)], terms: &Terms) -> YoctoUsd {
         self.cost_on(&self.told(terms), usage).plus(self.fees(fees))
     }
 
-    /// Like [`Self::cost`], where the answer may not tell all terms: those that it does not tell are the
-    /// dearest that the request allowed.
-    pub fn cost_within(
-        &self,
-        usage: &Usage,
-        fees: &[(Fee, u64)],
-        told: &Terms,
-        asked: &Terms,
-    ) -> YoctoUsd {
-        let (told_ways, asked_ways) = (self.told(told), self.asked(asked));
-        let pick = |told: &Option<Box<str>>| told.is_some();
-        let ways = Ways {
-            services: match pick(&told.service_tier) {
-                true => told_ways.services,
-                false => asked_ways.services,
-            },
-            speed: match pick(&told.speed) {
-                true => told_ways.speed,
-                false => asked_ways.speed,
-            },
-            geo: match pick(&told.geo) {
-                true => told_ways.geo,
-                false => asked_ways.geo,
-            },
-        };
-        self.cost_on(&ways, usage).plus(self.fees(fees))
+    /// The most that `usage` may cost of a request that asks for these terms.
+    pub(super) fn most(&self, usage: &Usage, asked: &Terms) -> YoctoUsd {
+        self.cost_on(&self.asked(asked), usage)
     }
 
     /// What `fees` cost.

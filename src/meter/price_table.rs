@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
+use jiff::civil::Date;
 
 use super::call::Call;
 use super::price::{Factors, Price, Rates, Service};
@@ -22,8 +23,6 @@ use crate::types::usage::{Fee, TokenClass};
 
 /// The value of a price file is not possible.
 const INVALID_VALUE: &str = "TG0207";
-/// Two entries have one name.
-const NAME_TWICE: &str = "TG0209";
 
 const BUILTIN: &str = include_str!("../../policies/prices.yaml");
 
@@ -41,9 +40,18 @@ pub struct PriceTable {
 /// One model's prices, the oldest first.
 #[derive(Debug)]
 struct Listed {
+    model: Arc<str>,
     since: Vec<(Timestamp, Arc<Price>)>,
-    /// The page that they come from, and the day on which they were compared with it.
-    source: Option<(String, Option<jiff::civil::Date>)>,
+    source: Option<Source>,
+}
+
+/// Where a price comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The provider's page.
+    pub page: String,
+    /// The day on which they were last compared.
+    pub checked: Option<Date>,
 }
 
 /// A model that is not in the table.
@@ -82,12 +90,19 @@ impl PriceTable {
         Ok(table)
     }
 
-    /// The built-in table with the entries of `text` in place of its own.
+    /// The built-in table with the entries of `text` in place of its own: an entry takes over all names of
+    /// the built-in one for the same model, and those that it names itself.
     pub fn overridden(name: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
         let mut table = Self::parse("<built-in prices>", BUILTIN)?;
         let own = Self::parse(name, text)?;
         for (api, models) in own.models {
-            table.models.entry(api).or_default().extend(models);
+            let builtin = table.models.entry(api).or_default();
+            for listed in builtin.values_mut() {
+                if let Some(instead) = models.get(&*listed.model) {
+                    *listed = instead.clone();
+                }
+            }
+            builtin.extend(models);
         }
         table.sha256 = hash(&[BUILTIN, text]);
         Ok(table)
@@ -135,13 +150,11 @@ impl PriceTable {
         }))
     }
 
-    /// Every name with its page and day, for a look at how well founded the table is.
-    pub fn sources(&self) -> impl Iterator<Item = (ModelApi, &str, Option<&str>)> {
+    /// Every name, and where its price comes from.
+    pub fn sources(&self) -> impl Iterator<Item = (ModelApi, &str, Option<&Source>)> {
         self.models.iter().flat_map(|(api, models)| {
-            models.iter().map(|(name, listed)| {
-                let source = listed.source.as_ref();
-                (*api, &**name, source.map(|(page, _)| page.as_str()))
-            })
+            let names = models.iter();
+            names.map(|(name, listed)| (*api, &**name, listed.source.as_ref()))
         })
     }
 
@@ -178,7 +191,7 @@ impl PriceTable {
                         .is_some()
                     {
                         let error = ConfigError::new(
-                            NAME_TWICE,
+                            INVALID_VALUE,
                             format!("`{}` has two prices", name.value),
                         );
                         errors.push(prices::at(error.help("remove one"), &written.file, name));
@@ -266,10 +279,11 @@ impl Listed {
             (since, Arc::new(price(&name, list, model, dated)))
         });
         let page = model.source.clone().or_else(|| list.source.clone());
-        let day = model.checked.or(list.checked).map(|day| day.0);
+        let checked = model.checked.or(list.checked).map(|day| day.0);
         Self {
             since: since.collect(),
-            source: page.map(|page| (page, day)),
+            model: name.clone(),
+            source: page.map(|page| Source { page, checked }),
         }
     }
 

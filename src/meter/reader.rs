@@ -6,11 +6,16 @@ use http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, Piece};
 use super::answer_anthropic::MessagesAnswer;
+use super::answer_bedrock::{ConverseAnswer, InvokeAnswer};
 use super::answer_chat::ChatAnswer;
+use super::answer_embeddings::EmbeddingsAnswer;
+use super::answer_gemini::GeminiAnswer;
+use super::answer_ollama::OllamaAnswer;
 use super::answer_responses::ResponsesAnswer;
 use super::call::Call;
 use super::decode::{Coding, Decoder};
 use super::endpoint::Operation;
+use super::frames::FrameSplitter;
 use super::json_text::{JsonSplitter, Keep};
 use super::reading::{Progress, Reading};
 use super::sse::SseSplitter;
@@ -43,6 +48,7 @@ enum Carrier {
     Undecided(Vec<u8>),
     Events(SseSplitter),
     Json(JsonSplitter),
+    Frames(FrameSplitter),
     /// Nothing in it can be read.
     Opaque,
 }
@@ -69,10 +75,13 @@ impl Reader {
             _ => Carrier::Undecided(Vec::new()),
         };
         Self {
-            answer: head.status.is_success().then(|| answer_to(call)),
+            answer: head
+                .status
+                .is_success()
+                .then(|| answer_to(call, head.headers)),
             decoder: Decoder::new(coding),
             carrier,
-            keep: Keep::Whole,
+            keep: kept_of(call.operation),
             blind: 0,
         }
     }
@@ -134,6 +143,7 @@ impl Carrier {
         match self {
             Self::Events(splitter) => splitter.feed(data, &mut each),
             Self::Json(splitter) => splitter.feed(data, &mut each),
+            Self::Frames(splitter) => return splitter.feed(data, &mut each),
             Self::Opaque => return data.len() as u64,
             Self::Undecided(blank) => {
                 let significant = data.iter().find(|octet| !is_blank(**octet));
@@ -145,12 +155,15 @@ impl Carrier {
                     return 0;
                 };
                 let mut decided = match first {
+                    // The length of the first message is far below 16 MB, and no text begins so.
+                    0 => Self::Frames(FrameSplitter::default()),
                     b'{' | b'[' => Self::Json(JsonSplitter::new(keep)),
                     _ => Self::Events(SseSplitter::default()),
                 };
                 decided.feed(blank, keep, answer);
-                decided.feed(data, keep, answer);
+                let unread = decided.feed(data, keep, answer);
                 *self = decided;
+                return unread;
             }
         }
         0
@@ -161,7 +174,7 @@ impl Carrier {
         match self {
             Self::Events(splitter) => splitter.finish(&mut each),
             Self::Json(splitter) => splitter.finish(&mut each),
-            Self::Undecided(_) | Self::Opaque => {}
+            Self::Undecided(_) | Self::Frames(_) | Self::Opaque => {}
         }
     }
 }
@@ -171,18 +184,27 @@ fn is_blank(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF)
 }
 
-fn answer_to(call: &Call) -> Box<dyn Answer> {
+fn answer_to(call: &Call, headers: &HeaderMap) -> Box<dyn Answer> {
     match call.operation {
         Operation::Messages | Operation::RawPredict => Box::new(MessagesAnswer::new(call)),
+        Operation::ChatCompletions => Box::new(ChatAnswer::new(call)),
         Operation::Responses => Box::new(ResponsesAnswer::new(call)),
-        _ => Box::new(ChatAnswer::new(call)),
+        Operation::GenerateContent => Box::new(GeminiAnswer::new(call)),
+        Operation::Converse | Operation::ConverseStream => Box::new(ConverseAnswer::new(call)),
+        Operation::InvokeModel | Operation::InvokeModelStream => {
+            Box::new(InvokeAnswer::new(call, headers))
+        }
+        Operation::OllamaGenerate => Box::new(OllamaAnswer::new(call)),
+        Operation::Embeddings | Operation::EmbedContent | Operation::OllamaEmbed => {
+            Box::new(EmbeddingsAnswer::new(call))
+        }
     }
 }
 
-#[cfg(test)]
-#[path = "reader_tests"]
-mod tests {
-    mod anthropic;
-    mod openai;
-    mod support;
+/// Of answers with embeddings, the vectors are not kept.
+fn kept_of(operation: Operation) -> Keep {
+    match operation {
+        Operation::Embeddings | Operation::EmbedContent | Operation::OllamaEmbed => Keep::Shallow,
+        _ => Keep::Whole,
+    }
 }

@@ -305,7 +305,7 @@ impl Scan {
     ) -> Result<(), ScanError> {
         let expected = "an object";
         match walker.peek()? {
-            Kind::Null => walker.skip().map(drop).map_err(ScanError::from),
+            Kind::Null => walker.pass(),
             Kind::Object => self.level(walker, table),
             _ => Err(ScanError::Type { field, expected }),
         }
@@ -334,3 +334,7 @@ impl Scan {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

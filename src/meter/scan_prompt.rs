@@ -35,7 +35,7 @@ impl Look<'_> {
         match walker.peek()? {
             Kind::Object => walker.object(|walker, name| self.member(walker, place, name)),
             Kind::Array => walker.array(|walker| self.through(walker, place)),
-            _ => walker.skip().map(drop).map_err(ScanError::from),
+            _ => walker.pass(),
         }
     }
 
@@ -142,9 +142,9 @@ impl Look<'_> {
             }
             Kind::Object => walker.object(|walker, name| match Folded::of(name).as_str() {
                 "url" => self.address(walker),
-                _ => walker.skip().map(drop).map_err(ScanError::from),
+                _ => walker.pass(),
             }),
-            _ => walker.skip().map(drop).map_err(ScanError::from),
+            _ => walker.pass(),
         }
     }
 
@@ -152,7 +152,7 @@ impl Look<'_> {
     /// `{mimeType, data}`, `{type: url, url}`, `{type: content, content}`.
     fn source(&mut self, walker: &mut Walker<'_>) -> Result<(), ScanError> {
         if walker.peek()? != Kind::Object {
-            return walker.skip().map(drop).map_err(ScanError::from);
+            return walker.pass();
         }
         let (mut octets, mut text, mut picture) = (None, false, false);
         walker.object(|walker, name| {

@@ -38,7 +38,7 @@ pub(super) fn typed(walker: &mut Walker<'_>, look: &mut Look<'_>) -> Result<(), 
     match walker.peek()? {
         Kind::Array => walker.array(|walker| typed(walker, look)),
         Kind::Object => typed_one(walker, look),
-        _ => walker.skip().map(drop).map_err(ScanError::from),
+        _ => walker.pass(),
     }
 }
 
@@ -119,7 +119,7 @@ pub(super) fn google(walker: &mut Walker<'_>, look: &mut Look<'_>) -> Result<(),
         Kind::Object => walker.object(|walker, name| {
             let grounding = match Folded::of(name).as_str() {
                 "functiondeclarations" => return look.through(walker, Place::Data),
-                "computeruse" => return walker.skip().map(drop).map_err(ScanError::from),
+                "computeruse" => return walker.pass(),
                 "googlesearch"
                 | "googlesearchretrieval"
                 | "enterprisewebsearch"
@@ -136,7 +136,7 @@ pub(super) fn google(walker: &mut Walker<'_>, look: &mut Look<'_>) -> Result<(),
             }
             Ok(())
         }),
-        _ => walker.skip().map(drop).map_err(ScanError::from),
+        _ => walker.pass(),
     }
 }
 
@@ -156,12 +156,11 @@ pub(super) fn bedrock(walker: &mut Walker<'_>, look: &mut Look<'_>) -> Result<()
             }
             _ => look.member(walker, Place::Data, name),
         }),
-        _ => walker.skip().map(drop).map_err(ScanError::from),
+        _ => walker.pass(),
     }
 }
 
 fn anything_but_null(walker: &mut Walker<'_>) -> Result<bool, ScanError> {
     let there = walker.peek()? != Kind::Null;
-    walker.skip()?;
-    Ok(there)
+    walker.pass().map(|()| there)
 }

@@ -203,3 +203,7 @@ fn drain(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "unpack_tests.rs"]
+mod tests;

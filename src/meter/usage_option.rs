@@ -43,7 +43,7 @@ pub fn asking_for_usage(body: &Bytes) -> Result<Bytes, ScanError> {
         empty = false;
         match field(TOP, &mut seen, name)? {
             Some((field, _)) => edit = Some(options(walker, field)?),
-            None => drop(walker.skip()?),
+            None => walker.pass::<ScanError>()?,
         }
         Ok::<_, ScanError>(())
     })?;
@@ -100,7 +100,7 @@ fn options(walker: &mut Walker<'_>, name: &'static str) -> Result<Option<Edit>, 
     walker.object(|walker, name| {
         empty = false;
         let Some((field, _)) = field(OPTIONS, &mut seen, name)? else {
-            return walker.skip().map(drop).map_err(ScanError::from);
+            return walker.pass::<ScanError>();
         };
         walker.peek()?;
         let start = walker.position();
@@ -124,3 +124,7 @@ fn options(walker: &mut Walker<'_>, name: &'static str) -> Result<Option<Edit>, 
         }
     })
 }
+
+#[cfg(test)]
+#[path = "usage_option_tests.rs"]
+mod tests;

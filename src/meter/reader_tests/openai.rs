@@ -118,6 +118,14 @@ fn usage_in_every_chunk_is_cumulative() {
 }
 
 #[test]
+fn usage_beside_the_reason_to_stop_is_exact_without_done() {
+    let last = r#"{"model":"m","choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":8,"completion_tokens":1}}"#;
+    let expected = used("m", &[(Input, 8), (Output, 1)]);
+    let answer = events(&[r#"{"choices":[{"delta":{"content":"abcdef"}}]}"#, last]);
+    assert_eq!(read(&chat(), answer), Reading::Exact(vec![expected]));
+}
+
+#[test]
 fn a_last_count_is_exact_without_done_and_an_early_one_is_not() {
     let usage = r#"{"prompt_tokens":8,"completion_tokens":2}"#;
     let expected = used("gpt-5-2025-08-07", &[(Input, 8), (Output, 2)]);
@@ -251,7 +259,7 @@ fn a_response_without_usage_is_never_zero() {
     ] {
         let reading = read(&responses(), body);
         assert!(
-            matches!(reading, Reading::Unknown { produced: 1.. }),
+            matches!(reading, Reading::Unknown { .. }),
             "{body}: {reading:?}"
         );
         let answer = events(&[&format!(
