@@ -84,11 +84,6 @@ fn an_execution_s_window_counts_each_execution() {
         "limits: [{ unit: usd, max: 5, window: execution }]",
     );
     assert_eq!(*limit.group_by, [GroupBy::Agent, GroupBy::Execution]);
-    let set = set(&[(
-        "name: n",
-        "limits: [{ unit: usd, max: 5, window: execution }]",
-    )]);
-    assert!(set.wants_executions().is_some());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::covering::Covering;
-use super::limit::{GroupBy, Labels, WindowKind};
+use super::limit::Labels;
 use super::terms::Budget;
 use crate::types::agent::Agent;
 use crate::types::agent_index::AgentIndex;
@@ -73,18 +73,6 @@ impl BudgetSet {
     /// Every budget, sorted by key.
     pub fn budgets(&self) -> &[Arc<Budget>] {
         &self.budgets
-    }
-
-    /// A budget that tells executions apart, if there is one.
-    pub fn wants_executions(&self) -> Option<&Arc<Budget>> {
-        self.budgets.iter().find(|budget| {
-            let groups = budget.group_by.contains(&GroupBy::Execution);
-            groups
-                || budget
-                    .limits
-                    .iter()
-                    .any(|limit| limit.window == WindowKind::Execution)
-        })
     }
 
     /// Whether there is none.

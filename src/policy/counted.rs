@@ -34,8 +34,10 @@ struct Group {
 }
 
 /// Which names the certificate authority may sign; any while nobody said.
-#[derive(Clone, Default)]
-struct Signer(Option<Arc<dyn Fn(&Host) -> bool + Send + Sync>>);
+#[derive(Default)]
+struct Signer(Option<Box<Signs>>);
+
+type Signs = dyn Fn(&Host) -> bool + Send + Sync;
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +118,7 @@ impl Counted {
     }
 
     pub(super) fn signed_by(&mut self, signs: impl Fn(&Host) -> bool + Send + Sync + 'static) {
-        self.signer = Signer(Some(Arc::new(signs)));
+        self.signer = Signer(Some(Box::new(signs)));
     }
 
     /// Hosts that are counted and that only a wider rule, or a mode, lets agents reach.

@@ -268,7 +268,7 @@ impl Engine {
                 authority: intent.authority.clone(),
                 scheme: intent.scheme,
                 rule: None,
-                api: self.api_of(&intent.authority),
+                api: self.api_of(intent.authority),
                 treatment: match self.counted_by(intent) {
                     Some(_) => Treatment::Intercept,
                     None => Treatment::Tunnel(SniMode::Required),
