@@ -103,10 +103,18 @@ async fn spending_is_told_by_agent_model_credential_and_day_as_it_was_billed() {
     let table = proxy.cli(&["spend"]).await;
     let text = table.ok();
     assert!(text.starts_with("AGENT "), "{text}");
-    for line in ["team-a/one", "team-b/two", "total", "everything the ledger has"] {
+    for line in [
+        "team-a/one",
+        "team-b/two",
+        "total",
+        "everything the ledger has",
+    ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    assert!(text.contains("BUDGET") && text.contains("$100.00"), "{text}");
+    assert!(
+        text.contains("BUDGET") && text.contains("$100.00"),
+        "{text}"
+    );
     let short = proxy.cli(&["spend", "-o", "short"]).await;
     assert!(short.ok().ends_with("in 3 requests\n"), "{}", short.stdout);
 }
@@ -150,7 +158,10 @@ async fn a_report_has_edges_and_says_what_is_wrong_with_them() {
         let said = proxy.admin("GET", &path).await;
         assert_eq!(said.status, status, "{}", said.text);
         assert_eq!(
-            proxy.admin_with("GET", &path, "Bearer guessed").await.status,
+            proxy
+                .admin_with("GET", &path, "Bearer guessed")
+                .await
+                .status,
             401
         );
     }

@@ -117,8 +117,8 @@ async fn a_raise_lets_an_exhausted_agent_go_on_and_is_written_down() {
     let raise = [
         "budget", "raise", "cap", "--by", "0.03usd", "--until", "2h", "--reason",
     ];
-    let raised = scene.proxy.cli(&[&raise[..], &["the release"]].concat());
-    let raised = raised.await;
+    let raise = [&raise[..], &["the release"]].concat();
+    let raised = scene.proxy.cli(&raise).await;
     let line = raised.ok();
     assert!(
         line.starts_with("agent cap $0.02 → $0.05 until ") && line.trim_end().ends_with(" UTC"),
@@ -131,9 +131,18 @@ async fn a_raise_lets_an_exhausted_agent_go_on_and_is_written_down() {
         (&json!("0.05"), &json!("0.02"))
     );
     let log = scene.proxy.output();
-    let line = log.lines().find(|line| line.contains("a budget was raised"));
+    let line = log
+        .lines()
+        .find(|line| line.contains("a budget was raised"));
     let line = line.unwrap_or_else(|| panic!("{log}"));
-    for told in ["cap", "agent=agent", "$0.02", "$0.05", "the release", "uid "] {
+    for told in [
+        "cap",
+        "agent=agent",
+        "$0.02",
+        "$0.05",
+        "the release",
+        "uid ",
+    ] {
         assert!(line.contains(told), "{told}: {line}");
     }
     let audit = scene.proxy.amendments();
@@ -160,7 +169,12 @@ async fn a_raise_lets_an_exhausted_agent_go_on_and_is_written_down() {
     let told = raised.json();
     assert_eq!(
         (&told["old"], &told["new"], &told["until"], &told["who"]),
-        (&json!("0.05"), &json!("1.05"), &Value::Null, &json!("alice"))
+        (
+            &json!("0.05"),
+            &json!("1.05"),
+            &Value::Null,
+            &json!("alice")
+        )
     );
 }
 
@@ -172,8 +186,8 @@ async fn a_raise_is_over_when_it_was_said_to_be() {
     let raised = scene
         .proxy
         .cli(&[
-            "budget", "raise", "cap", "--by", "5usd", "--until", "4s", "--reason", "a moment", "-o",
-            "json",
+            "budget", "raise", "cap", "--by", "5usd", "--until", "4s", "--reason", "a moment",
+            "-o", "json",
         ])
         .await
         .json();
