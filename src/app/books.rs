@@ -33,6 +33,10 @@ pub async fn open_books(
         let opened = ledger.open(settings).await?;
         spending.keep(opened);
     }
+    if let Some(ledger) = spending.ledger() {
+        let limits = budgets.budgets().iter().flat_map(|budget| &*budget.limits);
+        ledger.configure(limits.cloned().collect());
+    }
     Ok(Books { budgets, prices })
 }
 

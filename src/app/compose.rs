@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::authority::{CaChoice, covers, open_authority};
+use super::authority::{CaChoice, covers, open_authority, signer};
 use super::books::{LedgerKeeper, open_books};
 use super::credentials::{Credentials, Held, Ownership};
 use super::error::StartError;
@@ -90,6 +90,7 @@ pub async fn compose_with(
     let (authority, trust) = open_authority(&settings, &policy, ca)?;
     covers(&authority, &policy)?;
     let authority = Arc::new(authority);
+    let policy = policy.signed_by(signer(&authority));
     let leaves = Arc::new(
         LeafStore::new(authority.clone(), LEAVES)
             .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?,

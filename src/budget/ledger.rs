@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::limit::{Labels, Limit};
 use crate::types::charge::{Charge, Need};
+use crate::types::money::NanoUsd;
 
 /// One try of one request. Each has its own row; settling it twice changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +41,9 @@ pub struct Ask {
     pub need: Need,
     /// Whether it may wait for others to settle, within each limit's own time.
     pub patience: Patience,
+    /// How much may be reserved together, by this call and others, while the books cannot be written: an
+    /// operator's word that a little overspending is better than standing still. Zero refuses.
+    pub unwritten: NanoUsd,
 }
 
 /// Whether a call may wait where it would fit once others settle.

@@ -58,7 +58,7 @@ impl SqliteLedger {
     /// Writes everything, and marks the file as closed well. Later orders are refused.
     pub fn close(&self) -> BoxFuture<'static, Result<(), LedgerError>> {
         let answer = self.order(Order::Close);
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Ok(())) })
+        Box::pin(async move { answer.await.unwrap_or(Ok(())) })
     }
 
     /// Changes a limit by an operator's word, and writes down what it was before.

@@ -1,7 +1,7 @@
 //! Owns the one thread that changes the books: everything that waits for it goes into one transaction,
 //! and nobody gets an answer before that is committed.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -75,11 +75,23 @@ pub type Health = Arc<Mutex<Option<LedgerError>>>;
 
 /// An answer that has to wait for the disk.
 enum Done {
-    Reserved(HoldId, Vec<Balance>, Reply<Vec<Balance>, NotReserved>),
+    Reserved(
+        HoldId,
+        Vec<Balance>,
+        Unwritten,
+        Reply<Vec<Balance>, NotReserved>,
+    ),
     Extended(HoldId, Need, Reply<(), NotReserved>),
     Retried(HoldId, Reply<(), LedgerError>),
     Settled(Settled, Reply<Settled, LedgerError>),
     Amended(Amended, Reply<Amended, LedgerError>),
+}
+
+/// What a reservation may do while the file cannot be written.
+#[derive(Clone, Copy)]
+struct Unwritten {
+    cost: u64,
+    allowed: u64,
 }
 
 /// Somebody who waits for others to settle.
@@ -126,6 +138,8 @@ pub struct Writer {
     prices: Prices,
     done: Vec<Done>,
     audits: Vec<(Timestamp, Change, Amended)>,
+    /// What was reserved since the file could last be written, and let pass all the same.
+    unwritten: u64,
     /// Limits that were read from documents and are not noted yet.
     configured: Option<Vec<Arc<Limit>>>,
     looked: Instant,
@@ -144,6 +158,7 @@ impl Writer {
             prices: Prices::default(),
             done: Vec::new(),
             audits: Vec::new(),
+            unwritten: 0,
             configured: None,
             looked: Instant::now(),
             health,
@@ -187,10 +202,7 @@ impl Writer {
             }
             count += 1;
             if count < BATCH && closing.is_none() {
-                next = match orders.try_recv() {
-                    Ok(order) => Some(order),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = orders.try_recv().ok();
             }
         }
         self.configure();
@@ -346,7 +358,12 @@ impl Writer {
         match want {
             Want::Reserve(ask, reply) => {
                 let balances = self.book.balances_of(&ask.id);
-                self.done.push(Done::Reserved(ask.id, balances, reply));
+                let unwritten = Unwritten {
+                    cost: ask.need.cost.0,
+                    allowed: ask.unwritten.0,
+                };
+                self.done
+                    .push(Done::Reserved(ask.id, balances, unwritten, reply));
             }
             Want::Extend(id, more, reply) => self.done.push(Done::Extended(id, more, reply)),
         }
@@ -532,6 +549,7 @@ impl Writer {
                 escrow.granted(&mut self.book);
                 self.book.changes = Default::default();
                 self.audits.clear();
+                self.unwritten = 0;
                 self.report(None);
                 self.answer_all();
             }
@@ -579,7 +597,7 @@ impl Writer {
     fn answer_all(&mut self) {
         for done in self.done.drain(..) {
             match done {
-                Done::Reserved(_, balances, reply) => answer(reply, Ok(balances)),
+                Done::Reserved(_, balances, _, reply) => answer(reply, Ok(balances)),
                 Done::Extended(_, _, reply) => answer(reply, Ok(())),
                 Done::Retried(_, reply) => answer(reply, Ok(())),
                 Done::Settled(settled, reply) => answer(reply, Ok(settled)),
@@ -590,9 +608,12 @@ impl Writer {
 
     /// Takes back in reverse order what was promised to nobody yet.
     fn refuse_all(&mut self, error: &LedgerError) {
-        for done in self.done.drain(..).rev() {
+        for done in std::mem::take(&mut self.done).into_iter().rev() {
             match done {
-                Done::Reserved(id, _, reply) => {
+                Done::Reserved(_, balances, unwritten, reply) if self.let_pass(unwritten) => {
+                    answer(reply, Ok(balances));
+                }
+                Done::Reserved(id, _, _, reply) => {
                     self.book.abandon(&id);
                     answer(reply, Err(error.clone().into()));
                 }
@@ -608,6 +629,20 @@ impl Writer {
                 Done::Amended(_, reply) => answer(reply, Err(error.clone())),
             }
         }
+    }
+
+    /// Whether a reservation may stand that is in memory only.
+    fn let_pass(&mut self, Unwritten { cost, allowed }: Unwritten) -> bool {
+        if allowed == u64::MAX {
+            return true;
+        }
+        // What has no price has no bound either.
+        let sum = self.unwritten.saturating_add(cost);
+        let passes = cost > 0 && sum <= allowed;
+        if passes {
+            self.unwritten = sum;
+        }
+        passes
     }
 
     fn report(&self, error: Option<LedgerError>) {

@@ -21,6 +21,7 @@ mod bad_origin;
 mod bad_settings;
 mod baseline;
 mod budget_complaints;
+mod budget_disk;
 mod budgets_cap;
 mod budgets_clients;
 mod budgets_clock;
