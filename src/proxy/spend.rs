@@ -21,9 +21,9 @@ use super::snapshot::Snapshot;
 use super::spending::Spending;
 use super::tranche::{TOKENS, Tranche};
 use super::upload::{RequestBody, Upload};
+use crate::budget::covering::{Covering, Unpriced};
 use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
 use crate::budget::limit::Labels;
-use crate::budget::covering::{Covering, Unpriced};
 use crate::budget::rate::RateRefusal;
 use crate::budget::terms::FixedPrice;
 use crate::config::budget::{OnExhausted, StreamMode};
@@ -31,12 +31,12 @@ use crate::inject::injector::InjectedCredential;
 use crate::meter::bound;
 use crate::meter::call::Call;
 use crate::meter::endpoint::{Endpoint, Operation, classify_request};
+use crate::meter::hide_usage::HideUsage;
 use crate::meter::price::Price;
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::Reading;
 use crate::meter::scan;
 use crate::meter::unpack;
-use crate::meter::hide_usage::HideUsage;
 use crate::meter::usage_option::asking_for_usage;
 use crate::policy::decision::Permit;
 use crate::types::charge::Need;
@@ -114,11 +114,7 @@ impl Asking<'_> {
     }
 
     /// A request whose answer is not read: it counts as one, and costs what a budget says it does.
-    async fn unread(
-        &self,
-        head: &Parts,
-        accounting: &Accounting,
-    ) -> Result<Admission, ProxyError> {
+    async fn unread(&self, head: &Parts, accounting: &Accounting) -> Result<Admission, ProxyError> {
         let covering = self.covering("", &[]);
         if covering.is_empty() {
             return Ok(Admission::Uncounted);
@@ -126,10 +122,11 @@ impl Asking<'_> {
         let is_socket = self.wish == UpgradeWish::WebSocket;
         let named = match is_socket && covering.measures() {
             // What goes on in a WebSocket is no single request with a price.
-            true => covering.budgets.iter().find(|b| b.is_hard() && b.measures()).map_or(
-                Ok(FixedPrice::default()),
-                Err,
-            ),
+            true => covering
+                .budgets
+                .iter()
+                .find(|b| b.is_hard() && b.measures())
+                .map_or(Ok(FixedPrice::default()), Err),
             false => covering.fixed_price(&head.method, head.uri.path()),
         };
         let price = named.map_err(|budget| {
@@ -164,8 +161,7 @@ impl Asking<'_> {
         accounting: &mut Accounting,
     ) -> Result<Admission, ProxyError> {
         let body = upload.read_ahead(head, LONGEST_BODY, accounting).await?;
-        let plain = unpack::unpacked(&head.headers, &body, LONGEST_UNPACKED)
-        .map_err(|error| {
+        let plain = unpack::unpacked(&head.headers, &body, LONGEST_UNPACKED).map_err(|error| {
             self.refuse(Why::Packed {
                 reason: error.to_string(),
             })
