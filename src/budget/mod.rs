@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod limit;
 pub mod line;
 pub mod rate;
+pub mod rate;
 #[cfg(test)]
 mod sample;
 pub mod series;
