@@ -11,7 +11,6 @@ pub mod ledger;
 pub mod limit;
 pub mod line;
 pub mod rate;
-pub mod rate;
 #[cfg(test)]
 mod sample;
 pub mod series;
@@ -24,3 +23,4 @@ pub mod sqlite_rows;
 pub mod sqlite_upkeep;
 pub mod sqlite_writer;
 pub mod terms;
+pub mod window;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::Response;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
+};
 use http::request::Parts;
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -24,7 +26,7 @@ use super::upload::{RequestBody, Upload};
 use crate::budget::covering::{Covering, Unpriced};
 use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
 use crate::budget::limit::Labels;
-use crate::budget::rate::RateRefusal;
+use crate::budget::rate::{RateKind, RateRefusal};
 use crate::budget::terms::FixedPrice;
 use crate::config::budget::{OnExhausted, StreamMode};
 use crate::inject::injector::InjectedCredential;
@@ -207,6 +209,7 @@ impl Asking<'_> {
             head.headers.remove(CONTENT_ENCODING);
             upload.replace(head, asking);
         }
+        strip_own(&mut head.headers);
         head.headers
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let model = call.model.clone();
@@ -301,6 +304,7 @@ impl Asking<'_> {
             limits: covering.limits.clone(),
             need,
             patience: Patience::Queue,
+            unwritten: covering.without_store(),
         };
         let balances = ledger
             .reserve(ask)
@@ -422,11 +426,23 @@ impl Admission {
     }
 }
 
+/// Fields under our own name are ours to send, not the agent's.
+fn strip_own(headers: &mut HeaderMap) {
+    let own = |name: &&HeaderName| name.as_str().starts_with("x-tollgate-");
+    let own: Vec<HeaderName> = headers.keys().filter(own).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+}
+
 fn pace_refusal(refusal: &RateRefusal) -> Why {
     let budget = refusal.budget.to_string();
-    match refusal.after {
-        Some(after) => Why::Rate { budget, after },
-        None => Why::AtOnce { budget },
+    match refusal.kind {
+        RateKind::Rate => Why::Rate {
+            budget,
+            after: refusal.retry_after,
+        },
+        RateKind::Concurrency => Why::AtOnce { budget },
     }
 }
 
