@@ -11,8 +11,9 @@ use super::book::Book;
 use super::ledger::LedgerError;
 use super::span::moment;
 use super::sqlite_file::{broken, read_only};
-use super::sqlite_rows::{amount, load, text};
-use crate::types::usage::{TokenClass, Usage};
+use super::sqlite_load::load;
+use super::sqlite_value::{amount, text, usage};
+use crate::types::usage::Usage;
 
 /// Where one limit stands for one group of calls, also if no document names it any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,13 +281,4 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         prices: maybe(13)?,
         usage: usage(row, 14)?,
     })
-}
-
-/// Seven columns in the order of [`TokenClass::ALL`].
-fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
-    let mut usage = Usage::default();
-    for (index, class) in TokenClass::ALL.into_iter().enumerate() {
-        usage[class] = amount(row, first + index)?;
-    }
-    Ok(usage)
 }
