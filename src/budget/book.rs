@@ -281,7 +281,7 @@ impl Book {
                 .map(|window| (item.series, *window.0));
             self.changes.windows.extend(later);
         }
-        self.changes.series.insert(item.series);
+        self.changes.taken.insert(item.series);
         self.changes.windows.insert((item.series, item.start));
         self.freed.insert(item.series);
     }
@@ -418,7 +418,7 @@ impl Book {
                 0 => amount,
                 mean => mean - mean / 8 + amount / 8,
             };
-            self.changes.series.insert(id);
+            self.changes.taken.insert(id);
         }
     }
 

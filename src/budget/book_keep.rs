@@ -224,6 +224,7 @@ impl Book {
                 scopes.remove(&series.scope);
             }
             self.changes.series.remove(&id);
+            self.changes.taken.remove(&id);
             self.changes.windows.retain(|(own, _)| *own != id);
             self.changes.gone.insert(id);
         }

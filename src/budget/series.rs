@@ -160,6 +160,13 @@ impl Series {
         taken
     }
 
+    /// What was spent in windows that no longer count.
+    pub fn past(&self) -> u64 {
+        let windows = self.windows.values().map(|window| window.settled);
+        self.spent
+            .saturating_sub(windows.fold(0, u64::saturating_add))
+    }
+
     /// What counts at a moment, without opening a window for it.
     pub fn counts_at(&self, now: i64) -> Taken {
         match self.reach {

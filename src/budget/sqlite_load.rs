@@ -22,7 +22,7 @@ use crate::types::money::NanoUsd;
 pub fn load(connection: &Connection, now: Timestamp) -> rusqlite::Result<Book> {
     let mut book = Book::default();
     let mut all: HashMap<SeriesId, Series> = HashMap::new();
-    let sql = "SELECT id, limit_id, scope, reach, newest, spent, escrow, lost, lost_at, touched FROM series";
+    let sql = "SELECT id, limit_id, scope, reach, newest, past, escrow, lost, lost_at, touched FROM series";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -34,7 +34,9 @@ pub fn load(connection: &Connection, now: Timestamp) -> rusqlite::Result<Book> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         if let Some(series) = all.get_mut(&row.get(0)?) {
-            series.windows.insert(row.get(1)?, window(row)?);
+            let window = window(row)?;
+            series.spent = series.spent.saturating_add(window.settled);
+            series.windows.insert(row.get(1)?, window);
         }
     }
     all.into_values().for_each(|series| book.restore(series));

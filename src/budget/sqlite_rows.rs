@@ -1,6 +1,6 @@
 //! Owns how what changed in the books is written to the ledger's tables.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Escrow {
     /// The series that would go beyond what the disk vouches for, and how far each may go next: two in
     /// a hundred of its limit at a time, or four requests, but no more than a tenth of it.
     pub fn wanted(book: &Book) -> Self {
-        let changed = book.changes.series.iter();
+        let changed = book.changes.series.union(&book.changes.taken);
         let series = changed.filter_map(|id| book.series(*id));
         let short = series.filter_map(|series| {
             let taken = series.spent.saturating_add(series.reserved);
@@ -69,6 +69,7 @@ pub fn write(
 ) -> rusqlite::Result<()> {
     let Changes {
         series,
+        taken: _,
         windows,
         past,
         gone,
@@ -79,7 +80,8 @@ pub fn write(
     for limit in limits.values() {
         write_limit(connection, limit, now)?;
     }
-    for series in series.iter().filter_map(|id| book.series(*id)) {
+    let series: BTreeSet<&SeriesId> = series.iter().chain(escrow.0.keys()).collect();
+    for series in series.into_iter().filter_map(|id| book.series(*id)) {
         write_series(connection, series, escrow.of(series))?;
     }
     for (id, start) in windows {
@@ -124,9 +126,9 @@ pub fn write(
 }
 
 fn write_series(connection: &Connection, series: &Series, escrow: u64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO series(id, limit_id, scope, reach, newest, spent, escrow, lost, lost_at, touched)
+    let sql = "INSERT INTO series(id, limit_id, scope, reach, newest, past, escrow, lost, lost_at, touched)
         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT(id) DO UPDATE SET
-        newest = ?5, spent = ?6, escrow = ?7, lost = ?8, lost_at = ?9, touched = ?10";
+        newest = ?5, past = ?6, escrow = ?7, lost = ?8, lost_at = ?9, touched = ?10";
     let lost = series.lost.unwrap_or(Lost { amount: 0, at: 0 });
     connection.prepare_cached(sql)?.execute(params![
         series.id,
@@ -134,7 +136,7 @@ fn write_series(connection: &Connection, series: &Series, escrow: u64) -> rusqli
         &*series.scope,
         series.reach,
         series.newest,
-        whole(series.spent),
+        whole(series.past()),
         whole(escrow),
         whole(lost.amount),
         lost.at,
