@@ -33,8 +33,10 @@ impl Escrow {
         let series = changed.filter_map(|id| book.series(*id));
         let short = series.filter_map(|series| {
             let taken = series.spent.saturating_add(series.reserved);
-            let block = (series.max / 50).max(series.mean.saturating_mul(4));
-            let block = block.min(series.max / 10);
+            // A soft limit may be far behind what was spent.
+            let size = series.max.max(taken);
+            let block = (size / 50).max(series.mean.saturating_mul(4));
+            let block = block.min(size / 10);
             (taken > series.escrow).then(|| (series.id, taken.saturating_add(block)))
         });
         Self(short.collect())
