@@ -189,6 +189,7 @@ fn call(client: u64, request: String, limits: &[Arc<Limit>]) -> (Ask, Settlement
             output: 4096,
         },
         patience: Patience::Queue,
+        unwritten: NanoUsd(0),
     };
     let mut usage = Usage::default();
     usage[TokenClass::Input] = 19_000;

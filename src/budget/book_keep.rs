@@ -155,7 +155,7 @@ impl Book {
         }
     }
 
-    fn all_of(&self, limit: &str, scope: Option<&str>) -> Vec<SeriesId> {
+    pub(super) fn all_of(&self, limit: &str, scope: Option<&str>) -> Vec<SeriesId> {
         let Some(scopes) = self.index.get(limit) else {
             return Vec::new();
         };

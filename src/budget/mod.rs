@@ -28,3 +28,4 @@ pub mod sqlite_value;
 pub mod sqlite_wait;
 pub mod sqlite_writer;
 pub mod terms;
+pub mod window;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::limit::{Limit, WindowKind};
-use super::span::{BUCKETS, Span, reach, span};
+use super::span::{Span, reach, span};
+use super::window::BUCKETS;
 
 /// The number a series has in the ledger's file.
 pub type SeriesId = i64;
@@ -172,7 +173,7 @@ impl Series {
         match self.reach {
             0 => self.taken(self.newest),
             reach => {
-                let bucket = (reach / BUCKETS).max(1);
+                let bucket = (reach / i64::from(BUCKETS)).max(1);
                 let own = now.div_euclid(bucket).saturating_mul(bucket);
                 self.taken(self.newest.max(own))
             }

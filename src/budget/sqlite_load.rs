@@ -12,8 +12,9 @@ use super::hold::{Hold, Item, Raise};
 use super::ledger::HoldId;
 use super::limit::{GroupBy, Labels, Limit, Pattern};
 use super::series::{Lost, Series, SeriesId, Window};
-use super::span::{BUCKETS, reach, span};
+use super::span::{reach, span};
 use super::sqlite_value::{amount, text, usage};
+use super::window::BUCKETS;
 use crate::types::agent::Agent;
 use crate::types::charge::{Charge, Need};
 use crate::types::money::NanoUsd;
@@ -167,7 +168,7 @@ pub fn history(
     let since = since.max(last_reset(connection, limit, scope)?.unwrap_or(i64::MIN));
     let bucket = match reach {
         0 => i64::MAX,
-        reach => reach / BUCKETS,
+        reach => reach / i64::from(BUCKETS),
     };
     let runs = limit.group_by.contains(&GroupBy::Execution);
     let one_agent = match &*limit.selector.agents {

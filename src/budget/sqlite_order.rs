@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::hold::{Misfit, Place};
-use super::ledger::{Ask, Balance, Change, HoldId, LedgerError, NotReserved, Settled, Settlement};
+use super::ledger::{
+    Amended, Ask, Balance, Change, HoldId, LedgerError, NotReserved, Settled, Settlement,
+};
 use super::limit::{Labels, Limit};
 use super::sqlite_report::Standing;
 use crate::types::charge::Need;
@@ -39,7 +41,7 @@ pub enum Order {
     /// See [`Ledger::configure`](super::ledger::Ledger::configure).
     Configure(Vec<Arc<Limit>>),
     /// An operator's change.
-    Amend(Box<Change>, Reply<(), LedgerError>),
+    Amend(Box<Change>, Reply<Amended, LedgerError>),
     /// Write everything and end.
     Close(Reply<(), LedgerError>),
 }
@@ -52,11 +54,23 @@ pub type Health = Arc<Mutex<Option<LedgerError>>>;
 
 /// An answer that has to wait for the disk.
 pub(super) enum Done {
-    Reserved(HoldId, Vec<Balance>, Reply<Vec<Balance>, NotReserved>),
+    Reserved(
+        HoldId,
+        Vec<Balance>,
+        Unwritten,
+        Reply<Vec<Balance>, NotReserved>,
+    ),
     Extended(HoldId, Need, Reply<(), NotReserved>),
     Retried(HoldId, Reply<(), LedgerError>),
     Settled(Settled, Reply<Settled, LedgerError>),
-    Amended(Reply<(), LedgerError>),
+    Amended(Amended, Reply<Amended, LedgerError>),
+}
+
+/// What a reservation may do while the file cannot be written.
+#[derive(Clone, Copy)]
+pub(super) struct Unwritten {
+    pub(super) cost: u64,
+    pub(super) allowed: u64,
 }
 
 /// Somebody who waits for others to settle.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use super::book::Book;
 use super::entry::Entry;
 use super::hold::{Changes, Hold};
-use super::ledger::{Amendment, Change, HoldId};
+use super::ledger::{Amended, Amendment, Change, HoldId};
 use super::limit::{Limit, Unit};
 use super::series::{Lost, Series, SeriesId, Window};
 use super::sqlite_value::{text, whole};
@@ -316,10 +316,10 @@ pub fn write_amendment(
     connection: &Connection,
     at: Timestamp,
     change: &Change,
+    amended: Amended,
 ) -> rusqlite::Result<()> {
-    let sql =
-        "INSERT INTO amendment(at, limit_id, budget, scope, kind, by_amount, until, reason, who)
-        VALUES(?1, ?2, (SELECT budget FROM budget_limit WHERE id = ?2), ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT INTO amendment(at, limit_id, budget, scope, kind, by_amount, until, old, new,
+        reason, who) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let (kind, by, until) = match &change.amendment {
         Amendment::Raise { by, until } => ("raise", Some(whole(*by)), *until),
         Amendment::Reset => ("reset", None, None),
@@ -328,11 +328,14 @@ pub fn write_amendment(
         sql,
         params![
             at.as_millisecond(),
-            &*change.limit,
+            &*change.limit.id,
+            &*change.limit.budget,
             change.scope.as_deref(),
             kind,
             by,
             until.map(Timestamp::as_millisecond),
+            whole(amended.old),
+            whole(amended.new),
             change.reason,
             change.who,
         ],

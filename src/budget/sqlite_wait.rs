@@ -13,7 +13,7 @@ use super::limit::Limit;
 use super::line::{Left, Rank, Ticket};
 use super::series::SeriesId;
 use super::span::later;
-use super::sqlite_order::{Attempt, Done, Reply, Waiting, Want, answer};
+use super::sqlite_order::{Attempt, Done, Reply, Unwritten, Waiting, Want, answer};
 use super::sqlite_writer::{LOOK, Writer};
 use crate::types::charge::Need;
 
@@ -135,7 +135,12 @@ impl Writer {
         match want {
             Want::Reserve(ask, reply) => {
                 let balances = self.book.balances_of(&ask.id);
-                self.done.push(Done::Reserved(ask.id, balances, reply));
+                let unwritten = Unwritten {
+                    cost: ask.need.cost.0,
+                    allowed: ask.unwritten.0,
+                };
+                let done = Done::Reserved(ask.id, balances, unwritten, reply);
+                self.done.push(done);
             }
             Want::Extend(id, more, reply) => self.done.push(Done::Extended(id, more, reply)),
         }

@@ -10,12 +10,12 @@ use rusqlite::TransactionBehavior;
 
 use super::book::{Book, nothing_open};
 use super::hold::{Place, Raise};
-use super::ledger::{Amendment, Change, HoldId, LedgerError, Settled, Settlement};
+use super::ledger::{Amended, Amendment, Change, HoldId, LedgerError, Settled, Settlement};
 use super::limit::{Labels, Limit};
 use super::line::Line;
 use super::sqlite_file::{LedgerFile, broken};
 use super::sqlite_load::{history, is_settled};
-use super::sqlite_order::{Done, Health, Order, Reply, Waiting, answer};
+use super::sqlite_order::{Done, Health, Order, Reply, Unwritten, Waiting, answer};
 use super::sqlite_report::Standing;
 use super::sqlite_rows::{self, Escrow, Prices};
 use super::sqlite_upkeep::{UPKEEP, Upkeep};
@@ -36,6 +36,8 @@ pub struct Writer {
     pub(super) line: Line<Waiting>,
     prices: Prices,
     pub(super) done: Vec<Done>,
+    /// What was reserved since the file could last be written, and let pass all the same.
+    unwritten: u64,
     /// Limits that were read from documents and are not noted yet.
     configured: Option<Vec<Arc<Limit>>>,
     pub(super) looked: Instant,
@@ -53,6 +55,7 @@ impl Writer {
             line: Line::default(),
             prices: Prices::default(),
             done: Vec::new(),
+            unwritten: 0,
             configured: None,
             looked: Instant::now(),
             health,
@@ -128,7 +131,7 @@ impl Writer {
             }
             Order::Standing(reply) => answer(reply, self.standing()),
             Order::Amend(change, reply) => match self.amend(&change) {
-                Ok(()) => self.done.push(Done::Amended(reply)),
+                Ok(amended) => self.done.push(Done::Amended(amended, reply)),
                 Err(error) => answer(reply, Err(error)),
             },
             Order::Close(_) => {}
@@ -187,9 +190,20 @@ impl Writer {
     }
 
     /// The change is written before it counts: one that failed is given again, and must not count twice.
-    fn amend(&mut self, change: &Change) -> Result<(), LedgerError> {
+    fn amend(&mut self, change: &Change) -> Result<Amended, LedgerError> {
         self.file.is_in_place()?;
-        let written = sqlite_rows::write_amendment(&self.file.connection, Timestamp::now(), change);
+        let (limit, scope) = (&change.limit, change.scope.as_deref());
+        let at = Timestamp::now();
+        let (old, new) = match change.amendment {
+            Amendment::Raise { by, .. } => {
+                let raised = self.book.raised(&limit.id, scope.unwrap_or(""), at);
+                let old = limit.max.saturating_add(raised);
+                (old, old.saturating_add(by))
+            }
+            Amendment::Reset => (self.book.spent(&limit.id, scope, at), 0),
+        };
+        let amended = Amended { old, new };
+        let written = sqlite_rows::write_amendment(&self.file.connection, at, change, amended);
         written.map_err(|error| broken(&self.file.path, &error))?;
         match &change.amendment {
             Amendment::Raise { by, until } => {
@@ -198,11 +212,11 @@ impl Writer {
                     by: *by,
                     until: until.map(Timestamp::as_millisecond),
                 };
-                self.book.raise(&change.limit, raise);
+                self.book.raise(&limit.id, raise);
             }
-            Amendment::Reset => self.book.reset(&change.limit, change.scope.as_deref()),
+            Amendment::Reset => self.book.reset(&limit.id, scope),
         }
-        Ok(())
+        Ok(amended)
     }
 
     /// Notes which limits there are. Those that are back are added up anew when they are next asked for.
@@ -245,6 +259,7 @@ impl Writer {
             Ok(escrow) => {
                 escrow.granted(&mut self.book);
                 self.book.changes = Default::default();
+                self.unwritten = 0;
                 self.report(None);
                 self.answer_all();
             }
@@ -289,20 +304,23 @@ impl Writer {
     fn answer_all(&mut self) {
         for done in self.done.drain(..) {
             match done {
-                Done::Reserved(_, balances, reply) => answer(reply, Ok(balances)),
+                Done::Reserved(_, balances, _, reply) => answer(reply, Ok(balances)),
                 Done::Extended(_, _, reply) => answer(reply, Ok(())),
                 Done::Retried(_, reply) => answer(reply, Ok(())),
                 Done::Settled(settled, reply) => answer(reply, Ok(settled)),
-                Done::Amended(reply) => answer(reply, Ok(())),
+                Done::Amended(amended, reply) => answer(reply, Ok(amended)),
             }
         }
     }
 
     /// Takes back in reverse order what was promised to nobody yet.
     fn refuse_all(&mut self, error: &LedgerError) {
-        for done in self.done.drain(..).rev() {
+        for done in std::mem::take(&mut self.done).into_iter().rev() {
             match done {
-                Done::Reserved(id, _, reply) => {
+                Done::Reserved(_, balances, unwritten, reply) if self.let_pass(unwritten) => {
+                    answer(reply, Ok(balances));
+                }
+                Done::Reserved(id, _, _, reply) => {
                     self.book.abandon(&id);
                     answer(reply, Err(error.clone().into()));
                 }
@@ -315,9 +333,23 @@ impl Writer {
                     answer(reply, Err(error.clone()));
                 }
                 Done::Settled(_, reply) => answer(reply, Err(error.clone())),
-                Done::Amended(reply) => answer(reply, Err(error.clone())),
+                Done::Amended(_, reply) => answer(reply, Err(error.clone())),
             }
         }
+    }
+
+    /// Whether a reservation may stand that is in memory only.
+    fn let_pass(&mut self, Unwritten { cost, allowed }: Unwritten) -> bool {
+        if allowed == u64::MAX {
+            return true;
+        }
+        // What has no price has no bound either.
+        let sum = self.unwritten.saturating_add(cost);
+        let passes = cost > 0 && sum <= allowed;
+        if passes {
+            self.unwritten = sum;
+        }
+        passes
     }
 
     fn report(&self, error: Option<LedgerError>) {

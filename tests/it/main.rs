@@ -68,6 +68,8 @@ mod revocation;
 mod run;
 mod sdks;
 mod secrets;
+mod spend;
+mod spend_budget;
 mod telegram;
 mod token_call;
 mod token_file;
