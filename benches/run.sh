@@ -17,7 +17,7 @@ fi
 ulimit -n "$(ulimit -Hn)"
 
 profile=${BENCH_PROFILE:-dist}
-parts=(--bench policy_match --bench inject --bench leaf_minting)
+parts=(--bench policy_match --bench inject --bench scan --bench leaf_minting)
 bench=(cargo bench --quiet --locked --profile "$profile")
 "${bench[@]}" --bench exchange "${parts[@]}" --no-run
 mkdir -p benches/results
@@ -29,7 +29,7 @@ result="benches/results/$(date -u +%Y-%m-%dT%H%MZ).txt"
         printf '\nparts of an exchange, in one process (criterion):\n'
         # A long name stands on a line of its own.
         timeout 90 "${bench[@]}" "${parts[@]}" -- --quick --noplot 2>/dev/null |
-            awk '/^[a-z_]+\// { name = $1 } /time:/ { sub(/.*time:/, ""); print name $0 }'
+            awk '/^ratio/ { print } /^[a-z_]+\// { name = $1 } /time:/ { sub(/.*time:/, ""); print name $0 }'
     fi
 } | tee "$result"
 echo "kept in $result" >&2

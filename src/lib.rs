@@ -25,6 +25,7 @@
 //!         policy/engine     EgressIntent                               -> Permit | Denial
 //!         proxy/token_call  an agent's own call to the token endpoint of an owned grant is
 //!                           answered with placeholders; a login is taken over
+//!         proxy/spend       where a budget counts it: what it may cost is reserved      -> or 402, 429
 //!         proxy/replay      once, and again where a renewed token may help:
 //!           proxy/attempt
 //!             inject/set        Permit + head: placeholders become secrets -> or 403, 503
@@ -34,6 +35,7 @@
 //!                               verify, send                           -> response
 //!         proxy/upgrade     101: WebSocket frames, both ways, while its lease holds
 //!         proxy/body        frames leave as they come
+//!           proxy/metered     read beside their way, held to the reservation, settled before the last one
 //!       proxy/account     one record and one count, on every way out
 //! ```
 //!
@@ -54,6 +56,20 @@
 //! oauth/login, device how a person begins it from the command line; oauth/import takes one over
 //! ```
 //!
+//! # The life of a dollar
+//!
+//! ```text
+//! meter/endpoint    free, metered or unmetered, by path
+//! meter/scan        the body: model, longest answer, caches, tools             -> Call
+//! meter/bound       Call + price: the most it can cost, or a first tranche     -> Need
+//! budget/set        agent, host, model                                         -> the limits that cover it
+//! budget/ledger     reserved from every limit or from none, in one step        -> or exhausted, contended
+//!   meter/reader      the answer, decoded beside its way: usage as it is told
+//!   proxy/tranche     more is reserved while a stream runs; none left: proxy/cut
+//! meter/charge      what was read, at the price of the model that answered     -> Charges
+//! budget/ledger     settled, whatever the limit; then the answer's last piece goes on
+//! ```
+//!
 //! # Floors
 //!
 //! A file imports only from lower floors or from its own folder, folders on one floor do not know each
@@ -66,7 +82,8 @@
 //! proxy                                  the data path
 //! inject                                 what is put into a request
 //! oauth                                  tokens that must be renewed
-//! credential · identity · tls · cluster  one concern each, blind to each other
+//! credential · identity · tls · cluster
+//!   · budget · meter                     one concern each, blind to each other
 //! telemetry                              what leaves as log and metric
 //! policy                                 the decision, pure
 //! config                                 what the user wrote
@@ -95,12 +112,19 @@
 //! | owner | whoever renews a grant: nobody else holds its refresh token |
 //! | intent | the note that a renewal has begun, stored before the endpoint is asked |
 //! | store | where a grant outlives the process |
+//! | limit, window | how much of a unit may be spent, in which stretch of time |
+//! | call | a request to a model, as far as it says what it may cost |
+//! | hold, reservation | what a call may still take, until it is settled |
+//! | tranche | the part of a stream's answer that is reserved so far |
+//! | exhausted, contended | will not fit before the window ends; fits once others settle |
 //!
 //! # Rules the types keep
 //!
 //! * [`types::secret::Secret`] has no `Display`, no `Serialize` and no `Deref`; its `Debug` shows nothing.
 //! * [`policy::decision::Permit`] has private fields; [`proxy::upstream::Upstream::send`] wants one.
 //! * [`telemetry::redact::SafeTarget`] is the only form in which a path reaches a log.
+//! * [`proxy::spend::Admission`] is made in one place; [`proxy::attempt::Attempt::send`] wants one, and what
+//!   is in the books is settled when it is dropped.
 //! * [`proxy::account::Accounting`] settles when it is dropped, so that no way out goes unrecorded.
 
 pub mod admin;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::authority::{CaChoice, covers, open_authority};
+use super::books::{LedgerKeeper, open_books};
 use super::credentials::{Credentials, Held, Ownership};
 use super::error::StartError;
 use super::grants::GrantContext;
@@ -26,6 +27,7 @@ use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
+use crate::proxy::spending::Spending;
 use crate::proxy::upstream::Upstream;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
@@ -54,6 +56,8 @@ pub struct Tollgate {
     pub drain: Drain,
     /// Renewals of grants that are under way.
     pub renewals: TaskTracker,
+    /// The books, to be closed at the end.
+    pub books: Arc<LedgerKeeper>,
 }
 
 /// Leaves that are kept; the least recently used go.
@@ -124,11 +128,16 @@ pub async fn compose_with(
     credentials.keep(&bundle, &open);
     report(&open.held);
 
+    let spending = Arc::new(Spending::new(metrics.clone()));
+    let keeper = Arc::new(LedgerKeeper::default());
+    let books = open_books(&settings, &bundle, &spending, &keeper).await?;
     let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, metrics));
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
         policy,
         injectors,
         endpoints: open.endpoints(),
+        budgets: books.budgets,
+        prices: books.prices,
         version: 1,
     }));
     let drain = Drain::default();
@@ -138,6 +147,7 @@ pub async fn compose_with(
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         room: Arc::default(),
+        spending: spending.clone(),
     });
 
     let (orders, received) = mpsc::channel(8);
@@ -176,6 +186,8 @@ pub async fn compose_with(
         authority,
         warnings,
         ledgers,
+        spending,
+        keeper: keeper.clone(),
         seen,
     };
     let doors = Arc::new(Doors {
@@ -193,6 +205,7 @@ pub async fn compose_with(
         trust,
         drain,
         renewals,
+        books: keeper,
     })
 }
 

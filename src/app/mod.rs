@@ -1,6 +1,7 @@
 //! Composition: the only floor that knows every concrete type.
 
 pub mod authority;
+pub mod books;
 pub mod compose;
 pub mod credentials;
 pub mod error;

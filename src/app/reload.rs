@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::authority::covers;
+use super::books::{LedgerKeeper, open_books};
 use super::credentials::Credentials;
 use super::error::StartError;
 use super::settings::Settings;
@@ -17,6 +18,7 @@ use crate::inject::set::Injectors;
 use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
+use crate::proxy::spending::Spending;
 use crate::rt::ready::Warnings;
 use crate::tls::authority::CertificateAuthority;
 
@@ -29,6 +31,8 @@ pub struct Reloader {
     pub(super) authority: Arc<CertificateAuthority>,
     pub(super) warnings: Warnings,
     pub(super) ledgers: Arc<Ledgers>,
+    pub(super) spending: Arc<Spending>,
+    pub(super) keeper: Arc<LedgerKeeper>,
     /// The fingerprint of the documents, taken before they were read.
     pub(super) seen: u64,
 }
@@ -99,6 +103,7 @@ impl Reloader {
             .await;
         open.fit()?;
         let injectors = Injectors::compile(&bundle, &open.held, self.key.clone())?;
+        let books = open_books(&self.settings, &bundle, &self.spending, &self.keeper).await?;
         let version = self.snapshots.load().version + 1;
         let summary = format!(
             "version {version}, {} hosts, {} credentials",
@@ -109,6 +114,8 @@ impl Reloader {
             policy,
             injectors,
             endpoints: open.endpoints(),
+            budgets: books.budgets,
+            prices: books.prices,
             version,
         });
         self.credentials.keep(&bundle, &open);
@@ -119,7 +126,13 @@ impl Reloader {
 /// Where the documents are.
 pub fn documents(settings: &Settings) -> Documents {
     let own = settings.config_file.iter();
-    Documents(own.chain(&settings.documents).cloned().collect())
+    let prices = settings.root.spec.prices.file.iter();
+    Documents(
+        own.chain(prices)
+            .chain(&settings.documents)
+            .cloned()
+            .collect(),
+    )
 }
 
 /// Files and directories with documents.

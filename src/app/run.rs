@@ -71,6 +71,7 @@ async fn serve(
         orders,
         drain,
         renewals,
+        books,
         ..
     } = tollgate;
     let grace = reloader
@@ -109,6 +110,7 @@ async fn serve(
         tracing::warn!(cut, "connections were cut at the end of shutdown.grace");
     }
     finish(&renewals).await;
+    books.close().await;
     ledgers.log().flush();
     admin_stop.send(()).ok();
     tokio::time::timeout(Duration::from_secs(1), admin_task)

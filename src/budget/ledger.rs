@@ -179,6 +179,21 @@ pub enum Amendment {
     Reset,
 }
 
+/// An operator's change, for the audit.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The limit's id.
+    pub limit: Arc<str>,
+    /// One group of calls; nothing means every group.
+    pub scope: Option<Arc<str>>,
+    /// What changes.
+    pub amendment: Amendment,
+    /// Why, in the operator's words.
+    pub reason: String,
+    /// Who ordered it.
+    pub who: String,
+}
+
 /// The books. Orders are given when a method is called; the future tells what came of them.
 pub trait Ledger: Send + Sync {
     /// Reserves from every limit, or from none. When it returns, the reservation outlives a crash.
@@ -211,4 +226,11 @@ pub trait Ledger: Send + Sync {
         limits: Vec<Arc<Limit>>,
         at: Timestamp,
     ) -> BoxFuture<'static, Result<Vec<Balance>, LedgerError>>;
+
+    /// Tells which limits there are, each time documents were read. A limit that was gone for a while then
+    /// counts what was spent meanwhile, too.
+    fn configure(&self, limits: Vec<Arc<Limit>>);
+
+    /// Whether the books can be written, as far as the last order showed.
+    fn health(&self) -> Result<(), LedgerError>;
 }

@@ -8,7 +8,8 @@ use jiff::tz::TimeZone;
 
 use crate::types::agent::Agent;
 use crate::types::charge::{Charge, Need};
-use crate::types::host::HostPattern;
+use crate::types::host::{Host, HostPattern};
+use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
 use crate::types::usage::TokenClass;
 
@@ -100,10 +101,11 @@ pub enum Enforcement {
 /// One line of a budget's `limits`.
 #[derive(Clone, Debug)]
 pub struct Limit {
-    /// The budget's stable name: `metadata.uid`, or `namespace/name`, or `name`. What agents and operators see.
+    /// The budget's name as agents and operators see it: `namespace/name`, or `name`.
     pub budget: Arc<str>,
-    /// What the ledger files it under. It changes with whatever changes which calls are counted together or
-    /// how (match, unit, weights, window, grouping), and with nothing else: raising a limit keeps it.
+    /// What the ledger files it under. It begins with the budget's `metadata.uid`, or else its name, and
+    /// changes with whatever changes which calls are counted together or how (match, unit, weights,
+    /// window, grouping), and with nothing else: raising a limit keeps it.
     pub id: Arc<str>,
     /// Whom it is for.
     pub selector: Selector,
@@ -123,6 +125,8 @@ pub struct Limit {
     pub alerts: Box<[u8]>,
     /// How long a request may wait for others to settle.
     pub queue: Duration,
+    /// How many requests may wait at once.
+    pub waiters: u32,
 }
 
 /// Which calls a limit is for. Empty lists mean all.
@@ -194,34 +198,65 @@ impl Limit {
 
     /// The name of the group that a call is counted in: `agent=team-a/scan`, or nothing for all together.
     pub fn scope(&self, labels: &Labels) -> String {
-        let mut scope = String::new();
-        for group in &self.group_by {
-            let (key, value) = match group {
-                GroupBy::Agent => ("agent", labels.agent.name()),
-                GroupBy::Namespace => {
-                    let name = labels.agent.name();
-                    ("namespace", name.split_once('/').map_or("", |(ns, _)| ns))
-                }
-                GroupBy::Execution => ("execution", labels.execution.as_deref().unwrap_or("")),
-                GroupBy::Model => ("model", &*labels.model),
-            };
-            if !scope.is_empty() {
-                scope.push(',');
-            }
-            scope.push_str(key);
-            scope.push('=');
-            scope.push_str(value);
-        }
-        scope
+        scope(&self.group_by, labels)
     }
 
     /// Whether it is for this call.
     pub fn covers(&self, labels: &Labels) -> bool {
-        let any = |patterns: &[Pattern], name: &str| {
-            patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))
-        };
-        any(&self.selector.agents, labels.agent.name()) && any(&self.selector.models, &labels.model)
+        let hosts = &self.selector.hosts;
+        self.selector.names(labels.agent.name())
+            && self.selector.takes(&labels.model)
+            && (hosts.is_empty()
+                || Host::parse(&labels.host)
+                    .is_ok_and(|host| hosts.iter().any(|pattern| pattern.matches(&host))))
     }
+}
+
+impl Selector {
+    /// Whether this agent is meant.
+    pub fn names(&self, agent: &str) -> bool {
+        any(&self.agents, agent)
+    }
+
+    /// Whether this model is meant. A call that names none may use any: it is meant, too.
+    pub fn takes(&self, model: &str) -> bool {
+        model.is_empty() || any(&self.models, model)
+    }
+
+    /// Whether calls to this host are counted.
+    pub fn counts(&self, host: &Host, api: Option<ModelApi>) -> bool {
+        match self.hosts.is_empty() {
+            true => api.is_some(),
+            false => self.hosts.iter().any(|pattern| pattern.matches(host)),
+        }
+    }
+}
+
+fn any(patterns: &[Pattern], name: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))
+}
+
+/// The name of a group: `agent=team-a/scan,model=gpt-5.2`, or nothing for all together.
+pub fn scope(groups: &[GroupBy], labels: &Labels) -> String {
+    let mut scope = String::new();
+    for group in groups {
+        let (key, value) = match group {
+            GroupBy::Agent => ("agent", labels.agent.name()),
+            GroupBy::Namespace => {
+                let name = labels.agent.name();
+                ("namespace", name.split_once('/').map_or("", |(ns, _)| ns))
+            }
+            GroupBy::Execution => ("execution", labels.execution.as_deref().unwrap_or("")),
+            GroupBy::Model => ("model", &*labels.model),
+        };
+        if !scope.is_empty() {
+            scope.push(',');
+        }
+        scope.push_str(key);
+        scope.push('=');
+        scope.push_str(value);
+    }
+    scope
 }
 
 impl Weights {

@@ -1,4 +1,25 @@
 //! What agents may spend and did spend: limits, windows, and the ledger that holds them.
 
+pub mod book;
+pub mod compile;
+pub mod covering;
+pub mod entry;
+#[cfg(test)]
+mod fixture;
+pub mod hold;
 pub mod ledger;
 pub mod limit;
+pub mod line;
+pub mod rate;
+#[cfg(test)]
+mod sample;
+pub mod series;
+pub mod set;
+pub mod span;
+pub mod sqlite;
+pub mod sqlite_file;
+pub mod sqlite_report;
+pub mod sqlite_rows;
+pub mod sqlite_upkeep;
+pub mod sqlite_writer;
+pub mod terms;

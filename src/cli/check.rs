@@ -9,6 +9,7 @@ use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
 use crate::app::grant_desk::logins;
 use crate::app::settings::Settings;
+use crate::budget::set::BudgetSet;
 use crate::credential::held::HeldCredential;
 use crate::credential::open::Patience;
 use crate::policy::compile::compile;
@@ -20,6 +21,7 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
     let sources = context.sources(&settings)?;
     let bundle = settings.bundle()?;
     let engine = compile(&bundle)?;
+    let budgets = BudgetSet::compile(&bundle)?;
     let mut findings = vec![finding(
         "policy",
         State::Ok,
@@ -31,6 +33,15 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         ),
         None,
     )];
+    if !budgets.is_empty() {
+        let limits = budgets.budgets().iter().map(|budget| budget.limits.len());
+        let message = format!(
+            "{} budgets with {} limits",
+            budgets.budgets().len(),
+            limits.sum::<usize>()
+        );
+        findings.push(finding("budgets", State::Ok, message, None));
+    }
     findings.push(authority(&settings, &engine)?);
     let (held, grants) = block_on(async {
         let ownership = Ownership::Seen(settings.grants.clone());

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
+use serde_json::{Value, json};
 
 use super::located::Located;
 use super::units::{Number, Pace, Span};
@@ -70,7 +71,7 @@ pub struct BudgetMatchSpec {
     pub hosts: Vec<Located<String>>,
     /// What is counted apart: each `agent` by itself when absent. `[none]` is one pot for all.
     #[serde(default)]
-    pub group_by: Option<Vec<Located<GroupBySpec>>>,
+    pub group_by: Option<Located<Vec<Located<GroupBySpec>>>>,
 }
 
 /// What is counted apart.
@@ -99,7 +100,6 @@ pub struct LimitSpec {
     pub max: Located<Number>,
     /// The stretch of time that it holds for: `{calendar: day}`, `{fixed: 6h}`, `{rolling: 1h}`, `total`
     /// or `execution`.
-    #[serde(default)]
     #[schemars(required)]
     pub window: Option<Located<WindowSpec>>,
     /// What a token of each class counts, `1` when absent. For `tokens` only.
@@ -175,7 +175,7 @@ pub enum WindowSpec {
 }
 
 /// The keys of a window.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WindowKeys {
     /// A period of the calendar.
@@ -230,13 +230,36 @@ impl JsonSchema for WindowSpec {
         "WindowSpec".into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let keys = generator.subschema_for::<WindowKeys>();
+        let period = generator.subschema_for::<PeriodSpec>();
+        let form = |description: &str, properties: Value, required: &str| {
+            json!({
+                "description": description,
+                "type": "object",
+                "properties": properties,
+                "required": [required],
+                "additionalProperties": false,
+            })
+        };
         json_schema!({
             "description": "The stretch of time that a limit holds for.",
             "oneOf": [
+                form(
+                    "An `hour`, `day`, `week` or `month` of the calendar. `tz` beside it is the zone whose calendar it is, by its IANA name (`Europe/Berlin`); `UTC` when absent. A day is from midnight to midnight there, 23 or 25 hours when the clocks change; a week begins on Monday.",
+                    json!({ "calendar": period, "tz": { "type": "string" } }),
+                    "calendar",
+                ),
+                form(
+                    "Stretches of this length (`6h`), one after the other, counted from 1970-01-01T00:00:00Z.",
+                    json!({ "fixed": { "type": "string" } }),
+                    "fixed",
+                ),
+                form(
+                    "Whatever lies less than this far back (`1h`), in steps of a sixtieth of it.",
+                    json!({ "rolling": { "type": "string" } }),
+                    "rolling",
+                ),
                 { "description": "All time.", "const": "total" },
-                { "description": "One execution of an agent.", "const": "execution" },
-                keys,
+                { "description": "One execution of an agent; wants `identity.execution`.", "const": "execution" },
             ],
         })
     }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::budget::{
-    EgressBudgetSpec, GroupBySpec, LimitSpec, OnStoreUnavailableSpec, RateSpec, UnitSpec,
-    UnknownModelSpec, UnmeteredSpec, WindowKeys, WindowSpec,
+    BudgetMatchSpec, EgressBudgetSpec, EnforcementSpec, GroupBySpec, LimitSpec,
+    OnStoreUnavailableSpec, RateSpec, UnitSpec, UnknownModelSpec, UnmeteredSpec, WindowKeys,
+    WindowSpec,
 };
 use super::bundle::Document;
 use super::check_policy::{host_error, method_error};
@@ -39,6 +40,22 @@ pub(super) fn check_budget(budget: &Document<EgressBudgetSpec>, errors: &mut Vec
     }
     if let Some(rate) = &spec.rate {
         checker.rate(rate);
+    }
+    if spec.enforcement == EnforcementSpec::Soft {
+        let rate = spec.rate.as_ref().map(|rate| (rate.line, rate.column));
+        let concurrency = spec.concurrency.as_ref();
+        let places = [rate, concurrency.map(|most| (most.line, most.column))];
+        for (line, column) in places.into_iter().flatten() {
+            let at = Located {
+                value: (),
+                line,
+                column,
+            };
+            let error =
+                ConfigError::new("TG0713", "a soft budget refuses nothing, whatever the rate")
+                    .help("write `rate` and `concurrency` into a budget with `enforcement: hard`");
+            checker.say(error, &at);
+        }
     }
     if let Some(concurrency) = spec.concurrency.as_ref().filter(|most| most.value == 0) {
         let error = ConfigError::new("TG0711", "a concurrency of 0 would refuse every request")
@@ -90,13 +107,19 @@ impl Checker<'_> {
         for host in &selector.hosts {
             self.errors.extend(host_error(host, self.file));
         }
-        self.groups(selector.group_by.as_deref());
+        self.groups(selector);
     }
 
-    fn groups(&mut self, groups: Option<&[Located<GroupBySpec>]>) {
-        let Some(groups) = groups else {
+    fn groups(&mut self, selector: &BudgetMatchSpec) {
+        let Some(written) = &selector.group_by else {
             return;
         };
+        let groups = &written.value;
+        if groups.is_empty() {
+            let error = ConfigError::new("TG0708", "`groupBy` names no group")
+                .help("write `[none]` for one pot for all, or `[agent]`");
+            self.say(error, written);
+        }
         for (index, group) in groups.iter().enumerate() {
             let alone = group.value == GroupBySpec::None && groups.len() > 1;
             let again = groups[..index].iter().any(|g| g.value == group.value);

@@ -67,7 +67,7 @@ spec:
     - { unit: requests, max: 1000, window: { fixed: 6h } }
     - { unit: usd, max: 100, window: total }
     - { unit: usd, max: 1, window: execution }
-  enforcement: soft
+  enforcement: hard
   streams: { mode: strict, onExhausted: finish }
   contention: { queue: 5s, waiters: 8 }
   alerts: [10, 100]
@@ -214,6 +214,9 @@ fn what_is_wrong_with_a_budget_is_said_where_it_stands() {
             "match: { groupBy: [serviceAccount] }",
             "TG0206 serviceAccount",
         ),
+        ("match: { groupBy: [] }", "TG0708 ["),
+        ("enforcement: soft\n  rate: { requests: 6/s }", "TG0713 {"),
+        ("enforcement: soft\n  concurrency: 1", "TG0713 1"),
         ("alerts: [50, 50]", "TG0709 50"),
         ("alerts: [0]", "TG0709 0"),
         ("alerts: [101]", "TG0709 101"),

@@ -248,28 +248,37 @@ impl Target<'_> {
     }
 
     fn read<S: DeserializeOwned>(&self) -> Result<Written<S>, Vec<ConfigError>> {
-        let mut errors = Vec::new();
-        let mut text = self.reading.padded.clone();
-        loop {
-            let error = match yaml::parse(&text) {
-                Ok(written) if errors.is_empty() => return Ok(written),
-                Ok(_) => return Err(errors),
-                Err(error) => error,
-            };
-            if !errors.is_empty() && !stands_alone(&error) {
-                return Err(errors);
-            }
-            errors.push(explain(&error, Some(self.root), &self.file));
-            if errors.len() == MAX_ERRORS_PER_DOCUMENT {
-                return Err(errors);
-            }
-            let rest = error
-                .location()
-                .and_then(|at| without_entry_at(&text, self.root, at.into()));
-            match rest {
-                Some(rest) if rest != text => text = rest,
-                _ => return Err(errors),
-            }
+        read_as(&self.reading.padded, self.root, &self.file)
+    }
+}
+
+/// Reads a text as `T`, `root` being what it holds; every mistake that can be told apart is reported.
+pub(super) fn read_as<T: DeserializeOwned>(
+    padded: &str,
+    root: &Node,
+    file: &Arc<SourceFile>,
+) -> Result<T, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    let mut text = padded.to_owned();
+    loop {
+        let error = match yaml::parse(&text) {
+            Ok(read) if errors.is_empty() => return Ok(read),
+            Ok(_) => return Err(errors),
+            Err(error) => error,
+        };
+        if !errors.is_empty() && !stands_alone(&error) {
+            return Err(errors);
+        }
+        errors.push(explain(&error, Some(root), file));
+        if errors.len() == MAX_ERRORS_PER_DOCUMENT {
+            return Err(errors);
+        }
+        let rest = error
+            .location()
+            .and_then(|at| without_entry_at(&text, root, at.into()));
+        match rest {
+            Some(rest) if rest != text => text = rest,
+            _ => return Err(errors),
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) fn anchor_config(spec: &mut TollgateConfigSpec, dir: &Path) {
         &mut spec.ca.key_file,
         &mut spec.ca.ephemeral_dir,
         &mut spec.state_dir,
+        &mut spec.ledger.file,
+        &mut spec.prices.file,
     ] {
         anchor_each(path, dir);
     }
@@ -133,6 +135,7 @@ mod tests {
         let mut spec: TollgateConfigSpec = parse(
             "{documents: [policies, /abs], ca: {keyFile: k}, accessLog: {file: log}, \
              upstream: {roots: {file: roots.pem}}, \
+             prices: {file: prices.yaml}, \
              admin: {token: {file: {path: t}}}, placeholders: {key: {exec: {command: [./k, -v]}}}}",
         )
         .unwrap();
@@ -143,6 +146,7 @@ mod tests {
             [Path::new("/etc/tollgate/policies"), Path::new("/abs")]
         );
         assert_eq!(spec.ca.key_file, Some("/etc/tollgate/k".into()));
+        assert_eq!(spec.prices.file, Some("/etc/tollgate/prices.yaml".into()));
         assert_eq!(
             spec.access_log,
             AccessLogSpec::File("/etc/tollgate/log".into())

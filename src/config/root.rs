@@ -37,16 +37,22 @@ pub struct TollgateConfigSpec {
     /// How derived placeholders are keyed.
     #[serde(default)]
     pub placeholders: PlaceholdersSpec,
+    /// What models cost.
+    #[serde(default)]
+    pub prices: PricesSpec,
     /// How origins are reached.
     #[serde(default)]
     pub upstream: UpstreamDefaultsSpec,
     /// Where exchanges are logged.
     #[serde(default)]
     pub access_log: AccessLogSpec,
+    /// Where the books of budgets are kept.
+    #[serde(default)]
+    pub ledger: LedgerSpec,
     /// How the process ends.
     #[serde(default)]
     pub shutdown: ShutdownSpec,
-    /// Where the CA, the placeholder key and the admin token live; `$XDG_STATE_HOME/tollgate` when absent.
+    /// Where the CA, the placeholder key, the admin token and the ledger live; `$XDG_STATE_HOME/tollgate` when absent.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
 }
@@ -123,6 +129,15 @@ pub struct PlaceholdersSpec {
     pub key: Option<SourceSpec>,
 }
 
+/// What models cost. A table is built in; `policies/prices.yaml` is its text.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PricesSpec {
+    /// A file written like the built-in table; a model in it takes the place of the built-in one of that name.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+}
+
 /// How origins are reached.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -187,6 +202,15 @@ pub enum AccessLogSpec {
     Off,
     /// A file, appended to, made with mode 0600.
     File(PathBuf),
+}
+
+/// Where the books of budgets are kept.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LedgerSpec {
+    /// SQLite database, made with mode 0600, on storage that lasts; `stateDir/ledger.db` when absent.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
 }
 
 /// How the process ends.

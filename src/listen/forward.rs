@@ -109,6 +109,7 @@ fn base_url(
         .map_err(|_| ProxyError::Malformed("the path behind the route is not valid"))?;
     *request.uri_mut() = Uri::from(rest);
     Ok(Asked {
+        execution: None,
         agent,
         scheme: Scheme::Https,
         authority,
@@ -134,6 +135,7 @@ fn absolute_form(agent: Agent, uri: &Uri) -> Result<Asked, ProxyError> {
     }
     let authority = Authority::parse(text, Some(scheme.default_port()))?;
     Ok(Asked {
+        execution: None,
         agent,
         scheme,
         authority,

@@ -103,6 +103,11 @@ impl Permit {
         &self.authority
     }
 
+    /// Whose model API it is.
+    pub fn api(&self) -> Option<crate::types::model_api::ModelApi> {
+        crate::types::model_api::ModelApi::of_host(&self.authority.host)
+    }
+
     /// Cleartext or TLS towards the origin, as it was asked for.
     pub fn scheme(&self) -> Scheme {
         self.scheme

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{Method, StatusCode, Version};
 
 use super::error::ProxyError;
+use super::hold::Cost;
 use crate::inject::injector::InjectedCredential;
 use crate::policy::decision::Permit;
-use crate::telemetry::access_log::{AccessLog, Kind, Record, Verdict};
+use crate::telemetry::access_log::{AccessLog, CostRecord, Kind, Record, Verdict};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::{SafeTarget, safe_method};
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{Ingress, Scheme};
+use crate::types::usage::TokenClass;
 
 /// Where accounts are settled.
 pub struct Ledgers {
@@ -69,6 +71,7 @@ impl Ledgers {
             reason: None,
             rule: None,
             credentials: Vec::new(),
+            cost: None,
             replayed: false,
             token_call: None,
             status: None,
@@ -254,6 +257,20 @@ impl Accounting {
         self.edit(|r| {
             r.token_call = Some(outcome.as_str());
             r.credentials = vec![credential.clone()];
+        });
+    }
+
+    /// It came to this.
+    pub fn billed(&mut self, cost: &Cost) {
+        self.edit(|r| {
+            r.cost = Some(Box::new(CostRecord {
+                model: cost.model.clone(),
+                input_tokens: cost.usage.total_input(),
+                cached_tokens: cost.usage[TokenClass::CacheRead],
+                output_tokens: cost.usage.total_output(),
+                cost_usd: cost.cost,
+                estimated: cost.estimated,
+            }));
         });
     }
 

@@ -9,6 +9,7 @@ use super::error::ProxyError;
 use super::headers;
 use super::passage::Asked;
 use super::snapshot::Snapshot;
+use super::spend::Admission;
 use super::spool::Keep;
 use super::upload::{Prepared, RequestBody, Upload};
 use super::upstream::{Protocols, Upstream};
@@ -74,6 +75,7 @@ impl Attempt<'_> {
         ready: Ready,
         upload: &mut Upload,
         keep: Option<Keep>,
+        admission: &mut Admission,
         accounting: &mut Accounting,
     ) -> Result<Sent, ProxyError> {
         let Ready {
@@ -89,6 +91,7 @@ impl Attempt<'_> {
             .await?;
         injected.credentials.extend(credentials);
         accounting.injected(&injected.credentials);
+        let body = admission.sending(body, &injected.credentials);
         let mut request = outgoing(self.asked, head, body)?;
         if let Some(wanted) = wanted.clone() {
             hyper::ext::on_informational(&mut request, move |said| {
@@ -98,7 +101,7 @@ impl Attempt<'_> {
             });
         }
         let sent = self.upstream.send(self.permit, self.protocols, request);
-        let response = sent.await?;
+        let response = sent.await.inspect_err(|error| admission.failed(error))?;
         accounting.answered(response.status());
         if let Some(wanted) = wanted {
             wanted.answered();

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
+use super::metered::{Meter, Turn};
+use crate::budget::ledger::Ending;
 use crate::net::gate::InFlight;
 
 /// What ends a body early.
@@ -22,10 +25,16 @@ pub enum BodyError {
     /// The origin answered without asking for it.
     #[error("the origin did not want the body")]
     NotWanted,
+    /// It was cut here, and could not be told so in its own words.
+    #[error("the body was cut: the budget is exhausted")]
+    Cut,
     /// Nothing came for the idle time.
     #[error("the body was silent too long")]
     Idle,
 }
+
+/// How long an answer is read on that nobody waits for.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// A response's body on its way to the agent. Dropping it settles the exchange's account.
 pub enum ResponseBody {
@@ -39,7 +48,10 @@ pub enum ResponseBody {
 
 /// The origin's body, with what watches it.
 pub struct StreamedResponse {
-    inner: Incoming,
+    /// Until it is given to somebody who reads it to its end.
+    inner: Option<Incoming>,
+    /// What it costs is read beside it.
+    meter: Option<Box<Meter>>,
     silence: Silence,
     accounting: Accounting,
     /// While it lives the agent's connection is not idle.
@@ -58,9 +70,11 @@ impl ResponseBody {
         idle: Duration,
         accounting: Accounting,
         in_flight: Option<InFlight>,
+        meter: Option<Box<Meter>>,
     ) -> Self {
         Self::Stream(Box::new(StreamedResponse {
-            inner,
+            inner: Some(inner),
+            meter,
             silence: Silence::new(idle),
             accounting,
             _in_flight: in_flight,
@@ -93,7 +107,7 @@ impl Body for ResponseBody {
         match self {
             Self::Own(bytes, _) => bytes.is_none(),
             Self::Nothing => true,
-            Self::Stream(stream) => stream.inner.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
         }
     }
 
@@ -103,39 +117,138 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
             Self::Nothing => SizeHint::with_exact(0),
-            Self::Stream(stream) => stream.inner.size_hint(),
+            Self::Stream(stream) => stream.size_hint(),
         }
     }
 }
 
 impl StreamedResponse {
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+            && self.meter.as_ref().is_none_or(|meter| meter.is_idle())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            // What is cut or hidden makes it another length; where none may be, it is still the origin's.
+            Some(inner) if self.meter.as_ref().is_none_or(|meter| meter.keeps_length()) => {
+                inner.size_hint()
+            }
+            _ => SizeHint::default(),
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.accounting.sent(data.len() as u64);
+        loop {
+            if let Some(meter) = &mut self.meter {
+                let turn = std::task::ready!(meter.poll(cx));
+                if let Some(cost) = meter.cost() {
+                    self.accounting.billed(&cost);
                 }
-                self.silence.broken();
-                if self.inner.is_end_stream() {
-                    self.accounting.complete();
+                match turn {
+                    Turn::Pass(frame) => return self.pass(frame),
+                    Turn::End => {
+                        self.accounting.complete();
+                        return Poll::Ready(None);
+                    }
+                    Turn::Cut => {
+                        self.accounting.ended("budget_cut");
+                        self.inner = None;
+                        return Poll::Ready(None);
+                    }
+                    Turn::Break => {
+                        self.accounting.ended("budget_cut");
+                        return Poll::Ready(Some(Err(BodyError::Cut)));
+                    }
+                    Turn::Read => {}
                 }
-                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.accounting.ended("origin_broke_off");
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Poll::Ready(None) => {
-                self.accounting.complete();
-                Poll::Ready(None)
-            }
-            Poll::Pending => match self.silence.poll(cx) {
-                Poll::Ready(()) => {
+            let Some(inner) = &mut self.inner else {
+                return Poll::Ready(None);
+            };
+            match Pin::new(&mut *inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match &mut self.meter {
+                    Some(meter) => {
+                        self.silence.broken();
+                        meter.take(frame);
+                        if inner.is_end_stream() {
+                            meter.end();
+                        }
+                    }
+                    None => return self.pass(frame),
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    self.give_up(Ending::OriginBroke);
+                    self.accounting.ended("origin_broke_off");
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(None) => match &mut self.meter {
+                    Some(meter) => meter.end(),
+                    None => {
+                        self.accounting.complete();
+                        return Poll::Ready(None);
+                    }
+                },
+                Poll::Pending => {
+                    std::task::ready!(self.silence.poll(cx));
+                    self.give_up(Ending::OriginBroke);
                     self.accounting.ended("origin_silent");
-                    Poll::Ready(Some(Err(BodyError::Idle)))
+                    return Poll::Ready(Some(Err(BodyError::Idle)));
                 }
-                Poll::Pending => Poll::Pending,
-            },
+            }
+        }
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(data) = frame.data_ref() {
+            self.accounting.sent(data.len() as u64);
+        }
+        self.silence.broken();
+        if self.is_end_stream() {
+            self.accounting.complete();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn give_up(&mut self, ending: Ending) {
+        let Some(meter) = &mut self.meter else {
+            return;
+        };
+        meter.abandon(ending);
+        if let Some(cost) = meter.cost() {
+            self.accounting.billed(&cost);
+        }
+    }
+}
+
+impl Drop for StreamedResponse {
+    /// An answer that the agent left is billed as far as it came; where the provider bills it whole, it
+    /// is read on without the agent.
+    fn drop(&mut self) {
+        let Some(mut meter) = self.meter.take() else {
+            return;
+        };
+        if let (Some(room), Some(mut inner)) = (meter.drain_room(), self.inner.take())
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                let reading = async {
+                    while let Some(Ok(frame)) = inner.frame().await {
+                        if let Some(data) = frame.data_ref() {
+                            meter.drain(data);
+                        }
+                    }
+                };
+                // However it ends, what was read is settled when the meter goes.
+                tokio::time::timeout(DRAIN_TIME, reading).await.ok();
+                drop(meter);
+                drop(room);
+            });
+            return;
+        }
+        meter.abandon(Ending::AgentLeft);
+        if let Some(cost) = meter.cost() {
+            self.accounting.billed(&cost);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use http::StatusCode;
 
+use super::budget_refusal::BudgetRefusal;
 use super::dial::DialError;
 use crate::identity::identifier::Unidentified;
 use crate::inject::error::InjectError;
@@ -80,6 +81,9 @@ pub enum ProxyError {
     /// An agent's own call to a token endpoint is refused.
     #[error("{0}")]
     TokenCall(#[from] CallError),
+    /// A budget says no.
+    #[error("{0}")]
+    Budget(Box<BudgetRefusal>),
     /// The process is ending.
     #[error("the proxy is shutting down; this is not a denial")]
     Draining,
@@ -119,6 +123,7 @@ impl ProxyError {
             Self::Silent { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Origin { .. } => StatusCode::BAD_GATEWAY,
             Self::TokenCall(error) => error.status(),
+            Self::Budget(refusal) => refusal.status(),
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -143,6 +148,7 @@ impl ProxyError {
             Self::Silent { .. } => "response_timeout",
             Self::Origin { .. } => "origin_error",
             Self::TokenCall(error) => error.reason(),
+            Self::Budget(refusal) => refusal.reason(),
             Self::Draining => "draining",
         }
     }
@@ -170,6 +176,7 @@ impl ProxyError {
             Self::Silent { .. } | Self::Origin { .. } | Self::Draining
         ) || matches!(self, Self::Dial(error) if error.is_temporary())
             || matches!(self, Self::TokenCall(error) if error.is_temporary())
+            || matches!(self, Self::Budget(refusal) if refusal.is_temporary())
     }
 
     /// The rule that decided or came nearest.
@@ -187,6 +194,7 @@ impl ProxyError {
             Self::Injection(error) => error.remedy().to_owned(),
             Self::Dial(error) => error.remedy(),
             Self::TokenCall(error) => error.remedy(),
+            Self::Budget(refusal) => refusal.remedy().to_owned(),
             Self::Route { known, .. } => format!("The routes are: {known}."),
             Self::Unidentified(_) => {
                 "Ask the operator for this agent's proxy URL; it has the form http://NAME:TOKEN@host:port.".to_owned()

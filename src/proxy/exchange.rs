@@ -15,10 +15,13 @@ use super::body::ResponseBody;
 use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::lease::Lease;
+use super::metered::Meter;
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
 use super::replay;
 use super::snapshot::{Snapshot, SnapshotStore};
+use super::spend::Asking;
+use super::spending::Spending;
 use super::spool::Room;
 use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
@@ -44,6 +47,8 @@ pub struct Exchange {
     pub drain: Drain,
     /// Memory for bodies that may have to be sent again.
     pub room: Arc<Room>,
+    /// What requests that cost money share.
+    pub spending: Arc<Spending>,
 }
 
 impl Exchange {
@@ -92,10 +97,11 @@ impl Exchange {
             Err(error) => Err(error),
         };
         let mut response = match result {
-            Ok(Answer::Relayed(response, permit)) => {
+            Ok(Answer::Relayed(response, relayed)) => {
                 let in_flight = passage.gate.as_ref().map(GateState::exchange);
-                let idle = permit.dial().timeouts.idle;
-                response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight))
+                let idle = relayed.permit.dial().timeouts.idle;
+                let meter = relayed.meter;
+                response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight, meter))
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
@@ -191,10 +197,27 @@ impl Exchange {
             },
         };
         let is_current = || self.snapshots.load().version == snapshot.version;
+        let asking = Asking {
+            spending: &self.spending,
+            snapshot,
+            asked: &asked,
+            permit: &permit,
+            wish,
+        };
+        let mut admission = asking.admit(&mut head, upload, accounting).await?;
+        let sending = replay::send(
+            &attempt,
+            head,
+            upload,
+            &self.room,
+            is_current,
+            &mut admission,
+            accounting,
+        );
         let Sent {
             mut response,
             credentials,
-        } = replay::send(&attempt, head, upload, &self.room, is_current, accounting).await?;
+        } = sending.await?;
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(agent), Some((method, uri))) = (agent_side, asked_for) else {
@@ -202,6 +225,8 @@ impl Exchange {
                     authority: asked.authority,
                 });
             };
+            // What it carries is not counted; that it was asked for is.
+            admission.answered(&mut response, accounting).await;
             let origin = hyper::upgrade::on(&mut response);
             headers::end_upgrade_hop(response.headers_mut());
             let lease = Lease {
@@ -235,7 +260,8 @@ impl Exchange {
                 http::HeaderValue::from_static("rejected"),
             );
         }
-        Ok(Answer::Relayed(response, permit))
+        let meter = admission.answered(&mut response, accounting).await;
+        Ok(Answer::Relayed(response, Relayed { permit, meter }))
     }
 
     /// Passes the 101 on and relays both ways from then on.
@@ -282,9 +308,15 @@ struct Ask<'a> {
 }
 
 enum Answer {
-    Relayed(Response<Incoming>, Permit),
+    Relayed(Response<Incoming>, Relayed),
     Upgraded(Response<Incoming>, Box<Switch>),
     Local(Response<Bytes>),
+}
+
+/// What an answer that is passed on goes with.
+struct Relayed {
+    permit: Permit,
+    meter: Option<Box<Meter>>,
 }
 
 struct Switch {

@@ -81,6 +81,7 @@ impl Interception {
         let service = move |request| {
             let (exchange, passage) = (exchange.clone(), passage.clone());
             let asked = Asked {
+                execution: None,
                 agent: agent.clone(),
                 scheme: Scheme::Https,
                 authority: authority.clone(),

@@ -25,6 +25,8 @@ pub struct Passage {
 pub struct Asked {
     /// Who.
     pub agent: Agent,
+    /// Which run of it, where that is known.
+    pub execution: Option<Arc<str>>,
     /// Cleartext or TLS towards the origin.
     pub scheme: Scheme,
     /// Which origin.

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
 
+use super::budget_refusal::BudgetRefusal;
 use super::error::ProxyError;
 use crate::oauth::call_error::CallError;
 use crate::types::host::{Authority, Host};
@@ -59,6 +60,9 @@ impl Dialect {
 pub fn response(error: &ProxyError, dialect: Dialect, id: &str) -> Response<Bytes> {
     let text = message(error);
     let status = error.status();
+    if let ProxyError::Budget(refusal) = error {
+        return budget(error, refusal, id);
+    }
     let (content_type, body) = match dialect {
         Dialect::Grpc => return grpc(error, &text, id),
         Dialect::Text => ("text/plain; charset=utf-8", format!("{text}\n")),
@@ -71,6 +75,18 @@ pub fn response(error: &ProxyError, dialect: Dialect, id: &str) -> Response<Byte
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    mark(headers, error, id);
+    response
+}
+
+/// A budget's refusal is told in the words of the API that was asked, whoever asks.
+fn budget(error: &ProxyError, refusal: &BudgetRefusal, id: &str) -> Response<Bytes> {
+    let body = refusal.body(&refusal.text(), id).to_string();
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = refusal.status();
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
     mark(headers, error, id);
     response
 }
@@ -186,6 +202,7 @@ fn mark(headers: &mut HeaderMap, error: &ProxyError, id: &str) {
         set("x-tollgate-rule", &ascii(&rule.to_string()));
     }
     match error.is_temporary() {
+        _ if matches!(error, ProxyError::Budget(_)) => {}
         true => set("retry-after", "1"),
         // SDKs repeat 4xx and 5xx by rules of their own; this header ends that.
         false => set("x-should-retry", "false"),
@@ -196,6 +213,9 @@ fn mark(headers: &mut HeaderMap, error: &ProxyError, id: &str) {
             set("x-tollgate-stage", error.reason());
         }
         _ => set("x-tollgate-decision", "deny"),
+    }
+    if let ProxyError::Budget(refusal) = error {
+        refusal.mark(headers);
     }
 }
 

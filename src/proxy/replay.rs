@@ -11,6 +11,7 @@ use http::request::Parts;
 use super::account::{Accounting, Replay};
 use super::attempt::{Attempt, Sent};
 use super::error::ProxyError;
+use super::spend::Admission;
 use super::spool::{Keep, Room};
 use super::upload::Upload;
 use crate::credential::held::{HeldCredential, Renewer};
@@ -30,12 +31,15 @@ pub async fn send(
     upload: &mut Upload,
     room: &Arc<Room>,
     is_current: impl Fn() -> bool,
+    admission: &mut Admission,
     accounting: &mut Accounting,
 ) -> Result<Sent, ProxyError> {
     let injectors = &attempt.snapshot.injectors;
     let Some(limit) = replay_limit(injectors, attempt.permit.credentials()) else {
         let ready = attempt.inject(head)?;
-        return attempt.send(ready, upload, None, accounting).await;
+        return attempt
+            .send(ready, upload, None, admission, accounting)
+            .await;
     };
     let spare = head.clone();
     let ready = match attempt.inject(head) {
@@ -50,7 +54,9 @@ pub async fn send(
         limit,
         room: room.clone(),
     });
-    let first = attempt.send(ready, upload, keep, accounting).await?;
+    let first = attempt
+        .send(ready, upload, keep, admission, accounting)
+        .await?;
     if first.response.status() != StatusCode::UNAUTHORIZED {
         return Ok(first);
     }
@@ -75,7 +81,10 @@ pub async fn send(
         return Ok(first);
     };
     drop(first);
-    let second = attempt.send(ready, upload, None, accounting).await;
+    admission.retry().await?;
+    let second = attempt
+        .send(ready, upload, None, admission, accounting)
+        .await;
     let outcome = match &second {
         Ok(sent) if sent.response.status() == StatusCode::UNAUTHORIZED => Replay::Rejected,
         Ok(_) => Replay::Accepted,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
+use crate::budget::set::BudgetSet;
 use crate::inject::set::Injectors;
+use crate::meter::price_table::PriceTable;
 use crate::oauth::local_endpoint::LocalEndpoints;
 use crate::policy::engine::Engine;
 
@@ -18,6 +20,10 @@ pub struct Snapshot {
     pub injectors: Injectors,
     /// Token endpoints that are answered here.
     pub endpoints: LocalEndpoints,
+    /// What agents may spend.
+    pub budgets: BudgetSet,
+    /// What calls of models cost.
+    pub prices: Arc<PriceTable>,
     /// Grows with every reload.
     pub version: u64,
 }

@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ enum Unsent {
     Agent(Incoming),
     /// For the second time.
     Rewound(Rewound<AgentBody>),
+    /// Read ahead.
+    Read(Bytes),
 }
 
 /// What is left of a body that was handed on.
@@ -109,6 +111,10 @@ impl Upload {
         let Some(body) = self.body.take() else {
             return Ok(Prepared::of(RequestBody::Empty));
         };
+        if let Unsent::Read(whole) = body {
+            self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
+            return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
+        }
         let source;
         (source, self.sent) = body.begin(keep, accounting);
         announce(head, source.size_hint().exact());
@@ -136,6 +142,27 @@ impl Upload {
         let whole = body.whole(limit, accounting).await?;
         self.body = None;
         Ok(whole)
+    }
+
+    /// Reads it whole before it is sent, and keeps it to be sent.
+    pub async fn read_ahead(
+        &mut self,
+        head: &mut Parts,
+        limit: u64,
+        accounting: &mut Accounting,
+    ) -> Result<Bytes, ProxyError> {
+        head.headers.remove(header::EXPECT);
+        let whole = self.read(limit, accounting).await?;
+        self.replace(head, whole.clone());
+        Ok(whole)
+    }
+
+    /// Sends this instead.
+    pub fn replace(&mut self, head: &mut Parts, whole: Bytes) {
+        head.headers.remove(header::TRANSFER_ENCODING);
+        head.headers
+            .insert(header::CONTENT_LENGTH, whole.len().into());
+        self.body = Some(Unsent::Read(whole));
     }
 
     /// Whether all of it could be sent once more.
@@ -208,12 +235,17 @@ impl Unsent {
             Self::Agent(body) => whole(body, limit, &accounting.uploads()).await,
             // Its bytes were counted when they came.
             Self::Rewound(body) => whole(body, limit, &AtomicU64::new(0)).await,
+            Self::Read(body) if body.len() as u64 > limit => {
+                Err(ProxyError::BodyTooLarge { limit })
+            }
+            Self::Read(body) => Ok(body.clone()),
         }
     }
 
     fn begin(self, keep: Option<Keep>, accounting: &mut Accounting) -> (Source, Sent) {
         let body = match self {
             Self::Rewound(body) => return (Source::Rewound(body), Sent::Gone),
+            Self::Read(whole) => return (Source::Read(Some(whole)), Sent::Gone),
             Self::Agent(inner) => AgentBody {
                 inner,
                 count: accounting.uploads(),
@@ -297,6 +329,8 @@ pub enum Source {
     Spooled(Arc<Spool<AgentBody>>),
     /// From what was kept, then from the agent.
     Rewound(Rewound<AgentBody>),
+    /// From what was read ahead.
+    Read(Option<Bytes>),
 }
 
 impl Source {
@@ -308,6 +342,7 @@ impl Source {
             Self::Agent(body) => Pin::new(body).poll_frame(cx),
             Self::Spooled(body) => body.poll_frame(cx),
             Self::Rewound(body) => Pin::new(body).poll_frame(cx),
+            Self::Read(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -316,6 +351,7 @@ impl Source {
             Self::Agent(body) => body.is_end_stream(),
             Self::Spooled(body) => body.is_end_stream(),
             Self::Rewound(body) => body.is_end_stream(),
+            Self::Read(bytes) => bytes.is_none(),
         }
     }
 
@@ -324,6 +360,7 @@ impl Source {
             Self::Agent(body) => body.size_hint(),
             Self::Spooled(body) => body.size_hint(),
             Self::Rewound(body) => body.size_hint(),
+            Self::Read(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
         }
     }
 }
@@ -336,6 +373,8 @@ pub enum RequestBody {
     Empty,
     /// One that was read whole.
     Whole(Option<Bytes>),
+    /// The same, and somebody has to know whether it went out.
+    Noted(Option<Bytes>, Arc<AtomicBool>),
     /// One that is passed on as it comes.
     Stream(Source),
     /// One that the agent holds back until the origin asks for it.
@@ -360,6 +399,10 @@ impl Body for RequestBody {
         match this {
             Self::Empty | Self::Expecting(..) => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Noted(bytes, sent) => {
+                sent.store(true, Ordering::Relaxed);
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
             Self::Stream(source) => source.poll_frame(cx),
         }
     }
@@ -367,7 +410,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Whole(bytes) => bytes.is_none(),
+            Self::Whole(bytes) | Self::Noted(bytes, _) => bytes.is_none(),
             Self::Stream(source) | Self::Expecting(source, _) => source.is_end_stream(),
         }
     }
@@ -375,7 +418,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(bytes) => {
+            Self::Whole(bytes) | Self::Noted(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
             Self::Stream(source) | Self::Expecting(source, _) => source.size_hint(),

@@ -18,6 +18,7 @@ use super::redact::SafeTarget;
 use crate::policy::decision::RuleRef;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
+use crate::types::money::NanoUsd;
 
 /// One exchange, or one tunnel, from its first byte to its last.
 #[derive(Debug, Clone, Serialize)]
@@ -61,6 +62,9 @@ pub struct Record {
     /// Names of the credentials that were injected.
     #[serde(serialize_with = "names", skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<Arc<str>>,
+    /// What a call of a model used and cost; absent where no budget counts it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Box<CostRecord>>,
     /// Whether the origin was asked twice, the second time with a renewed credential.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
@@ -87,6 +91,26 @@ pub struct Record {
     /// How it ended, when not well: a stable word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<&'static str>,
+}
+
+/// What a call of a model used and cost.
+#[derive(Debug, Clone, Serialize)]
+pub struct CostRecord {
+    /// The model that was asked for.
+    #[serde(serialize_with = "text")]
+    pub model: Arc<str>,
+    /// Tokens of the prompt, whatever their class.
+    pub input_tokens: u64,
+    /// Those of them that came from a cache.
+    pub cached_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// What that costs, in US dollars, as a decimal number in a string.
+    #[serde(serialize_with = "dollars")]
+    pub cost_usd: NanoUsd,
+    /// Whether some of it is estimated.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
 }
 
 /// What a record is about.
@@ -126,6 +150,14 @@ fn name<S: Serializer>(agent: &Option<Agent>, serializer: S) -> Result<S::Ok, S:
 
 fn names<S: Serializer>(names: &[Arc<str>], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(names.iter().map(AsRef::<str>::as_ref))
+}
+
+fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+fn dollars<S: Serializer>(cost: &NanoUsd, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cost.to_string().trim_start_matches('$'))
 }
 
 fn display<S: Serializer>(

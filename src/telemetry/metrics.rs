@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::spend_metrics::SpendMetrics;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -32,6 +33,7 @@ pub struct Metrics {
     leaves: IntGaugeVec,
     log_dropped: IntGauge,
     ready: Gauge,
+    spending: SpendMetrics,
 }
 
 /// How a credential is doing, as metrics tell it.
@@ -57,6 +59,11 @@ const SECONDS: &[f64] = &[
 ];
 
 impl Metrics {
+    /// What calls of models used and cost.
+    pub fn spending(&self) -> &SpendMetrics {
+        &self.spending
+    }
+
     /// Registers everything once.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
@@ -174,7 +181,9 @@ impl Metrics {
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
+        let spending = SpendMetrics::new(&registry)?;
         Ok(Self {
+            spending,
             registry,
             requests,
             seconds,

@@ -4,3 +4,4 @@ pub mod access_log;
 pub mod init;
 pub mod metrics;
 pub mod redact;
+pub mod spend_metrics;

@@ -135,6 +135,19 @@ impl Origin {
         Self::open(names, &[b"http/1.1"], handler).await
     }
 
+    /// The same, of either protocol; it drops an answer as soon as the one who asked has closed the
+    /// connection, even half of it.
+    pub async fn attentive<F, Fut>(names: &[&str], protocols: &[&[u8]], handler: F) -> Self
+    where
+        F: Fn(Exchange) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reply> + Send + 'static,
+    {
+        let handler: Arc<Handler> = Arc::new(move |exchange| handler(exchange).boxed());
+        let ca = TestCa::new();
+        let tls = Some(acceptor(ca.leaf(names), protocols));
+        Self::start(names, tls, ca.pem().to_owned(), handler, Close::Whole).await
+    }
+
     /// An HTTP/1.1 origin without TLS.
     pub async fn plain<F, Fut>(names: &[&str], handler: F) -> Self
     where
@@ -180,7 +193,7 @@ impl Origin {
         let handler = |_| async { reply::text(200, "reached") };
         let handler: Arc<Handler> = Arc::new(move |exchange| handler(exchange).boxed());
         let tls = Some(acceptor(leaf, &[b"http/1.1"]));
-        Self::start(&[name], tls, ca_pem.to_owned(), handler).await
+        Self::start(&[name], tls, ca_pem.to_owned(), handler, Close::Half).await
     }
 
     async fn open<F, Fut>(names: &[&str], protocols: &[&[u8]], handler: F) -> Self
@@ -201,7 +214,7 @@ impl Origin {
                 )
             }
         };
-        Self::start(names, tls, ca_pem, handler).await
+        Self::start(names, tls, ca_pem, handler, Close::Half).await
     }
 
     async fn start(
@@ -209,13 +222,14 @@ impl Origin {
         tls: Option<TlsAcceptor>,
         ca_pem: String,
         handler: Arc<Handler>,
+        close: Close,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let log = Arc::new(RequestLog::default());
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = connections.clone();
-        let accept = tokio::spawn(accept(listener, tls, handler, log.clone(), counted));
+        let accept = tokio::spawn(accept(listener, tls, handler, log.clone(), counted, close));
         Self {
             addr,
             names: names.iter().map(|n| (*n).to_owned()).collect(),
@@ -290,6 +304,7 @@ async fn accept(
     handler: Arc<Handler>,
     log: Arc<RequestLog>,
     count: Arc<AtomicUsize>,
+    close: Close,
 ) {
     let mut connections = JoinSet::new(); // ends them all with the origin
     while let Ok((stream, _)) = listener.accept().await {
@@ -298,7 +313,7 @@ async fn accept(
         connections.spawn(async move {
             stream.set_nodelay(true).unwrap();
             let Some(tls) = tls else {
-                return serve(stream, Protocol::Http1, None, handler, log).await;
+                return serve(stream, Protocol::Http1, close, None, handler, log).await;
             };
             let Ok(stream) = tls.accept(stream).await else {
                 return; // a client that does not trust us: its own test notices
@@ -309,7 +324,7 @@ async fn accept(
                 _ => Protocol::Http1,
             };
             let sni = session.server_name().map(ToOwned::to_owned);
-            serve(stream, protocol, sni, handler, log).await;
+            serve(stream, protocol, close, sni, handler, log).await;
         });
         while connections.try_join_next().is_some() {}
     }
@@ -321,9 +336,19 @@ enum Protocol {
     Http2,
 }
 
+/// What it takes to end an HTTP/1.1 connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Close {
+    /// Either side may stop sending first.
+    Half,
+    /// Who stops sending has gone.
+    Whole,
+}
+
 async fn serve<S>(
     stream: S,
     protocol: Protocol,
+    close: Close,
     sni: Option<String>,
     handler: Arc<Handler>,
     log: Arc<RequestLog>,
@@ -348,7 +373,9 @@ async fn serve<S>(
         }
     } else {
         let mut server = hyper::server::conn::http1::Builder::new();
-        server.timer(TokioTimer::new()).half_close(true);
+        server
+            .timer(TokioTimer::new())
+            .half_close(close == Close::Half);
         tokio::select! {
             _ = server.serve_connection(io, service).with_upgrades() => {}
             () = cut.0.notified() => {}

@@ -1,0 +1,80 @@
+//! Owns how budgets, prices and the ledger come to be, at the start and when documents change.
+
+use std::sync::Arc;
+
+use super::error::StartError;
+use super::settings::Settings;
+use super::state::StateDir;
+use crate::budget::set::BudgetSet;
+use crate::budget::sqlite::SqliteLedger;
+use crate::config::bundle::Bundle;
+use crate::meter::price_table::{self, PriceTable};
+use crate::proxy::spending::Spending;
+
+/// What the documents of one moment say about money.
+pub struct Books {
+    /// What may be spent.
+    pub budgets: BudgetSet,
+    /// What it costs.
+    pub prices: Arc<PriceTable>,
+}
+
+/// Compiles budgets and prices, and opens the ledger if there is none yet and a budget needs it.
+pub async fn open_books(
+    settings: &Settings,
+    bundle: &Bundle,
+    spending: &Spending,
+    ledger: &LedgerKeeper,
+) -> Result<Books, StartError> {
+    let budgets = BudgetSet::compile(bundle)?;
+    let prices = price_table::load(settings.root.spec.prices.file.as_deref())?;
+    if !budgets.is_empty() && spending.ledger().is_none() {
+        let opened = ledger.open(settings).await?;
+        spending.keep(opened);
+    }
+    Ok(Books { budgets, prices })
+}
+
+/// The process's own ledger, once it is open: it is closed in good order at the end.
+#[derive(Default)]
+pub struct LedgerKeeper(std::sync::OnceLock<Arc<SqliteLedger>>);
+
+impl LedgerKeeper {
+    /// The ledger, if a budget has asked for it.
+    pub fn get(&self) -> Option<&Arc<SqliteLedger>> {
+        self.0.get()
+    }
+
+    async fn open(&self, settings: &Settings) -> Result<Arc<SqliteLedger>, StartError> {
+        let spec = &settings.root.spec;
+        let state = StateDir::locate(spec.state_dir.as_deref());
+        let path = match &spec.ledger.file {
+            Some(path) => path.clone(),
+            None => {
+                state.create()?;
+                state.file("ledger.db")
+            }
+        };
+        // Opening settles what a crash left, which may take its time on a slow disk.
+        let opening = tokio::task::spawn_blocking(move || SqliteLedger::open(&path));
+        let opened = opening.await.map_err(|error| {
+            StartError::setting(error, "this is a fault of the program; report it")
+        })?;
+        let ledger = opened.map_err(|error| {
+            StartError::setting(
+                error,
+                "set ledger.file to a path on storage that lasts and that this user can write",
+            )
+        })?;
+        Ok(self.0.get_or_init(|| ledger).clone())
+    }
+
+    /// Writes what is left and closes the books.
+    pub async fn close(&self) {
+        if let Some(ledger) = self.get() {
+            if let Err(error) = ledger.close().await {
+                tracing::error!(%error, "the ledger was not closed in good order");
+            }
+        }
+    }
+}

@@ -1,0 +1,767 @@
+//! Owns the books in memory: what every limit has taken, and who may still take. It reads no clock, no
+//! file, and waits for nothing; what it changes it notes, for whoever keeps it on disk.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::entry::Entry;
+use super::hold::{Changes, Hold, Item, Misfit, Place, Raise};
+use super::ledger::{Ask, Balance, HoldId, LedgerError, Settled, Settlement, Shortage};
+use super::limit::{Labels, Limit, Unit};
+use super::series::{Lost, Series, SeriesId, Taken, Window};
+use super::span::{moment, span};
+use crate::types::charge::Need;
+use crate::types::host::Host;
+use crate::types::model_api::ModelApi;
+use crate::types::money::NanoUsd;
+
+/// So many settled tries are remembered, so that doing it twice is answered without reading a file.
+const REMEMBERED: usize = 4096;
+
+/// Everything that counts.
+#[derive(Debug, Default)]
+pub struct Book {
+    series: HashMap<SeriesId, Series>,
+    index: HashMap<Arc<str>, HashMap<Arc<str>, SeriesId>>,
+    last_series: SeriesId,
+    holds: HashMap<HoldId, Hold>,
+    raises: HashMap<Arc<str>, Vec<Raise>>,
+    closed: HashSet<HoldId>,
+    closed_order: VecDeque<HoldId>,
+    /// The moment of the latest call, in milliseconds: raises end by it.
+    now: i64,
+    /// What is not on disk yet.
+    pub changes: Changes,
+    /// Series of which something was given back.
+    pub freed: BTreeSet<SeriesId>,
+}
+
+impl Book {
+    /// The limits, with their scope, that never counted such a call, or did not for a while. They must be
+    /// [adopted](Self::adopt) before it is [placed](Self::places).
+    pub fn unknown(&self, labels: &Labels, limits: &[Arc<Limit>]) -> Vec<(Arc<Limit>, Arc<str>)> {
+        let mut unknown = Vec::new();
+        for limit in limits {
+            let scope = limit.scope(labels);
+            let series = self.find(limit, &scope).and_then(|id| self.series.get(&id));
+            if series.is_none_or(|series| series.stale) {
+                unknown.push((limit.clone(), scope.into()));
+            }
+        }
+        unknown
+    }
+
+    /// Begins to count for a limit and a scope, with what was spent before: `past` are rows of calls it
+    /// may be for, as old as its present window. Calls under way count from now on as well, fit or not.
+    pub fn adopt(&mut self, limit: &Arc<Limit>, scope: &Arc<str>, past: &[Entry], at: Timestamp) {
+        let id = self.series_of(limit, scope);
+        self.open(limit, id, at.as_millisecond());
+        if let Some(series) = self.series.get_mut(&id) {
+            series.stale = false;
+            series.forget_settled();
+            let windows = series.windows.keys().map(|start| (id, *start));
+            self.changes.windows.extend(windows);
+        }
+        let unwritten = self.changes.entries.clone();
+        for entry in past.iter().chain(&unwritten) {
+            self.adopt_entry(limit, scope, id, entry);
+        }
+        self.adopt_holds(limit, scope, id);
+    }
+
+    fn series_of(&mut self, limit: &Arc<Limit>, scope: &Arc<str>) -> SeriesId {
+        if let Some(id) = self.find(limit, scope) {
+            return id;
+        }
+        self.last_series += 1;
+        let id = self.last_series;
+        let series = Series::new(id, limit, scope.clone());
+        self.series.insert(id, series);
+        let scopes = self.index.entry(limit.id.clone()).or_default();
+        scopes.insert(scope.clone(), id);
+        self.changes.series.insert(id);
+        id
+    }
+
+    /// Marks a limit that counted nothing for a while: what was spent meanwhile is added up anew.
+    pub fn distrust(&mut self, limit: &str) {
+        for id in self.all_of(limit, None) {
+            if let Some(series) = self.series.get_mut(&id) {
+                series.stale = true;
+            }
+        }
+    }
+
+    fn adopt_entry(&mut self, limit: &Arc<Limit>, scope: &str, id: SeriesId, entry: &Entry) {
+        if !counts_for(limit, scope, &entry.labels) {
+            return;
+        }
+        let amount = match limit.unit {
+            Unit::Requests => u64::from(entry.is_request()),
+            _ => limit.charge(std::slice::from_ref(&entry.charge)),
+        };
+        let Some(series) = self.series.get_mut(&id) else {
+            return;
+        };
+        let own = span(&limit.window, entry.at);
+        let counts = own.start >= series.newest.saturating_sub(series.reach);
+        if amount == 0 || !counts {
+            return;
+        }
+        let start = own.start.min(series.newest);
+        series.spend(start, amount);
+        if let Some(window) = series.windows.get_mut(&start) {
+            window.end = window.end.or(own.end);
+        }
+        self.changes.windows.insert((id, start));
+    }
+
+    fn adopt_holds(&mut self, limit: &Arc<Limit>, scope: &str, id: SeriesId) {
+        let Self {
+            holds,
+            series,
+            changes,
+            ..
+        } = self;
+        let Some(series) = series.get_mut(&id) else {
+            return;
+        };
+        for (hold_id, hold) in holds {
+            let known = |item: &Item| matches!(&item.limit, Some(own) if own.id == limit.id);
+            if hold.items.iter().any(known) || !counts_for(limit, scope, &hold.labels) {
+                continue;
+            }
+            let own = span(&limit.window, hold.at);
+            let start = own.start.min(series.newest);
+            let amount = limit.reserve(&hold.need);
+            series.reserve(start, amount);
+            if let Some(window) = series.windows.get_mut(&start) {
+                window.end = window.end.or(own.end);
+                window.open += 1;
+            }
+            hold.items.push(Item {
+                limit: Some(limit.clone()),
+                series: id,
+                start,
+                amount,
+            });
+            changes.holds.insert(hold_id.clone());
+            changes.windows.insert((id, start));
+        }
+    }
+
+    /// Where a call counts, by the limits' order. Opens windows whose time has come.
+    pub fn places(&mut self, labels: &Labels, limits: &[Arc<Limit>], at: Timestamp) -> Vec<Place> {
+        self.now = at.as_millisecond();
+        let mut places: Vec<Place> = Vec::with_capacity(limits.len());
+        for limit in limits {
+            let Some(series) = self.find(limit, &limit.scope(labels)) else {
+                continue;
+            };
+            if places.iter().any(|place| place.limit.id == limit.id) {
+                continue;
+            }
+            let start = self.open(limit, series, at.as_millisecond());
+            places.push(Place {
+                limit: limit.clone(),
+                series,
+                start,
+            });
+        }
+        places.sort_by(|one, other| one.limit.id.cmp(&other.limit.id));
+        places
+    }
+
+    /// Whether so much fits at every place.
+    pub fn check(&self, need: &Need, places: &[Place]) -> Result<(), Misfit> {
+        let wanted: Vec<u64> = places.iter().map(|p| p.limit.reserve(need)).collect();
+        self.fits(places, &wanted, &[])
+    }
+
+    /// What a call lacks at one place, or would if others were served first.
+    pub fn shortage(&self, need: &Need, place: &Place) -> Option<Shortage> {
+        let asked = place.limit.reserve(need);
+        let balance = self.balance_for(place, asked)?;
+        Some(Shortage { balance, asked })
+    }
+
+    /// Reserves at every place. The caller has [checked](Self::check) that it fits.
+    pub fn admit(&mut self, ask: &Ask, at: Timestamp, places: &[Place]) {
+        let mut items = Vec::with_capacity(places.len());
+        for place in places {
+            let amount = place.limit.reserve(&ask.need);
+            self.take(place.series, place.start, amount);
+            if let Some(window) = self.window_mut(place.series, place.start) {
+                window.open += 1;
+            }
+            items.push(Item {
+                limit: Some(place.limit.clone()),
+                series: place.series,
+                start: place.start,
+                amount,
+            });
+        }
+        let hold = Hold {
+            at: at.as_millisecond(),
+            labels: Arc::new(ask.labels.clone()),
+            need: ask.need,
+            items,
+        };
+        self.holds.insert(ask.id.clone(), hold);
+        self.changes.holds.insert(ask.id.clone());
+    }
+
+    /// Where the limits of a call under way stand.
+    pub fn balances_of(&self, id: &HoldId) -> Vec<Balance> {
+        let places = self.places_of(id).unwrap_or_default();
+        self.balances(&places)
+    }
+
+    /// Where a call under way counts, and what more it wants there.
+    pub fn places_of(&self, id: &HoldId) -> Option<Vec<Place>> {
+        let items = self.holds.get(id)?.items.iter();
+        let place = |item: &Item| {
+            Some(Place {
+                limit: item.limit.clone()?,
+                series: item.series,
+                start: item.start,
+            })
+        };
+        Some(items.filter_map(place).collect())
+    }
+
+    /// Reserves more for a call under way, everywhere or nowhere. The amounts are for
+    /// [taking back](Self::unextend).
+    pub fn extend(&mut self, id: &HoldId, more: &Need) -> Result<(), Misfit> {
+        let Some((places, own)) = self.places_of(id).zip(self.holds.get(id)).map(|(p, hold)| {
+            let own: Vec<u64> = hold.items.iter().map(|item| item.amount).collect();
+            (p, own)
+        }) else {
+            return Ok(());
+        };
+        let wanted: Vec<u64> = places.iter().map(|p| further(&p.limit, more)).collect();
+        self.fits(&places, &wanted, &own)?;
+        for (place, amount) in places.iter().zip(&wanted) {
+            self.take(place.series, place.start, *amount);
+        }
+        if let Some(hold) = self.holds.get_mut(id) {
+            hold.need = plus(&hold.need, more);
+            for (item, amount) in hold.items.iter_mut().zip(wanted) {
+                item.amount = item.amount.saturating_add(amount);
+            }
+        }
+        self.changes.holds.insert(id.clone());
+        Ok(())
+    }
+
+    /// Takes an extension back that could not be written.
+    pub fn unextend(&mut self, id: &HoldId, more: &Need) {
+        let Some(hold) = self.holds.get(id) else {
+            return;
+        };
+        let need = Need {
+            cost: NanoUsd(hold.need.cost.0.saturating_sub(more.cost.0)),
+            input: hold.need.input.saturating_sub(more.input),
+            output: hold.need.output.saturating_sub(more.output),
+        };
+        let amounts: Vec<u64> = hold
+            .items
+            .iter()
+            .map(|item| {
+                let more = item.limit.as_ref().map_or(0, |limit| further(limit, more));
+                item.amount.saturating_sub(more)
+            })
+            .collect();
+        self.lower(id, need, &amounts);
+    }
+
+    /// Reserves no more than `need` from now on.
+    pub fn shrink(&mut self, id: &HoldId, need: &Need) {
+        let Some(hold) = self.holds.get(id) else {
+            return;
+        };
+        let less = Need {
+            cost: hold.need.cost.min(need.cost),
+            input: hold.need.input.min(need.input),
+            output: hold.need.output.min(need.output),
+        };
+        let amounts: Vec<u64> = hold
+            .items
+            .iter()
+            .map(|item| {
+                let new = item.limit.as_ref().map(|limit| limit.reserve(&less));
+                new.unwrap_or(item.amount).min(item.amount)
+            })
+            .collect();
+        self.lower(id, less, &amounts);
+    }
+
+    fn lower(&mut self, id: &HoldId, need: Need, amounts: &[u64]) {
+        let Some(mut hold) = self.holds.remove(id) else {
+            return;
+        };
+        hold.need = need;
+        for (item, amount) in hold.items.iter_mut().zip(amounts) {
+            self.give_back(item.series, item.start, item.amount.saturating_sub(*amount));
+            item.amount = *amount;
+        }
+        self.holds.insert(id.clone(), hold);
+        self.changes.holds.insert(id.clone());
+    }
+
+    /// Closes a try with no cost; its reservation is the next one's.
+    pub fn retry(&mut self, id: &HoldId) -> Result<(), LedgerError> {
+        let next = next_attempt(id);
+        if self.holds.contains_key(&next) {
+            return Err(LedgerError(format!(
+                "try {} of {} is under way",
+                next.attempt, id.request
+            )));
+        }
+        let hold = self.holds.remove(id).ok_or_else(|| nothing_open(id))?;
+        let entry = Entry::retried(id.clone(), hold.at, &hold.labels);
+        self.changes.entries.push(entry);
+        self.changes.holds.extend([id.clone(), next.clone()]);
+        self.remember_closed(id.clone());
+        self.holds.insert(next, hold);
+        Ok(())
+    }
+
+    /// Takes a retry back that could not be written.
+    pub fn unretry(&mut self, id: &HoldId) {
+        let Some(hold) = self.holds.remove(&next_attempt(id)) else {
+            return;
+        };
+        self.changes.entries.retain(|entry| entry.id != *id);
+        self.closed.remove(id);
+        self.holds.insert(id.clone(), hold);
+    }
+
+    /// Books what a call came to. Nothing where the try is not open.
+    pub fn settle(&mut self, settlement: &Settlement) -> Option<Settled> {
+        let hold = self.holds.remove(&settlement.id)?;
+        let rows = Entry::of(settlement, hold.at, &hold.labels);
+        self.changes.entries.extend(rows);
+        self.changes.holds.insert(settlement.id.clone());
+        self.remember_closed(settlement.id.clone());
+        let mut settled = Settled::default();
+        for item in &hold.items {
+            let cost = match &item.limit {
+                Some(limit) => limit.charge(&settlement.charges),
+                None => item.amount,
+            };
+            self.book_item(item, cost);
+            settled.underreserved += u32::from(cost > item.amount);
+            let Some(limit) = &item.limit else {
+                continue;
+            };
+            let place = Place {
+                limit: limit.clone(),
+                series: item.series,
+                start: item.start,
+            };
+            self.alert(&place, &mut settled);
+            settled.balances.extend(self.balance(&place));
+        }
+        Some(settled)
+    }
+
+    /// Closes what an earlier process left open: it is spent as far as it was reserved.
+    pub fn close_orphans(&mut self) -> usize {
+        let holds: Vec<(HoldId, Hold)> = self.holds.drain().collect();
+        for (id, hold) in &holds {
+            let entry = Entry::orphaned(id.clone(), hold.at, &hold.labels, &hold.need);
+            self.changes.entries.push(entry);
+            self.changes.holds.insert(id.clone());
+            for item in &hold.items {
+                self.book_item(item, item.amount);
+            }
+        }
+        holds.len()
+    }
+
+    fn book_item(&mut self, item: &Item, cost: u64) {
+        let Some(series) = self.series.get_mut(&item.series) else {
+            return;
+        };
+        series.settle(item.start, item.amount, cost);
+        if let Some(limit) = item.limit.as_ref().filter(|limit| limit.carry_debt) {
+            let max = limit.max;
+            series.carry(limit, max, item.start);
+            let later = series
+                .windows
+                .range(item.start..)
+                .map(|window| (item.series, *window.0));
+            self.changes.windows.extend(later);
+        }
+        self.changes.series.insert(item.series);
+        self.changes.windows.insert((item.series, item.start));
+        self.freed.insert(item.series);
+    }
+
+    /// Undoes a reservation as if it had never been: nobody has sent anything on its account.
+    pub fn abandon(&mut self, id: &HoldId) {
+        let Some(hold) = self.holds.remove(id) else {
+            return;
+        };
+        self.changes.holds.insert(id.clone());
+        for item in &hold.items {
+            self.give_back(item.series, item.start, item.amount);
+            if let Some(window) = self.window_mut(item.series, item.start) {
+                window.open = window.open.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Whether the try is open.
+    pub fn is_open(&self, id: &HoldId) -> bool {
+        self.holds.contains_key(id)
+    }
+
+    /// Whether the try was settled not long ago.
+    pub fn is_closed(&self, id: &HoldId) -> bool {
+        self.closed.contains(id)
+    }
+
+    /// Where limits stand.
+    pub fn balances(&self, places: &[Place]) -> Vec<Balance> {
+        places
+            .iter()
+            .filter_map(|place| self.balance(place))
+            .collect()
+    }
+
+    fn balance(&self, place: &Place) -> Option<Balance> {
+        self.balance_for(place, 0)
+    }
+
+    fn balance_for(&self, place: &Place, wanted: u64) -> Option<Balance> {
+        let series = self.series.get(&place.series)?;
+        let taken = series.taken(place.start);
+        let max = self.max(&place.limit, &series.scope);
+        Some(Balance {
+            limit: place.limit.clone(),
+            scope: series.scope.clone(),
+            max,
+            settled: taken.settled,
+            reserved: taken.reserved,
+            held: taken.held,
+            resets: series.frees(place.start, max, wanted).map(moment),
+        })
+    }
+
+    /// Raises a limit, for all its groups or for one.
+    pub fn raise(&mut self, limit: &Arc<str>, raise: Raise) {
+        self.freed
+            .extend(self.all_of(limit, raise.scope.as_deref()));
+        self.raises.entry(limit.clone()).or_default().push(raise);
+    }
+
+    /// Forgets what was spent in the present windows of a limit, and what an unclean end left unknown.
+    pub fn reset(&mut self, limit: &str, scope: Option<&str>) {
+        for id in self.all_of(limit, scope) {
+            let Some(series) = self.series.get_mut(&id) else {
+                continue;
+            };
+            series.lost = None;
+            for (start, window) in &mut series.windows {
+                window.settled = 0;
+                window.carried = 0;
+                window.held = 0;
+                window.told = 0;
+                self.changes.windows.insert((id, *start));
+            }
+            self.changes.series.insert(id);
+            self.freed.insert(id);
+        }
+    }
+
+    fn all_of(&self, limit: &str, scope: Option<&str>) -> Vec<SeriesId> {
+        let Some(scopes) = self.index.get(limit) else {
+            return Vec::new();
+        };
+        let chosen = scopes
+            .iter()
+            .filter(|(own, _)| scope.is_none_or(|scope| scope == &***own));
+        chosen.map(|(_, id)| *id).collect()
+    }
+
+    /// Takes in what a file holds: one series and its windows.
+    pub fn restore(&mut self, series: Series) {
+        self.last_series = self.last_series.max(series.id);
+        let scopes = self.index.entry(series.limit.clone()).or_default();
+        scopes.insert(series.scope.clone(), series.id);
+        self.series.insert(series.id, series);
+    }
+
+    /// Takes in a reservation that a file holds.
+    pub fn restore_hold(&mut self, id: HoldId, hold: Hold) {
+        for item in &hold.items {
+            if let Some(series) = self.series.get_mut(&item.series) {
+                series.reserve(item.start, item.amount);
+            }
+            if let Some(window) = self.window_mut(item.series, item.start) {
+                window.open += 1;
+            }
+        }
+        self.holds.insert(id, hold);
+    }
+
+    /// What the machine's end may have cost: of each series what the escrow covers beyond what is known.
+    pub fn lose(&mut self, at: Timestamp) {
+        for series in self.series.values_mut() {
+            let amount = series
+                .escrow
+                .saturating_sub(series.spent.saturating_add(series.reserved));
+            series.escrow = series.escrow.saturating_sub(amount);
+            if amount == 0 {
+                continue;
+            }
+            let before = series.lost.map_or(0, |lost| lost.amount);
+            series.lost = Some(Lost {
+                amount: amount.saturating_add(before),
+                at: at.as_millisecond(),
+            });
+            self.changes.series.insert(series.id);
+        }
+    }
+
+    /// Drops counts that nobody needs: nothing is in flight or held in them, and their window is long over.
+    /// Those without an end go when nobody used them for `idle`; if they are used again they are added up
+    /// from the rows.
+    pub fn drop_idle(&mut self, now: i64, idle: i64) {
+        let idle = |series: &Series| series.is_idle(now, idle);
+        let gone: Vec<SeriesId> = self
+            .series
+            .values()
+            .filter(|s| idle(s))
+            .map(|s| s.id)
+            .collect();
+        for id in gone {
+            let Some(series) = self.series.remove(&id) else {
+                continue;
+            };
+            if let Some(scopes) = self.index.get_mut(&series.limit) {
+                scopes.remove(&series.scope);
+            }
+            self.changes.series.remove(&id);
+            self.changes.windows.retain(|(own, _)| *own != id);
+            self.changes.gone.insert(id);
+        }
+        self.index.retain(|_, scopes| !scopes.is_empty());
+    }
+
+    /// One series.
+    pub fn series(&self, id: SeriesId) -> Option<&Series> {
+        self.series.get(&id)
+    }
+
+    /// One series, to note what the disk knows of it.
+    pub fn series_mut(&mut self, id: SeriesId) -> Option<&mut Series> {
+        self.series.get_mut(&id)
+    }
+
+    /// Every series.
+    pub fn all_series(&self) -> impl Iterator<Item = &Series> {
+        self.series.values()
+    }
+
+    /// One reservation.
+    pub fn hold(&self, id: &HoldId) -> Option<&Hold> {
+        self.holds.get(id)
+    }
+
+    /// How many calls are under way.
+    pub fn open_holds(&self) -> usize {
+        self.holds.len()
+    }
+
+    /// The most that may be spent now, raises included.
+    pub fn max(&self, limit: &Limit, scope: &str) -> u64 {
+        self.raised(&limit.id, scope, limit.max)
+    }
+
+    /// See [`Self::max`], for a limit of which only this is known.
+    pub fn raised(&self, limit: &str, scope: &str, max: u64) -> u64 {
+        let raises = self.raises.get(limit).into_iter().flatten();
+        let now = raises.filter(|raise| {
+            raise.scope.as_deref().is_none_or(|own| own == scope)
+                && raise.until.is_none_or(|until| self.now < until)
+        });
+        now.fold(max, |max, raise| max.saturating_add(raise.by))
+    }
+
+    fn find(&self, limit: &Limit, scope: &str) -> Option<SeriesId> {
+        self.index.get(&limit.id)?.get(scope).copied()
+    }
+
+    fn window_mut(&mut self, series: SeriesId, start: i64) -> Option<&mut Window> {
+        self.series.get_mut(&series)?.windows.get_mut(&start)
+    }
+
+    fn open(&mut self, limit: &Arc<Limit>, id: SeriesId, at: i64) -> i64 {
+        let scope = self.series.get(&id).map(|series| series.scope.clone());
+        let max = self.max(limit, scope.as_deref().unwrap_or(""));
+        let Some(series) = self.series.get_mut(&id) else {
+            return 0;
+        };
+        if series.max != limit.max {
+            series.max = limit.max;
+            self.changes.limits.insert(limit.id.clone(), limit.clone());
+        }
+        let before = (series.newest, series.lost);
+        let (start, past) = series.open(limit, max, at);
+        if before != (series.newest, series.lost) {
+            self.changes.series.insert(id);
+            self.changes
+                .windows
+                .extend(series.windows.keys().map(|start| (id, *start)));
+        }
+        for start in past {
+            self.changes.windows.remove(&(id, start));
+            self.changes.past.insert((id, start));
+        }
+        start
+    }
+
+    fn take(&mut self, id: SeriesId, start: i64, amount: u64) {
+        if let Some(series) = self.series.get_mut(&id) {
+            series.reserve(start, amount);
+            series.touched = self.now;
+            series.mean = match series.mean {
+                0 => amount,
+                mean => mean - mean / 8 + amount / 8,
+            };
+            self.changes.series.insert(id);
+        }
+    }
+
+    fn give_back(&mut self, id: SeriesId, start: i64, amount: u64) {
+        if let Some(series) = self.series.get_mut(&id) {
+            series.release(start, amount);
+            self.freed.insert(id);
+        }
+    }
+
+    /// Whether so much more fits everywhere. `own` is what the call itself has reserved already: nobody
+    /// else's settling gives that back.
+    fn fits(&self, places: &[Place], wanted: &[u64], own: &[u64]) -> Result<(), Misfit> {
+        let mut contended = Vec::new();
+        let mut first = None;
+        for (index, (place, wanted)) in places.iter().zip(wanted).enumerate() {
+            let Some(series) = self.series.get(&place.series).filter(|_| place.is_hard()) else {
+                continue;
+            };
+            let max = self.max(&place.limit, &series.scope);
+            let own = own.get(index).copied().unwrap_or(0);
+            let over = |taken: u64| taken.checked_add(*wanted).is_none_or(|sum| sum > max);
+            let full = |taken: &Taken| over(taken.all());
+            let never = |taken: &Taken| over(taken.kept().saturating_add(own));
+            if !series.counting(place.start).any(|taken| full(&taken)) {
+                continue;
+            }
+            let Some(balance) = self.balance_for(place, *wanted) else {
+                continue;
+            };
+            let shortage = Shortage {
+                balance,
+                asked: *wanted,
+            };
+            if series.counting(place.start).any(|taken| never(&taken)) {
+                return Err(Misfit::Exhausted(Box::new(shortage)));
+            }
+            contended.push(place.clone());
+            first.get_or_insert(shortage);
+        }
+        match first {
+            None => Ok(()),
+            Some(first) => Err(Misfit::Contended(contended, Box::new(first))),
+        }
+    }
+
+    fn alert(&mut self, place: &Place, settled: &mut Settled) {
+        let Some(balance) = self.balance(place) else {
+            return;
+        };
+        let Some(series) = self.series.get_mut(&place.series) else {
+            return;
+        };
+        let told = series.told(place.start);
+        let reached = |percent: u8| {
+            let share = u128::from(balance.settled) * 100;
+            percent > told && share >= u128::from(balance.max) * u128::from(percent)
+        };
+        let news: Vec<u8> = place
+            .limit
+            .alerts
+            .iter()
+            .copied()
+            .filter(|p| reached(*p))
+            .collect();
+        let Some(highest) = news.iter().max() else {
+            return;
+        };
+        if let Some(window) = series.windows.get_mut(&place.start) {
+            window.told = *highest;
+        }
+        let told = news.into_iter().map(|percent| (balance.clone(), percent));
+        settled.alerts.extend(told);
+    }
+
+    fn remember_closed(&mut self, id: HoldId) {
+        if self.closed.insert(id.clone()) {
+            self.closed_order.push_back(id);
+        }
+        if self.closed_order.len() > REMEMBERED
+            && let Some(oldest) = self.closed_order.pop_front()
+        {
+            self.closed.remove(&oldest);
+        }
+    }
+}
+
+/// Whether calls like this are counted by the limit, in that group. A limit that names no hosts is for the
+/// hosts of model APIs.
+fn counts_for(limit: &Limit, scope: &str, labels: &Labels) -> bool {
+    let of_api = || Host::parse(&labels.host).is_ok_and(|host| ModelApi::of_host(&host).is_some());
+    let host = !limit.selector.hosts.is_empty() || !labels.model.is_empty() || of_api();
+    host && limit.covers(labels) && limit.scope(labels) == scope
+}
+
+/// What an extension takes: a request is counted once.
+fn further(limit: &Limit, more: &Need) -> u64 {
+    match limit.unit {
+        Unit::Requests => 0,
+        _ => limit.reserve(more),
+    }
+}
+
+fn plus(one: &Need, other: &Need) -> Need {
+    Need {
+        cost: NanoUsd(one.cost.0.saturating_add(other.cost.0)),
+        input: one.input.saturating_add(other.input),
+        output: one.output.saturating_add(other.output),
+    }
+}
+
+/// The try after this one.
+pub fn next_attempt(id: &HoldId) -> HoldId {
+    HoldId {
+        request: id.request.clone(),
+        attempt: id.attempt.saturating_add(1),
+    }
+}
+
+/// Why something cannot be done for a try that is not open.
+pub fn nothing_open(id: &HoldId) -> LedgerError {
+    LedgerError(format!(
+        "nothing is reserved for try {} of {}",
+        id.attempt, id.request
+    ))
+}
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

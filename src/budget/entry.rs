@@ -1,0 +1,102 @@
+//! Owns the rows of the books: one for each model of each try, with what it used and cost.
+
+use std::sync::Arc;
+
+use super::ledger::{Ending, HoldId, Settlement};
+use super::limit::Labels;
+use crate::types::charge::{Charge, Need};
+use crate::types::usage::{TokenClass, Usage};
+
+/// The words of a try in the books that did not end as a call does.
+pub const RETRIED: &str = "retried";
+
+/// One row. No text of a prompt or an answer, ever.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The try.
+    pub id: HoldId,
+    /// Counts the models that worked on it.
+    pub part: u32,
+    /// When it was admitted, in milliseconds since the epoch.
+    pub at: i64,
+    /// Who called what.
+    pub labels: Arc<Labels>,
+    /// What was used, and what it cost.
+    pub charge: Charge,
+    /// Whether some of it was estimated.
+    pub estimated: bool,
+    /// How it ended: a word of [`Ending`], or [`RETRIED`].
+    pub ending: &'static str,
+    /// The prices it was reckoned with.
+    pub prices: Option<[u8; 32]>,
+    /// The credential that went into it.
+    pub credential: Option<Arc<str>>,
+}
+
+impl Entry {
+    /// The rows of a settlement: one for each charge, and one of nothing where there is none.
+    pub fn of(settlement: &Settlement, at: i64, labels: &Arc<Labels>) -> Vec<Self> {
+        let row = |(part, charge): (usize, &Charge)| Self {
+            id: settlement.id.clone(),
+            part: u32::try_from(part).unwrap_or(u32::MAX),
+            at,
+            labels: labels.clone(),
+            charge: charge.clone(),
+            estimated: settlement.estimated,
+            ending: settlement.ending.as_str(),
+            prices: Some(settlement.prices),
+            credential: settlement.credential.clone(),
+        };
+        if settlement.charges.is_empty() {
+            return vec![row((0, &nothing(labels)))];
+        }
+        settlement.charges.iter().enumerate().map(row).collect()
+    }
+
+    /// The row of a try that came to nothing and is made once more.
+    pub fn retried(id: HoldId, at: i64, labels: &Arc<Labels>) -> Self {
+        Self {
+            id,
+            part: 0,
+            at,
+            labels: labels.clone(),
+            charge: nothing(labels),
+            estimated: false,
+            ending: RETRIED,
+            prices: None,
+            credential: None,
+        }
+    }
+
+    /// The row of a call that was under way when the process died: what it had reserved.
+    pub fn orphaned(id: HoldId, at: i64, labels: &Arc<Labels>, need: &Need) -> Self {
+        let mut usage = Usage::default();
+        usage[TokenClass::Input] = need.input;
+        usage[TokenClass::Output] = need.output;
+        let charge = Charge {
+            usage,
+            cost: need.cost,
+            ..nothing(labels)
+        };
+        Self {
+            charge,
+            estimated: true,
+            ending: Ending::Orphaned.as_str(),
+            ..Self::retried(id, at, labels)
+        }
+    }
+
+    /// Whether it stands for a request, and not for a part of one or for a try before another.
+    pub fn is_request(&self) -> bool {
+        self.part == 0 && self.ending != RETRIED
+    }
+}
+
+fn nothing(labels: &Labels) -> Charge {
+    Charge {
+        model: labels.model.clone(),
+        usage: Usage::default(),
+        fees: Vec::new(),
+        cost: Default::default(),
+    }
+}

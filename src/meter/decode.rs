@@ -1,0 +1,172 @@
+//! Owns the decoding of compressed answers beside their way to the agent.
+
+use std::fmt;
+
+use async_compression::codecs::zstd::params::DParameter;
+use async_compression::codecs::{
+    BrotliDecoder, DecodeV2, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder,
+};
+use async_compression::core::util::{PartialBuffer, WriteBuffer};
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+
+/// The most octets that are decoded of one answer: what a decompression bomb may cost in time. In memory
+/// a codec holds its window at most: 32 KiB (deflate), 16 MiB (br), 8 MiB (zstd).
+pub(super) const MAX_DECODED: u64 = 256 << 20;
+
+/// The largest window that the `zstd` coding allows, as a power of two (RFC 9659).
+const ZSTD_WINDOW: u32 = 23;
+
+/// How an answer is compressed (RFC 9110, 8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// Not at all.
+    Identity,
+    /// `gzip` (RFC 1952).
+    Gzip,
+    /// `deflate`: zlib (RFC 1950), or deflate alone (RFC 1951), as some servers do it.
+    Deflate,
+    /// `br` (RFC 7932).
+    Brotli,
+    /// `zstd` (RFC 8878).
+    Zstd,
+    /// Several codings on top of each other, or one that is not known here.
+    Unreadable,
+}
+
+impl Coding {
+    /// The coding that an answer's head names.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::Identity;
+        for value in headers.get_all(CONTENT_ENCODING) {
+            let Ok(value) = value.to_str() else {
+                return Self::Unreadable;
+            };
+            for word in value.split(',') {
+                let coding = match word.trim().to_ascii_lowercase().as_str() {
+                    "" | "identity" => continue,
+                    "gzip" | "x-gzip" => Self::Gzip,
+                    "deflate" => Self::Deflate,
+                    "br" => Self::Brotli,
+                    "zstd" => Self::Zstd,
+                    _ => return Self::Unreadable,
+                };
+                if found != Self::Identity {
+                    return Self::Unreadable;
+                }
+                found = coding;
+            }
+        }
+        found
+    }
+}
+
+/// Decodes an answer as its octets come.
+pub(super) struct Decoder {
+    coding: Coding,
+    codec: Option<Box<dyn DecodeV2 + Send>>,
+    /// The first octet of a `deflate` body, which alone does not tell zlib from deflate.
+    held: Option<u8>,
+    member_ended: bool,
+    over: bool,
+    decoded: u64,
+    room: Box<[u8]>,
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Decoder")
+            .field("coding", &self.coding)
+            .field("decoded", &self.decoded)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Decoder {
+    /// A decoder of one answer; nothing if there is nothing to decode, or no way to.
+    pub(super) fn new(coding: Coding) -> Option<Self> {
+        let codec: Option<Box<dyn DecodeV2 + Send>> = match coding {
+            Coding::Identity | Coding::Unreadable => return None,
+            Coding::Gzip => Some(Box::new(GzipDecoder::new())),
+            Coding::Deflate => None,
+            Coding::Brotli => Some(Box::new(BrotliDecoder::new())),
+            Coding::Zstd => {
+                let window = DParameter::window_log_max(ZSTD_WINDOW);
+                Some(Box::new(ZstdDecoder::new_with_params(&[window])))
+            }
+        };
+        Some(Self {
+            coding,
+            codec,
+            held: None,
+            member_ended: false,
+            over: false,
+            decoded: 0,
+            room: vec![0; 16 << 10].into_boxed_slice(),
+        })
+    }
+
+    /// Decodes the next octets; says how many of them could not be read.
+    pub(super) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> u64 {
+        if self.codec.is_some() {
+            return self.decode(bytes, each);
+        }
+        let (first, rest) = match (self.held, bytes) {
+            (_, []) => return 0,
+            (None, [only]) => {
+                self.held = Some(*only);
+                return 0;
+            }
+            (None, [first, rest @ ..]) => (*first, rest),
+            (Some(first), rest) => (first, rest),
+        };
+        self.codec = Some(match is_zlib(first, rest[0]) {
+            true => Box::new(ZlibDecoder::new()),
+            false => Box::new(DeflateDecoder::new()),
+        });
+        self.decode(&[first], each) + self.decode(rest, each)
+    }
+
+    fn decode(&mut self, bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> u64 {
+        let mut input = PartialBuffer::new(bytes);
+        let mut was_full = false;
+        while !self.over && (was_full || !input.unwritten().is_empty()) {
+            let Some(codec) = self.codec.as_mut() else {
+                break;
+            };
+            // Both `gzip` (RFC 1952, 2.2) and `zstd` (RFC 8878, 3) may be several parts in a row.
+            if std::mem::take(&mut self.member_ended) && codec.reinit().is_err() {
+                self.over = true;
+                break;
+            }
+            let mut output = WriteBuffer::new_initialized(&mut self.room);
+            let step = codec.decode(&mut input, &mut output);
+            let written = output.written_len();
+            was_full = written == self.room.len();
+            self.decoded += written as u64;
+            each(&self.room[..written]);
+            self.over = self.decoded > MAX_DECODED;
+            match step {
+                Ok(true) if matches!(self.coding, Coding::Gzip | Coding::Zstd) => {
+                    self.member_ended = true;
+                    was_full = false;
+                }
+                Ok(true) => self.over = true,
+                Ok(false) => {}
+                // A codec that is asked for more and has neither input nor output left says so this way.
+                Err(_) if input.unwritten().is_empty() && written == 0 => break,
+                Err(_) => self.over = true,
+            }
+        }
+        match self.over {
+            true => input.unwritten().len() as u64,
+            false => 0,
+        }
+    }
+}
+
+/// Whether a `deflate` body begins with zlib's header (RFC 1950, 2.2): the method is 8, the window has a
+/// legal size, and both octets together are a multiple of 31.
+fn is_zlib(first: u8, second: u8) -> bool {
+    first & 0x0F == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, second]).is_multiple_of(31)
+}

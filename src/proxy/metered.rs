@@ -1,0 +1,298 @@
+//! Owns an answer that costs money, on its way to the agent: read beside it, held to what was reserved,
+//! settled before its last piece goes on, and cut with a valid error where no more can be had.
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http_body::Frame;
+
+use super::cut::{Seam, cut_at};
+use super::hold::{Cost, Hold, Settling};
+use super::tranche::{Tranche, Want};
+use crate::budget::ledger::{Ending, NotReserved};
+use crate::meter::reader::Reader;
+use crate::meter::hide_usage::HideUsage;
+use crate::types::charge::Need;
+use crate::types::model_api::ModelApi;
+
+/// How long a stream stands still for more budget before it is cut.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How much of an event is let through after a cut is due, so that the error comes behind a whole one.
+const LONGEST_EVENT: usize = 1 << 20;
+
+/// What watches one answer.
+pub struct Meter {
+    /// Until it is settled.
+    open: Option<Open>,
+    hide: Option<HideUsage>,
+    seam: Seam,
+    waiting: Waiting,
+    /// What goes to the agent next.
+    out: Option<Frame<Bytes>>,
+    cut: Cut,
+    ended: bool,
+    cost: Option<Cost>,
+}
+
+struct Open {
+    hold: Hold,
+    reader: Reader,
+    tranche: Tranche,
+}
+
+/// What must come first.
+enum Waiting {
+    Nothing,
+    Extension(BoxFuture<'static, Result<(), NotReserved>>, Need),
+    Settling(Settling),
+}
+
+/// Whether the answer is to be cut.
+enum Cut {
+    No,
+    /// As soon as the event under way is whole; with this error, after this many octets of it.
+    Due(Bytes, usize),
+    /// The error has been told.
+    Done,
+    /// It cannot be told within the answer: it breaks off.
+    Break,
+}
+
+/// What the body is to do next.
+pub enum Turn {
+    /// Read the origin's next frame.
+    Read,
+    /// Hand this on.
+    Pass(Frame<Bytes>),
+    /// End in good order.
+    End,
+    /// End after the error that was told, and leave the origin.
+    Cut,
+    /// Break off.
+    Break,
+}
+
+impl Meter {
+    /// Watches the answer with this head.
+    pub fn new(
+        hold: Hold,
+        reader: Reader,
+        tranche: Tranche,
+        api: ModelApi,
+        headers: &HeaderMap,
+        hide: Option<HideUsage>,
+    ) -> Self {
+        Self {
+            open: Some(Open {
+                hold,
+                reader,
+                tranche,
+            }),
+            hide,
+            seam: Seam::new(api, headers),
+            waiting: Waiting::Nothing,
+            out: None,
+            cut: Cut::No,
+            ended: false,
+            cost: None,
+        }
+    }
+
+    /// What comes next, once what must come first has come.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Waiting::Settling(settling) = &mut self.waiting {
+            ready!(settling.as_mut().poll(cx));
+            self.waiting = Waiting::Nothing;
+        }
+        if let Some(frame) = self.out.take() {
+            return Poll::Ready(Turn::Pass(frame));
+        }
+        if let Waiting::Extension(extension, more) = &mut self.waiting {
+            let more = *more;
+            let outcome = ready!(extension.as_mut().poll(cx));
+            self.waiting = Waiting::Nothing;
+            self.extended(outcome, more);
+            if matches!(self.waiting, Waiting::Settling(_)) || self.out.is_some() {
+                return self.poll(cx);
+            }
+        }
+        Poll::Ready(match (&self.cut, self.ended) {
+            (Cut::Break, _) => Turn::Break,
+            (Cut::Done, _) => Turn::Cut,
+            (_, true) => Turn::End,
+            _ => Turn::Read,
+        })
+    }
+
+    /// The origin's next frame.
+    pub fn take(&mut self, frame: Frame<Bytes>) {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(trailers) => {
+                self.out = Some(trailers);
+                return;
+            }
+        };
+        if let Cut::Due(error, passed) = &mut self.cut {
+            let error = error.clone();
+            match self.seam.first_end(&data) {
+                Some(end) => {
+                    let last = self.shown(data.slice(..end));
+                    self.out = Some(Frame::data(cut_at(&last, last.len(), &error)));
+                    self.settle(Ending::Cut);
+                    self.cut = Cut::Done;
+                }
+                None => {
+                    *passed += data.len();
+                    if *passed > LONGEST_EVENT {
+                        self.settle(Ending::Cut);
+                        self.cut = Cut::Break;
+                    }
+                    self.pass(data);
+                }
+            }
+            return;
+        }
+        self.seam.first_end(&data);
+        let mut whole = false;
+        if let Some(open) = &mut self.open {
+            open.reader.feed(&data);
+            let progress = open.reader.progress();
+            whole = progress.complete;
+            if !whole && let Some(want) = open.tranche.next(&progress, &open.hold) {
+                match want {
+                    Want::Less(need) => open.hold.shrink(need),
+                    Want::More(need) => {
+                        let extension = open.hold.extend(need, PATIENCE);
+                        self.waiting = Waiting::Extension(extension, need);
+                    }
+                }
+            }
+        }
+        if whole {
+            self.settle(Ending::Complete);
+        }
+        self.pass(data);
+    }
+
+    /// The origin's body is at its end.
+    pub fn end(&mut self) {
+        let rest = self.hide.take().map(HideUsage::finish).unwrap_or_default();
+        if !rest.is_empty() {
+            let out = self.out.take().and_then(|frame| frame.into_data().ok());
+            let out = out.unwrap_or_default();
+            self.out = Some(Frame::data(cut_at(&out, out.len(), &rest)));
+        }
+        self.settle(Ending::Complete);
+        self.ended = true;
+    }
+
+    /// It ends before its end. Nobody waits for the settlement.
+    pub fn abandon(&mut self, ending: Ending) {
+        self.settle(ending);
+        if let Waiting::Settling(settling) = std::mem::replace(&mut self.waiting, Waiting::Nothing)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(settling);
+        }
+    }
+
+    /// What it came to, once.
+    pub fn cost(&mut self) -> Option<Cost> {
+        self.cost.take()
+    }
+
+    /// Whether the answer goes on as long as the origin said.
+    pub fn keeps_length(&self) -> bool {
+        self.hide.is_none() && matches!(self.cut, Cut::No)
+    }
+
+    /// Whether nothing is left to be handed on.
+    pub fn is_idle(&self) -> bool {
+        self.out.is_none()
+            && matches!(self.waiting, Waiting::Nothing)
+            && self.open.is_none()
+            && self.hide.is_none()
+    }
+
+    /// Room to read the rest in, where a provider bills an abandoned answer whole.
+    pub fn drain_room(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let open = self.open.as_ref()?;
+        let billed_whole = matches!(open.hold.api(), Some(ModelApi::Bedrock | ModelApi::Vertex));
+        let room = billed_whole.then(|| open.hold.drains());
+        room.and_then(|room| room.try_acquire_owned().ok())
+    }
+
+    /// Reads on without handing anything on.
+    pub fn drain(&mut self, data: &[u8]) {
+        if let Some(open) = &mut self.open {
+            open.reader.feed(data);
+        }
+    }
+
+    fn pass(&mut self, data: Bytes) {
+        let shown = self.shown(data);
+        if !shown.is_empty() {
+            self.out = Some(Frame::data(shown));
+        }
+    }
+
+    /// What of it the agent gets to see.
+    fn shown(&mut self, data: Bytes) -> Bytes {
+        match &mut self.hide {
+            Some(hide) => hide.feed(data),
+            None => data,
+        }
+    }
+
+    fn settle(&mut self, ending: Ending) {
+        let Some(Open { hold, reader, .. }) = self.open.take() else {
+            return;
+        };
+        let ending = match reader.progress().complete {
+            true => Ending::Complete,
+            false => ending,
+        };
+        let (settling, cost) = hold.read(reader.finish(), ending);
+        self.cost = Some(cost);
+        self.waiting = Waiting::Settling(settling);
+    }
+
+    fn extended(&mut self, outcome: Result<(), NotReserved>, more: Need) {
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        let cause = match outcome {
+            Ok(()) => {
+                open.hold.grew(more);
+                return;
+            }
+            Err(cause) => cause,
+        };
+        if !open.tranche.refused() {
+            return;
+        }
+        let refusal = open.hold.cut(cause);
+        let error = self.seam.error(&refusal.text(), open.hold.id());
+        if !self.seam.can_tell() {
+            self.settle(Ending::Cut);
+            self.cut = Cut::Break;
+        } else if self.seam.is_at_end() {
+            let rest = self.hide.take().map(HideUsage::finish).unwrap_or_default();
+            self.out = Some(Frame::data(cut_at(&rest, rest.len(), &error)));
+            self.settle(Ending::Cut);
+            self.cut = Cut::Done;
+        } else {
+            self.cut = Cut::Due(error, 0);
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.abandon(Ending::AgentLeft);
+    }
+}

@@ -1,0 +1,463 @@
+//! Owns what stands between a permit and the origin where a budget counts the request: what it may cost
+//! is read off it, and reserved, before anything is sent.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::Response;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http::request::Parts;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+
+use super::account::Accounting;
+use super::budget_refusal::{BudgetRefusal, Why};
+use super::error::ProxyError;
+use super::headers::UpgradeWish;
+use super::hold::{Billing, Hold, Opened, why};
+use super::metered::Meter;
+use super::passage::Asked;
+use super::snapshot::Snapshot;
+use super::spending::Spending;
+use super::tranche::{TOKENS, Tranche};
+use super::upload::{RequestBody, Upload};
+use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
+use crate::budget::limit::Labels;
+use crate::budget::covering::{Covering, Unpriced};
+use crate::budget::rate::RateRefusal;
+use crate::budget::terms::FixedPrice;
+use crate::config::budget::{OnExhausted, StreamMode};
+use crate::inject::injector::InjectedCredential;
+use crate::meter::bound;
+use crate::meter::call::Call;
+use crate::meter::endpoint::{Endpoint, Operation, classify_request};
+use crate::meter::price::Price;
+use crate::meter::reader::{AnswerHead, Reader};
+use crate::meter::reading::Reading;
+use crate::meter::scan;
+use crate::meter::unpack;
+use crate::meter::hide_usage::HideUsage;
+use crate::meter::usage_option::asking_for_usage;
+use crate::policy::decision::Permit;
+use crate::types::charge::Need;
+use crate::types::model_api::ModelApi;
+
+/// The longest body of a call that is priced: it is read whole before anything is sent. Anthropic takes
+/// 32 MB (<https://docs.anthropic.com/en/api/overview>), and no provider more.
+const LONGEST_BODY: u64 = 32 << 20;
+/// The same once it is unpacked.
+const LONGEST_UNPACKED: u64 = 64 << 20;
+
+/// Proof that the budgets let a request out: it is in the books, or none of them counts it.
+pub enum Admission {
+    /// No budget counts it.
+    Uncounted,
+    /// It is in the books.
+    Counted(Box<Counted>),
+}
+
+/// A request that is in the books.
+pub struct Counted {
+    hold: Hold,
+    /// How its answer is held to the reservation; nothing where the answer is not read.
+    tranche: Option<Tranche>,
+    /// Usage was asked for where the agent had not.
+    hides_usage: bool,
+}
+
+/// Who asks for what, as far as budgets care.
+pub struct Asking<'a> {
+    /// What all exchanges share.
+    pub spending: &'a Arc<Spending>,
+    /// The view in force.
+    pub snapshot: &'a Snapshot,
+    /// Who asks for which origin.
+    pub asked: &'a Asked,
+    /// What policy allows.
+    pub permit: &'a Permit,
+    /// Whether it asks to leave HTTP.
+    pub wish: UpgradeWish,
+}
+
+impl Asking<'_> {
+    /// Reserves what the request may cost, from every budget that counts it.
+    pub async fn admit(
+        &self,
+        head: &mut Parts,
+        upload: &mut Upload,
+        accounting: &mut Accounting,
+    ) -> Result<Admission, ProxyError> {
+        let budgets = &self.snapshot.budgets;
+        let (agent, host) = (&self.asked.agent, &self.asked.authority.host);
+        let api = self.permit.api();
+        if !budgets.concerns(agent, host, api) {
+            return Ok(Admission::Uncounted);
+        }
+        let endpoint = match (api, self.wish) {
+            (None, _) => None,
+            (Some(_), UpgradeWish::WebSocket) => Some(Endpoint::Unmetered),
+            (Some(api), _) => Some(classify_request(
+                api,
+                &head.method,
+                head.uri.path(),
+                head.uri.query(),
+                &head.headers,
+            )),
+        };
+        match (api, endpoint) {
+            (_, Some(Endpoint::Free)) => Ok(Admission::Uncounted),
+            (Some(api), Some(Endpoint::Metered(operation))) => {
+                self.metered(api, operation, head, upload, accounting).await
+            }
+            _ => self.unread(head, accounting).await,
+        }
+    }
+
+    /// A request whose answer is not read: it counts as one, and costs what a budget says it does.
+    async fn unread(
+        &self,
+        head: &Parts,
+        accounting: &Accounting,
+    ) -> Result<Admission, ProxyError> {
+        let covering = self.covering("", &[]);
+        if covering.is_empty() {
+            return Ok(Admission::Uncounted);
+        }
+        let is_socket = self.wish == UpgradeWish::WebSocket;
+        let named = match is_socket && covering.measures() {
+            // What goes on in a WebSocket is no single request with a price.
+            true => covering.budgets.iter().find(|b| b.is_hard() && b.measures()).map_or(
+                Ok(FixedPrice::default()),
+                Err,
+            ),
+            false => covering.fixed_price(&head.method, head.uri.path()),
+        };
+        let price = named.map_err(|budget| {
+            let budget = budget.name.to_string();
+            self.refuse(match is_socket {
+                true => Why::WebSocket { budget },
+                false => Why::Unmetered { budget },
+            })
+        })?;
+        let need = Need {
+            cost: price.usd,
+            input: price.tokens,
+            output: 0,
+        };
+        let billing = Billing::Fixed(need);
+        let hold = self
+            .reserve(&covering, "", billing, need, None, accounting)
+            .await?;
+        Ok(Admission::Counted(Box::new(Counted {
+            hold,
+            tranche: None,
+            hides_usage: false,
+        })))
+    }
+
+    async fn metered(
+        &self,
+        api: ModelApi,
+        operation: Operation,
+        head: &mut Parts,
+        upload: &mut Upload,
+        accounting: &mut Accounting,
+    ) -> Result<Admission, ProxyError> {
+        let body = upload.read_ahead(head, LONGEST_BODY, accounting).await?;
+        let plain = unpack::unpacked(&head.headers, &body, LONGEST_UNPACKED)
+        .map_err(|error| {
+            self.refuse(Why::Packed {
+                reason: error.to_string(),
+            })
+        })?;
+        let (path, query) = (head.uri.path(), head.uri.query());
+        let call =
+            scan::read(api, operation, path, query, &head.headers, &plain).map_err(|error| {
+                self.refuse(Why::Unreadable {
+                    reason: error.to_string(),
+                })
+            })?;
+        let covering = self.covering(&call.model, &call.others);
+        if covering.is_empty() {
+            return Ok(Admission::Uncounted);
+        }
+        let at = Timestamp::now();
+        let price = self.price(&covering, &call, at)?;
+        let most = bound::strict(price.as_deref(), &call);
+        let in_tranches = call.stream
+            && !hides_reasoning(&call)
+            && !covering
+                .budgets
+                .iter()
+                .any(|b| b.streams == StreamMode::Strict);
+        let learned = self
+            .spending
+            .learned
+            .of(self.asked.agent.name(), &call.model);
+        let need = match in_tranches {
+            true => bound::tranche(price.as_deref(), &call, learned, TOKENS),
+            false => most,
+        };
+        let tranche = Tranche::new(need.output, most.output, on_exhausted(&covering));
+        // Usage of a stream is told only to who asks; the agent does not get to see what it did not ask for.
+        let hides_usage =
+            operation == Operation::ChatCompletions && call.stream && !call.asks_for_usage;
+        if hides_usage {
+            let asking = asking_for_usage(&plain).map_err(|error| {
+                self.refuse(Why::Unreadable {
+                    reason: error.to_string(),
+                })
+            })?;
+            head.headers.remove(CONTENT_ENCODING);
+            upload.replace(head, asking);
+        }
+        head.headers
+            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let model = call.model.clone();
+        let billing = Billing::Metered(Box::new(call));
+        let hold = self
+            .reserve(&covering, &model, billing, need, price, accounting)
+            .await?;
+        Ok(Admission::Counted(Box::new(Counted {
+            hold,
+            tranche: Some(tranche),
+            hides_usage,
+        })))
+    }
+
+    fn labels(&self, model: &str) -> Labels {
+        Labels {
+            agent: self.asked.agent.clone(),
+            execution: self.asked.execution.clone(),
+            host: self.asked.authority.host.to_string().into(),
+            model: model.into(),
+        }
+    }
+
+    fn covering(&self, model: &str, others: &[Arc<str>]) -> Covering {
+        let host = &self.asked.authority.host;
+        let labels = self.labels(model);
+        let budgets = &self.snapshot.budgets;
+        budgets.covering_any(&labels, others, host, self.permit.api())
+    }
+
+    /// What the call's models cost, or what stands in for them; nothing where no budget needs a price.
+    fn price(
+        &self,
+        covering: &Covering,
+        call: &Call,
+        at: Timestamp,
+    ) -> Result<Option<Arc<Price>>, ProxyError> {
+        let prices = &self.snapshot.prices;
+        let unknown = match prices.for_call(call, at) {
+            Ok(price) => return Ok(Some(price)),
+            Err(unknown) => unknown,
+        };
+        let refuse = |budget: &str| {
+            self.refuse(Why::UnknownModel {
+                budget: budget.to_owned(),
+                model: unknown.0.chars().take(100).collect(),
+            })
+        };
+        match covering.unpriced() {
+            Unpriced::Free => Ok(None),
+            Unpriced::Refused(budget) => Err(refuse(&budget)),
+            Unpriced::PricedAs(models) => {
+                // All of them may be meant: the dearest is what `others` are for.
+                let stand_in = Call {
+                    model: models[0].clone(),
+                    others: models[1..].to_vec(),
+                    ..call.clone()
+                };
+                let price = prices.for_call(&stand_in, at);
+                price.map(Some).map_err(|_| refuse(&models[0]))
+            }
+        }
+    }
+
+    async fn reserve(
+        &self,
+        covering: &Covering,
+        model: &str,
+        billing: Billing,
+        need: Need,
+        price: Option<Arc<Price>>,
+        accounting: &Accounting,
+    ) -> Result<Hold, ProxyError> {
+        let labels = self.labels(model);
+        let pace = self
+            .spending
+            .rates
+            .admit(covering, &labels)
+            .map_err(|refusal| self.refuse(pace_refusal(&refusal)))?;
+        let Some(ledger) = self.spending.ledger() else {
+            return Err(self.refuse(Why::Unavailable));
+        };
+        let id = HoldId {
+            request: accounting.id().into(),
+            attempt: 1,
+        };
+        let at = Timestamp::now();
+        let ask = Ask {
+            id: id.clone(),
+            at,
+            labels: labels.clone(),
+            limits: covering.limits.clone(),
+            need,
+            patience: Patience::Queue,
+        };
+        let balances = ledger
+            .reserve(ask)
+            .await
+            .map_err(|cause| self.refuse(why(cause)))?;
+        Ok(Hold::new(Opened {
+            ledger: ledger.clone(),
+            spending: self.spending.clone(),
+            id,
+            labels,
+            api: self.permit.api(),
+            billing,
+            granted: need,
+            at,
+            prices: self.snapshot.prices.clone(),
+            price,
+            balances,
+            pace: Some(pace),
+        }))
+    }
+
+    fn refuse(&self, why: Why) -> ProxyError {
+        let refusal = BudgetRefusal {
+            api: self.permit.api(),
+            agent: self.asked.agent.clone(),
+            why,
+        };
+        ProxyError::Budget(Box::new(refusal))
+    }
+}
+
+impl Admission {
+    fn hold(&mut self) -> Option<&mut Hold> {
+        match self {
+            Self::Uncounted => None,
+            Self::Counted(counted) => Some(&mut counted.hold),
+        }
+    }
+
+    /// The body on its way out, noted where it goes: from its first octet on it may cost something.
+    pub fn sending(
+        &mut self,
+        body: RequestBody,
+        credentials: &[InjectedCredential],
+    ) -> RequestBody {
+        let Some(hold) = self.hold() else {
+            return body;
+        };
+        for credential in credentials {
+            hold.injected(&credential.name);
+        }
+        match body {
+            RequestBody::Whole(bytes) => RequestBody::Noted(bytes, hold.sent()),
+            body => {
+                hold.sent().store(true, Ordering::Relaxed);
+                body
+            }
+        }
+    }
+
+    /// It failed on its way. What did not reach the origin costs nothing.
+    pub fn failed(&mut self, error: &ProxyError) {
+        if matches!(error, ProxyError::Dial(_))
+            && let Some(hold) = self.hold()
+        {
+            hold.sent().store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The origin refused it, and it is sent once more.
+    pub async fn retry(&mut self) -> Result<(), ProxyError> {
+        let Some(hold) = self.hold() else {
+            return Ok(());
+        };
+        hold.retry().await
+    }
+
+    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here.
+    pub async fn answered(
+        self,
+        response: &mut Response<Incoming>,
+        accounting: &mut Accounting,
+    ) -> Option<Box<Meter>> {
+        let Self::Counted(counted) = self else {
+            return None;
+        };
+        let Counted {
+            hold,
+            tranche,
+            hides_usage,
+        } = *counted;
+        hold.mark(response.headers_mut());
+        if !response.status().is_success() {
+            hold.refused().await;
+            return None;
+        }
+        let (Some(call), Some(tranche)) = (hold.call(), tranche) else {
+            let nothing = Reading::Exact(Vec::new());
+            let (settling, cost) = hold.read(nothing, Ending::Complete);
+            accounting.billed(&cost);
+            settling.await;
+            return None;
+        };
+        let api = call.api;
+        let reader = Reader::new(
+            call,
+            &AnswerHead {
+                status: response.status(),
+                headers: response.headers(),
+            },
+        );
+        let hide = (hides_usage && is_events(response)).then(HideUsage::new);
+        let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);
+        if is_events(response) {
+            // What is hidden or cut makes it another length.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        Some(Box::new(meter))
+    }
+}
+
+fn pace_refusal(refusal: &RateRefusal) -> Why {
+    let budget = refusal.budget.to_string();
+    match refusal.after {
+        Some(after) => Why::Rate { budget, after },
+        None => Why::AtOnce { budget },
+    }
+}
+
+/// One hard budget that wants streams cut is enough.
+fn on_exhausted(covering: &Covering) -> OnExhausted {
+    let mut hard = covering
+        .budgets
+        .iter()
+        .filter(|budget| budget.is_hard() && budget.measures());
+    match hard.any(|budget| budget.on_exhausted == OnExhausted::Cut) {
+        true => OnExhausted::Cut,
+        false => OnExhausted::Finish,
+    }
+}
+
+fn is_events(response: &Response<Incoming>) -> bool {
+    let kind = response.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Whether a stream may think where nothing of it is seen: then no count of what passes tells how much was
+/// produced, and all it may produce is reserved.
+fn hides_reasoning(call: &Call) -> bool {
+    let openai = matches!(
+        call.operation,
+        Operation::ChatCompletions | Operation::Responses
+    );
+    let thinks_aloud = ["gpt-4", "gpt-3.5", "chatgpt-4o"];
+    openai && !thinks_aloud.iter().any(|head| call.model.starts_with(head))
+}

@@ -1,0 +1,51 @@
+//! Owns what all exchanges share that cost money: the books, the limits on pace, and what was learned of
+//! earlier calls.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Semaphore;
+
+use crate::budget::ledger::Ledger;
+use crate::budget::rate::Rates;
+use crate::meter::learned::LearnedTable;
+use crate::telemetry::metrics::Metrics;
+
+/// Abandoned answers that are read to their end at once.
+const DRAINS: usize = 100;
+
+/// What exchanges that cost money share.
+pub struct Spending {
+    ledger: OnceLock<Arc<dyn Ledger>>,
+    /// Requests per time, and at once.
+    pub rates: Rates,
+    /// What a prompt of each agent and model costs by its length.
+    pub learned: LearnedTable,
+    /// Answers that their agent left, and that are read to their end since they are billed whole.
+    pub drains: Arc<Semaphore>,
+    /// Where settlements are counted.
+    pub metrics: Metrics,
+}
+
+impl Spending {
+    /// Without books: they are opened when the first budget comes.
+    pub fn new(metrics: Metrics) -> Self {
+        Self {
+            ledger: OnceLock::new(),
+            rates: Rates::default(),
+            learned: LearnedTable::default(),
+            drains: Arc::new(Semaphore::new(DRAINS)),
+            metrics,
+        }
+    }
+
+    /// The books, once there was a budget.
+    pub fn ledger(&self) -> Option<&Arc<dyn Ledger>> {
+        self.ledger.get()
+    }
+
+    /// Keeps the books for the life of the process; a second call changes nothing.
+    pub fn keep(&self, ledger: Arc<dyn Ledger>) {
+        // Only one task opens books: whoever starts or reloads.
+        self.ledger.get_or_init(|| ledger);
+    }
+}

@@ -1,0 +1,14 @@
+//! A stand-in for the providers of models that answers as they do, errs as they do, and keeps a ledger
+//! of what it would bill: the referee of the sentences about budgets.
+
+pub mod anthropic;
+pub mod chat;
+pub mod conduct;
+pub mod gate;
+pub mod gemini;
+pub mod piece;
+pub mod prices;
+pub mod responses;
+pub mod server;
+pub mod stream;
+pub mod truth;
