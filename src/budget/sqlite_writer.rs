@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
 use super::book::{Book, nothing_open};
@@ -20,7 +19,7 @@ use super::limit::{Labels, Limit};
 use super::line::{Left, Line, Rank, Ticket};
 use super::series::SeriesId;
 use super::span::later;
-use super::sqlite_file::{LedgerFile, broken};
+use super::sqlite_file::{LedgerFile, Transaction, broken};
 use super::sqlite_report::Standing;
 use super::sqlite_rows::{self, Escrow, Prices};
 use super::sqlite_upkeep::{UPKEEP, Upkeep};
@@ -28,6 +27,10 @@ use crate::types::charge::Need;
 
 /// So many orders go into one transaction at most: it stays short.
 const BATCH: usize = 512;
+
+/// While orders come in crowds, so long is waited for more of them: many calls then share one
+/// transaction, which costs more than all its rows. One who is alone never waits.
+const GATHERING: Duration = Duration::from_micros(100);
 
 /// Those who wait are looked at so often even if nobody gave anything back: windows end by themselves.
 const LOOK: Duration = Duration::from_millis(250);
@@ -128,6 +131,8 @@ pub struct Writer {
     audits: Vec<(Timestamp, Change)>,
     /// Limits that were read from documents and are not noted yet.
     configured: Option<Vec<Arc<Limit>>>,
+    /// The transaction before had several orders.
+    crowd: bool,
     looked: Instant,
     upkeep: Upkeep,
     health: Health,
@@ -145,6 +150,7 @@ impl Writer {
             done: Vec::new(),
             audits: Vec::new(),
             configured: None,
+            crowd: false,
             looked: Instant::now(),
             health,
         }
@@ -180,6 +186,10 @@ impl Writer {
         let mut closing = None;
         let mut next = first;
         let mut count = 0;
+        if self.crowd && next.is_some() {
+            // Asleep, and not waiting at the queue, where every order would wake this thread.
+            std::thread::sleep(GATHERING);
+        }
         while let Some(order) = next.take() {
             match order {
                 Order::Close(reply) => closing = Some(reply),
@@ -193,6 +203,7 @@ impl Writer {
                 };
             }
         }
+        self.crowd = count > 1;
         self.configure();
         self.wake();
         self.commit();
@@ -551,8 +562,7 @@ impl Writer {
     }
 
     fn transact(&mut self, escrow: &Escrow, now: Timestamp) -> rusqlite::Result<()> {
-        let connection = &mut self.file.connection;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = Transaction::begin(&self.file.connection)?;
         sqlite_rows::write(&transaction, &self.book, escrow, &mut self.prices, now)?;
         for (at, change) in &self.audits {
             sqlite_rows::write_amendment(&transaction, *at, change)?;
