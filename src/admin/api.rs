@@ -14,6 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::problem::problem;
 use super::question::Question;
+use super::spend;
+use crate::budget::ledger::Ledger as _;
+use crate::budget::sqlite::SqliteLedger;
 use crate::credential::held::{CredentialState, CredentialStatus, HeldCredential};
 use crate::inject::set::Named;
 use crate::oauth::owner::GrantOwner;
@@ -35,6 +38,9 @@ pub type ListCredentials = Box<dyn Fn() -> Vec<Arc<HeldCredential>> + Send + Syn
 /// Finds who owns the grant behind a credential.
 pub type FindOwner = Box<dyn Fn(&str) -> Option<GrantOwner> + Send + Sync>;
 
+/// Finds the ledger, once a budget has asked for one.
+pub type FindBooks = Box<dyn Fn() -> Option<Arc<SqliteLedger>> + Send + Sync>;
+
 /// What operators ask the process to do.
 pub enum Order {
     /// Read the documents again and say what came of it.
@@ -53,6 +59,8 @@ pub struct Admin {
     pub credentials: ListCredentials,
     /// Owners of grants.
     pub owners: FindOwner,
+    /// The ledger of budgets.
+    pub books: FindBooks,
     /// Metrics and log.
     pub ledgers: Arc<Ledgers>,
     /// Certificates.
@@ -106,6 +114,9 @@ impl Admin {
             };
             warnings.insert(format!("credential {}", status.name), why);
         }
+        if let Some(Err(error)) = (self.books)().map(|ledger| ledger.health()) {
+            warnings.insert("ledger".to_owned(), error.to_string());
+        }
         warnings
     }
 
@@ -138,6 +149,7 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     for credential in (admin.credentials)() {
         metrics.credential(credential.name(), &health(&credential));
     }
+    spend::observe(&admin, metrics).await;
     let leaves = admin.leaves.stats();
     metrics.observe(&Observed {
         minted: leaves.minted,

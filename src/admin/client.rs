@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -45,8 +45,15 @@ impl AdminError {
     }
 }
 
+/// One request.
+struct Outgoing<'a> {
+    method: Method,
+    target: &'a str,
+    body: Option<Vec<u8>>,
+}
+
 /// Answers larger than this are not ours.
-const LARGEST: usize = 4 << 20;
+const LARGEST: usize = 64 << 20;
 
 impl AdminClient {
     /// One request; the answer's status and body.
@@ -59,12 +66,40 @@ impl AdminClient {
             .await
     }
 
+    /// The same with a JSON body, where there is one to send.
+    pub async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<(StatusCode, Bytes), AdminError> {
+        let request = Outgoing {
+            method,
+            target,
+            body,
+        };
+        self.exchange_within(Duration::from_secs(10), request).await
+    }
+
     /// The same for what may take longer.
     pub async fn call_within(
         &self,
         limit: Duration,
         method: Method,
         target: &str,
+    ) -> Result<(StatusCode, Bytes), AdminError> {
+        let request = Outgoing {
+            method,
+            target,
+            body: None,
+        };
+        self.exchange_within(limit, request).await
+    }
+
+    async fn exchange_within(
+        &self,
+        limit: Duration,
+        outgoing: Outgoing<'_>,
     ) -> Result<(StatusCode, Bytes), AdminError> {
         let failed = |reached, cause: &dyn std::fmt::Display| AdminError {
             address: self.address,
@@ -73,7 +108,7 @@ impl AdminClient {
         };
         let stream = socket::connect(self.address).await;
         let stream = stream.map_err(|error| failed(Reached::Nobody, &error))?;
-        match tokio::time::timeout(limit, self.exchange(stream, method, target)).await {
+        match tokio::time::timeout(limit, self.exchange(stream, outgoing)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(failed(Reached::Somebody, &error)),
             Err(_) => {
@@ -86,14 +121,13 @@ impl AdminClient {
     async fn exchange(
         &self,
         stream: TcpStream,
-        method: Method,
-        target: &str,
+        outgoing: Outgoing<'_>,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::builder()
-            .method(method)
-            .uri(target)
+            .method(outgoing.method)
+            .uri(outgoing.target)
             .header(header::HOST, self.address.to_string());
         if let Some(token) = &self.token {
             let mut value =
@@ -101,10 +135,12 @@ impl AdminClient {
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
+        if outgoing.body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(Bytes::from(outgoing.body.unwrap_or_default()));
         let answer = async {
-            let response = sender
-                .send_request(request.body(Empty::<Bytes>::new())?)
-                .await?;
+            let response = sender.send_request(request.body(body)?).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), LARGEST)
                 .collect()

@@ -1,7 +1,14 @@
 //! The door operators come through.
 
+pub mod amend;
+pub mod amend_request;
+pub mod amount;
 pub mod api;
+pub mod budgets;
 pub mod client;
+pub mod moment;
 pub mod problem;
 pub mod question;
 pub mod server;
+pub mod spend;
+pub mod spend_report;

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 
 use super::api::{self, Admin};
 use super::problem::problem;
+use super::{amend, spend};
 use crate::types::host::Authority;
 
 /// Serves until `stop` ends.
@@ -39,6 +40,10 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/policy", get(api::policy))
         .route("/v1/environment", get(api::environment))
         .route("/v1/ca", get(api::ca))
+        .route("/v1/spend", get(spend::spend))
+        .route("/v1/budgets", get(spend::budgets))
+        .route("/v1/budgets/{name}/raise", post(amend::raise))
+        .route("/v1/budgets/{name}/reset", post(amend::reset))
         .route("/v1/reload", post(api::reload))
         .route("/quitquitquit", post(api::quit))
         .route_layer(middleware::from_fn_with_state(admin.clone(), token));

@@ -1,6 +1,7 @@
 //! Owns how the certificate authority comes to be: read, made, or kept in memory, and its trust files.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::StartError;
 use super::settings::Settings;
@@ -14,6 +15,7 @@ use crate::tls::authority::{
 use crate::tls::error::CaError;
 use crate::tls::roots::SystemRoots;
 use crate::tls::trust::{TrustFiles, bundle_pem, write_trust};
+use crate::types::host::{Host, HostPattern};
 
 /// How the authority comes to be.
 pub enum CaChoice {
@@ -144,7 +146,7 @@ fn state(settings: &Settings) -> StateDir {
 
 fn constraints(settings: &Settings, policy: &Engine) -> Constraints {
     match settings.root.spec.ca.name_constraints {
-        NameConstraintsMode::Policy => Constraints::Names(policy.intercepted_hosts()),
+        NameConstraintsMode::Policy => Constraints::Names(policy.signed_hosts()),
         NameConstraintsMode::Off => Constraints::Off,
     }
 }
@@ -158,6 +160,14 @@ fn failed(error: CaError) -> StartError {
         .map(|cause| format!(": {cause}"))
         .unwrap_or_default();
     StartError::setting(format!("{error}{cause}"), help)
+}
+
+/// Which names the authority may sign, for [`Engine::signed_by`].
+pub fn signer(
+    authority: &Arc<CertificateAuthority>,
+) -> impl Fn(&Host) -> bool + Send + Sync + use<> {
+    let authority = authority.clone();
+    move |host| authority.covers(&HostPattern::Exact(host.clone()))
 }
 
 /// A name outside the authority's constraints could be allowed and never served.

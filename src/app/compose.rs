@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::authority::{CaChoice, covers, open_authority};
+use super::authority::{CaChoice, covers, open_authority, signer};
 use super::books::{LedgerKeeper, open_books};
 use super::credentials::{Credentials, Held, Ownership};
 use super::error::StartError;
@@ -90,6 +90,7 @@ pub async fn compose_with(
     let (authority, trust) = open_authority(&settings, &policy, ca)?;
     covers(&authority, &policy)?;
     let authority = Arc::new(authority);
+    let policy = policy.signed_by(signer(&authority));
     let leaves = Arc::new(
         LeafStore::new(authority.clone(), LEAVES)
             .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?,
@@ -157,12 +158,14 @@ pub async fn compose_with(
     };
     let warnings = Warnings::default();
     let (listed, owning) = (credentials.clone(), credentials.clone());
+    let kept = keeper.clone();
     let default_agent = identifier.agents().into_iter().next();
     let admin = Arc::new(Admin {
         token,
         snapshots: snapshots.clone(),
         credentials: Box::new(move || listed.all()),
         owners: Box::new(move |name| owning.grant(name).map(|grant| grant.owner)),
+        books: Box::new(move || kept.get().cloned()),
         ledgers: ledgers.clone(),
         leaves: leaves.clone(),
         authority: authority.clone(),

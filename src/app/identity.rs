@@ -1,9 +1,12 @@
 //! Owns who may call and what they hold: agents, their tokens, and their placeholders.
 
+use std::sync::Arc;
+
 use super::credentials::{Credentials, Ownership};
 use super::error::StartError;
 use super::settings::Settings;
 use super::state::StateDir;
+use crate::config::root::ExecutionSpec;
 use crate::config::source::SourceSpec;
 use crate::credential::held::Need;
 use crate::credential::open::{Patience, SourceContext, open};
@@ -35,10 +38,19 @@ pub async fn open_identity(
         ));
     }
     if spec.agents.is_empty() {
-        return Ok(Identifier::Fixed(match &spec.fixed {
+        let agent = match &spec.fixed {
             Some(name) => parse(name)?,
             None => default_name()?,
-        }));
+        };
+        let execution = spec.execution.as_ref();
+        let execution = execution.map(|execution| name_of(execution)).transpose()?;
+        return Ok(Identifier::Fixed(agent, execution));
+    }
+    if spec.execution.is_some() {
+        return Err(StartError::setting(
+            "spec.identity has both `execution` and `agents`, and this process serves many executions of each",
+            "keep `execution` where one agent uses this proxy",
+        ));
     }
     let mut tokens: Vec<AgentToken> = Vec::new();
     for agent in &spec.agents {
@@ -68,6 +80,29 @@ pub async fn open_identity(
         tokens.push(AgentToken { agent, token });
     }
     Ok(Identifier::Tokens(tokens))
+}
+
+/// What an execution is called in the ledger.
+///
+/// Errors: a variable that is not set, or holds no name.
+fn name_of(execution: &ExecutionSpec) -> Result<Arc<str>, StartError> {
+    const LONGEST: usize = 128;
+    let variable = match execution {
+        ExecutionSpec::Made(name) => return Ok(name.as_str().into()),
+        ExecutionSpec::Env(variable) => variable,
+    };
+    let name = std::env::var(&variable.value).unwrap_or_default();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    match (1..=LONGEST).contains(&name.len()) && name.bytes().all(plain) {
+        true => Ok(name.into()),
+        false => Err(StartError::setting(
+            format!(
+                "spec.identity.execution: the variable {} is not set, or names no execution",
+                variable.value
+            ),
+            "set it to up to 128 letters, digits, `-`, `_` and `.`; in Kubernetes from `fieldRef: { fieldPath: metadata.uid }`",
+        )),
+    }
 }
 
 /// The agent of a process that was told no name.

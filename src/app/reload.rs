@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::authority::covers;
+use super::authority::{covers, signer};
 use super::books::{LedgerKeeper, open_books};
 use super::credentials::Credentials;
 use super::error::StartError;
@@ -97,6 +97,7 @@ impl Reloader {
         let bundle = self.settings.bundle()?;
         let policy = compile(&bundle)?;
         covers(&self.authority, &policy)?;
+        let policy = policy.signed_by(signer(&self.authority));
         let open = self
             .credentials
             .open(&bundle, Patience::UpTo(PATIENCE))

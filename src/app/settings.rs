@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::state::StateDir;
 use crate::config::bundle::Bundle;
+use crate::config::check_budget::check_executions;
 use crate::config::error::{ConfigError, SourceFile};
 use crate::config::load::{RootDocument, load_bundle, load_config};
 use crate::config::located::Located;
@@ -81,6 +82,11 @@ impl Settings {
 
     /// All documents as they stand now.
     pub fn bundle(&self) -> Result<Bundle, Vec<ConfigError>> {
-        load_bundle(&self.documents, &self.presets)
+        let bundle = load_bundle(&self.documents, &self.presets)?;
+        let errors = check_executions(&bundle, &self.root.spec.identity);
+        match errors.is_empty() {
+            true => Ok(bundle),
+            false => Err(errors),
+        }
     }
 }

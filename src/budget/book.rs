@@ -581,17 +581,33 @@ impl Book {
 
     /// The most that may be spent now, raises included.
     pub fn max(&self, limit: &Limit, scope: &str) -> u64 {
-        self.raised(&limit.id, scope, limit.max)
+        let raised = self.raised_at(&limit.id, scope, self.now);
+        limit.max.saturating_add(raised)
     }
 
-    /// See [`Self::max`], for a limit of which only this is known.
-    pub fn raised(&self, limit: &str, scope: &str, max: u64) -> u64 {
+    /// By how much operators have raised a limit, for one group of calls.
+    pub fn raised(&self, limit: &str, scope: &str, at: Timestamp) -> u64 {
+        self.raised_at(limit, scope, at.as_millisecond())
+    }
+
+    fn raised_at(&self, limit: &str, scope: &str, at: i64) -> u64 {
         let raises = self.raises.get(limit).into_iter().flatten();
         let now = raises.filter(|raise| {
             raise.scope.as_deref().is_none_or(|own| own == scope)
-                && raise.until.is_none_or(|until| self.now < until)
+                && raise.until.is_none_or(|until| at < until)
         });
-        now.fold(max, |max, raise| max.saturating_add(raise.by))
+        now.fold(0, |sum: u64, raise| sum.saturating_add(raise.by))
+    }
+
+    /// What groups of a limit have spent in their present windows, or may have before an unclean end.
+    pub fn spent(&self, limit: &str, scope: Option<&str>, at: Timestamp) -> u64 {
+        let own = self.all_of(limit, scope).into_iter();
+        let own = own.filter_map(|id| self.series.get(&id));
+        own.fold(0, |sum: u64, series| {
+            let taken = series.counts_at(at.as_millisecond());
+            let lost = series.lost.map_or(0, |lost| lost.amount);
+            sum.saturating_add(taken.kept()).saturating_add(lost)
+        })
     }
 
     fn find(&self, limit: &Limit, scope: &str) -> Option<SeriesId> {

@@ -63,6 +63,7 @@ fn call(request: &str, agent: &str, at: Timestamp, cost: u64, limits: &[&Arc<Lim
         limits: limits.iter().map(|limit| (*limit).clone()).collect(),
         need: need(cost),
         patience: Patience::Queue,
+        unwritten: NanoUsd(0),
     }
 }
 

@@ -347,11 +347,7 @@ fn id(key: &str, limit: &Limit) -> String {
         ("model", &limit.selector.models),
     ] {
         for pattern in patterns {
-            match pattern {
-                Pattern::Exact(name) => writeln!(text, "{what} {name}"),
-                Pattern::Prefix(prefix) => writeln!(text, "{what} {prefix}*"),
-            }
-            .ok();
+            writeln!(text, "{what} {pattern}").ok();
         }
     }
     for host in &limit.selector.hosts {

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::limit::{Labels, Limit};
 use crate::types::charge::{Charge, Need};
+use crate::types::money::NanoUsd;
 
 /// One try of one request. Each has its own row; settling it twice changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +41,9 @@ pub struct Ask {
     pub need: Need,
     /// Whether it may wait for others to settle, within each limit's own time.
     pub patience: Patience,
+    /// How much may be reserved together, by this call and others, while the books cannot be written: an
+    /// operator's word that a little overspending is better than standing still. Zero refuses.
+    pub unwritten: NanoUsd,
 }
 
 /// Whether a call may wait where it would fit once others settle.
@@ -182,8 +186,8 @@ pub enum Amendment {
 /// An operator's change, for the audit.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The limit's id.
-    pub limit: Arc<str>,
+    /// The limit, as the documents have it now.
+    pub limit: Arc<Limit>,
     /// One group of calls; nothing means every group.
     pub scope: Option<Arc<str>>,
     /// What changes.
@@ -192,6 +196,15 @@ pub struct Change {
     pub reason: String,
     /// Who ordered it.
     pub who: String,
+}
+
+/// What a change came to: of a raise what might be spent, of a reset what was spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amended {
+    /// Before.
+    pub old: u64,
+    /// After.
+    pub new: u64,
 }
 
 /// The books. Orders are given when a method is called; the future tells what came of them.

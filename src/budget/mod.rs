@@ -23,3 +23,4 @@ pub mod sqlite_rows;
 pub mod sqlite_upkeep;
 pub mod sqlite_writer;
 pub mod terms;
+pub mod window;

@@ -80,6 +80,7 @@ pub(super) fn ask(request: &str, cost: u64, limits: &[&Arc<Limit>]) -> Ask {
         limits: limits.iter().map(|limit| (*limit).clone()).collect(),
         need: need(cost),
         patience: Patience::Queue,
+        unwritten: NanoUsd(0),
     }
 }
 

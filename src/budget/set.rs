@@ -1,13 +1,13 @@
 //! Owns all budgets of one moment, and the way from a call to those that cover it. The way is as long
 //! with thirty thousand budgets as with those that could cover the call's agent alone.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::covering::Covering;
-use super::limit::{GroupBy, Labels, Pattern, WindowKind};
+use super::limit::{GroupBy, Labels, WindowKind};
 use super::terms::Budget;
 use crate::types::agent::Agent;
+use crate::types::agent_index::AgentIndex;
 use crate::types::host::Host;
 use crate::types::model_api::ModelApi;
 
@@ -15,46 +15,30 @@ use crate::types::model_api::ModelApi;
 #[derive(Debug, Default)]
 pub struct BudgetSet {
     budgets: Vec<Arc<Budget>>,
-    by_name: HashMap<Box<str>, Vec<usize>>,
-    by_prefix: HashMap<Box<str>, Vec<usize>>,
-    /// The lengths that prefixes have, each once.
-    lengths: Vec<usize>,
-    everyone: Vec<usize>,
+    agents: AgentIndex<usize>,
 }
 
 impl BudgetSet {
     /// Files budgets under the agents they are for.
     pub(super) fn new(mut budgets: Vec<Arc<Budget>>) -> Self {
         budgets.sort_by(|a, b| a.key.cmp(&b.key));
-        let mut set = Self::default();
+        let mut agents = AgentIndex::default();
         for (index, budget) in budgets.iter().enumerate() {
-            let agents = &budget.selector.agents;
-            if agents.is_empty() {
-                set.everyone.push(index);
+            if budget.selector.agents.is_empty() {
+                agents.everyone(index);
             }
-            for pattern in agents {
-                let filed = match pattern {
-                    Pattern::Prefix(prefix) if prefix.is_empty() => &mut set.everyone,
-                    Pattern::Prefix(prefix) => set.by_prefix.entry(prefix.clone()).or_default(),
-                    Pattern::Exact(name) => set.by_name.entry(name.clone()).or_default(),
-                };
-                if filed.last() != Some(&index) {
-                    filed.push(index);
-                }
+            for pattern in &budget.selector.agents {
+                agents.file(&pattern.to_string(), index);
             }
         }
-        set.lengths = set.by_prefix.keys().map(|prefix| prefix.len()).collect();
-        set.lengths.sort_unstable();
-        set.lengths.dedup();
-        set.budgets = budgets;
-        set
+        Self { budgets, agents }
     }
 
     /// Whether some budget could cover this agent's calls to this host: the cheap question that most
     /// requests end with.
     pub fn concerns(&self, agent: &Agent, host: &Host, api: Option<ModelApi>) -> bool {
-        self.of(agent)
-            .any(|index| self.budgets[index].selector.counts(host, api))
+        let mut found = self.agents.of(agent);
+        found.any(|index| self.budgets[*index].selector.counts(host, api))
     }
 
     /// What covers a call.
@@ -70,7 +54,7 @@ impl BudgetSet {
         host: &Host,
         api: Option<ModelApi>,
     ) -> Covering {
-        let mut found: Vec<usize> = self.of(&labels.agent).collect();
+        let mut found: Vec<usize> = self.agents.of(&labels.agent).copied().collect();
         found.sort_unstable();
         found.dedup();
         let covers = |budget: &&Arc<Budget>| {
@@ -106,15 +90,6 @@ impl BudgetSet {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.budgets.is_empty()
-    }
-
-    /// The budgets that are for this agent; one may come more than once.
-    fn of<'s>(&'s self, agent: &'s Agent) -> impl Iterator<Item = usize> + 's {
-        let name = agent.name();
-        let exact = self.by_name.get(name).into_iter().flatten();
-        let heads = self.lengths.iter().map_while(|length| name.get(..*length));
-        let below = heads.filter_map(|head| self.by_prefix.get(head)).flatten();
-        exact.chain(below).chain(&self.everyone).copied()
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::book::Book;
 use super::ledger::{
-    Ask, Balance, Change, HoldId, Ledger, LedgerError, NotReserved, Settled, Settlement,
+    Amended, Ask, Balance, Change, HoldId, Ledger, LedgerError, NotReserved, Settled, Settlement,
 };
 use super::limit::{Labels, Limit};
 use super::sqlite_file::{LedgerFile, Left, begin, boot_id, broken};
@@ -58,11 +58,11 @@ impl SqliteLedger {
     /// Writes everything, and marks the file as closed well. Later orders are refused.
     pub fn close(&self) -> BoxFuture<'static, Result<(), LedgerError>> {
         let answer = self.order(Order::Close);
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Ok(())) })
+        Box::pin(async move { answer.await.unwrap_or(Ok(())) })
     }
 
-    /// Changes a limit by an operator's word.
-    pub fn amend(&self, change: Change) -> BoxFuture<'static, Result<(), LedgerError>> {
+    /// Changes a limit by an operator's word, and writes down what it was before.
+    pub fn amend(&self, change: Change) -> BoxFuture<'static, Result<Amended, LedgerError>> {
         let answer = self.order(|reply| Order::Amend(Box::new(change), reply));
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) })
     }

@@ -47,7 +47,7 @@ CREATE INDEX entry_at ON entry(at);
 CREATE INDEX entry_agent ON entry(agent, at);
 CREATE INDEX entry_execution ON entry(execution, at) WHERE execution IS NOT NULL;
 CREATE TABLE amendment(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, limit_id TEXT NOT NULL, budget TEXT, scope TEXT,
-  kind TEXT NOT NULL, by_amount INTEGER, until INTEGER, reason TEXT NOT NULL, who TEXT NOT NULL);
+  kind TEXT NOT NULL, by_amount INTEGER, until INTEGER, old INTEGER NOT NULL, new INTEGER NOT NULL, reason TEXT NOT NULL, who TEXT NOT NULL);
 ";
 
 /// The open file of the one process that writes it.

@@ -27,6 +27,8 @@ pub struct Standing {
     pub unit: Arc<str>,
     /// The most that may be spent, raises included.
     pub max: u64,
+    /// How much of that operators have added.
+    pub raised: u64,
     /// What was spent.
     pub settled: u64,
     /// What requests in flight have reserved.
@@ -37,6 +39,8 @@ pub struct Standing {
     pub since: Timestamp,
     /// When it ends, if it does.
     pub resets: Option<Timestamp>,
+    /// The highest threshold told, in percent.
+    pub told: u8,
 }
 
 /// What a limit was called.
@@ -123,6 +127,33 @@ pub struct Record {
     pub prices: Option<Arc<str>>,
 }
 
+/// One change that an operator made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmendmentRow {
+    /// When.
+    pub at: Timestamp,
+    /// The budget's name.
+    pub budget: Arc<str>,
+    /// The limit's id.
+    pub limit: Arc<str>,
+    /// The group of calls; nothing for every group.
+    pub scope: Option<Arc<str>>,
+    /// `raise` or `reset`.
+    pub kind: Arc<str>,
+    /// By how much it was raised.
+    pub by: Option<u64>,
+    /// Until when.
+    pub until: Option<Timestamp>,
+    /// Of a raise what might be spent before, of a reset what was spent.
+    pub old: u64,
+    /// The same after.
+    pub new: u64,
+    /// Why.
+    pub reason: Arc<str>,
+    /// Who, by their own word.
+    pub who: Arc<str>,
+}
+
 /// The books, read beside whoever writes them, or while nobody does.
 #[derive(Debug)]
 pub struct LedgerReader {
@@ -153,6 +184,18 @@ impl LedgerReader {
     /// What was spent, the dearest first; days in their order.
     pub fn spend(&self, question: &Question) -> Result<Vec<Spent>, LedgerError> {
         let read = || spend(&self.connection, question);
+        read().map_err(|error| broken(&self.path, &error))
+    }
+
+    /// What operators changed, the latest first, at most `most` of them.
+    pub fn amendments(&self, most: u32) -> Result<Vec<AmendmentRow>, LedgerError> {
+        let read = || {
+            let sql = "SELECT at, coalesce(budget, ''), limit_id, scope, kind, by_amount, until, old, new, reason, who
+                FROM amendment ORDER BY id DESC LIMIT ?1";
+            let mut statement = self.connection.prepare(sql)?;
+            let rows = statement.query_map([most], amendment)?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
         read().map_err(|error| broken(&self.path, &error))
     }
 
@@ -187,7 +230,7 @@ pub fn limits(connection: &Connection) -> rusqlite::Result<HashMap<Arc<str>, Kno
 
 /// Where limits stand whose newest window is not over at `now`.
 pub fn standing(book: &Book, limits: &HashMap<Arc<str>, Known>, now: Timestamp) -> Vec<Standing> {
-    let now = now.as_millisecond();
+    let (at, now) = (now, now.as_millisecond());
     let mut all = Vec::new();
     for series in book.all_series() {
         let (Some(known), Some(newest)) = (
@@ -201,13 +244,15 @@ pub fn standing(book: &Book, limits: &HashMap<Arc<str>, Known>, now: Timestamp) 
             continue;
         }
         let taken = series.counts_at(now);
-        let max = book.raised(&series.limit, &series.scope, known.max);
+        let raised = book.raised(&series.limit, &series.scope, at);
+        let max = known.max.saturating_add(raised);
         all.push(Standing {
             budget: known.budget.clone(),
             limit: series.limit.clone(),
             scope: series.scope.clone(),
             unit: known.unit.clone(),
             max,
+            raised,
             settled: taken.settled,
             reserved: taken.reserved,
             held: taken
@@ -215,6 +260,7 @@ pub fn standing(book: &Book, limits: &HashMap<Arc<str>, Known>, now: Timestamp) 
                 .saturating_add(series.lost.map_or(0, |lost| lost.amount)),
             since: moment(series.newest.saturating_sub(series.reach)),
             resets: series.frees(series.newest, max, 0).map(moment),
+            told: series.told(series.newest),
         });
     }
     all.sort_by(|a, b| (&a.budget, &a.limit, &a.scope).cmp(&(&b.budget, &b.limit, &b.scope)));
@@ -279,6 +325,24 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         fees: maybe(12)?,
         prices: maybe(13)?,
         usage: usage(row, 14)?,
+    })
+}
+
+fn amendment(row: &Row<'_>) -> rusqlite::Result<AmendmentRow> {
+    let by: Option<i64> = row.get(5)?;
+    let until: Option<i64> = row.get(6)?;
+    Ok(AmendmentRow {
+        at: moment(row.get(0)?),
+        budget: text(row, 1)?,
+        limit: text(row, 2)?,
+        scope: row.get::<_, Option<String>>(3)?.map(Into::into),
+        kind: text(row, 4)?,
+        by: by.map(i64::unsigned_abs),
+        until: until.map(moment),
+        old: amount(row, 7)?,
+        new: amount(row, 8)?,
+        reason: text(row, 9)?,
+        who: text(row, 10)?,
     })
 }
 

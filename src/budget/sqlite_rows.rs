@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::book::Book;
 use super::entry::{Entry, RETRIED};
 use super::hold::{Changes, Hold, Item, Raise};
-use super::ledger::{Amendment, Change, Ending, HoldId};
+use super::ledger::{Amended, Amendment, Change, Ending, HoldId};
 use super::limit::{GroupBy, Labels, Limit, Pattern, Unit, WindowKind};
 use super::series::{Lost, Series, SeriesId, Window};
 use super::span::span;
@@ -322,10 +322,10 @@ pub fn write_amendment(
     connection: &Connection,
     at: Timestamp,
     change: &Change,
+    amended: Amended,
 ) -> rusqlite::Result<()> {
-    let sql =
-        "INSERT INTO amendment(at, limit_id, budget, scope, kind, by_amount, until, reason, who)
-        VALUES(?1, ?2, (SELECT budget FROM budget_limit WHERE id = ?2), ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT INTO amendment(at, limit_id, budget, scope, kind, by_amount, until, old, new,
+        reason, who) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let (kind, by, until) = match &change.amendment {
         Amendment::Raise { by, until } => ("raise", Some(whole(*by)), *until),
         Amendment::Reset => ("reset", None, None),
@@ -334,11 +334,14 @@ pub fn write_amendment(
         sql,
         params![
             at.as_millisecond(),
-            &*change.limit,
+            &*change.limit.id,
+            &*change.limit.budget,
             change.scope.as_deref(),
             kind,
             by,
             until.map(Timestamp::as_millisecond),
+            whole(amended.old),
+            whole(amended.new),
             change.reason,
             change.who,
         ],

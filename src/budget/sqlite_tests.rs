@@ -449,7 +449,7 @@ async fn an_operator_raises_and_resets_and_both_outlive_the_process() {
     let cap = Arc::new(limit("cap", 100));
     spend(&ledger, "r1", 100, &cap).await;
     let change = |amendment| Change {
-        limit: cap.id.clone(),
+        limit: cap.clone(),
         scope: None,
         amendment,
         reason: "the release".into(),
@@ -459,14 +459,24 @@ async fn an_operator_raises_and_resets_and_both_outlive_the_process() {
         by: 50,
         until: None,
     };
-    ledger.amend(change(raise)).await.unwrap();
+    let raised = ledger.amend(change(raise)).await;
+    assert_eq!(raised, Ok(Amended { old: 100, new: 150 }));
     ledger.close().await.unwrap();
     let ledger = scene.open();
     spend(&ledger, "r2", 50, &cap).await;
     let full = ledger.reserve(ask("r3", 1, &[&cap])).await;
     assert!(matches!(full, Err(NotReserved::Exhausted(_))), "{full:?}");
-    ledger.amend(change(Amendment::Reset)).await.unwrap();
+    let reset = ledger.amend(change(Amendment::Reset)).await;
+    assert_eq!(reset, Ok(Amended { old: 150, new: 0 }));
     assert_eq!(counts(&ledger, &cap).await, (0, 0, 0));
+    let audit = ledger.reader().unwrap().amendments(10).unwrap();
+    let told: Vec<_> = audit
+        .iter()
+        .map(|row| (&*row.kind, row.old, row.new))
+        .collect();
+    assert_eq!(told, [("reset", 150, 0), ("raise", 100, 150)]);
+    assert_eq!((&*audit[1].reason, &*audit[1].who), ("the release", "ops"));
+    assert_eq!(audit[1].by, Some(50));
     // Nor does it come back when the limit is edited.
     let edited = Arc::new(Limit {
         budget: cap.budget.clone(),

@@ -1,7 +1,7 @@
 //! Owns the one thread that changes the books: everything that waits for it goes into one transaction,
 //! and nobody gets an answer before that is committed.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::book::{Book, nothing_open};
 use super::entry::Entry;
 use super::hold::{Misfit, Place, Raise};
 use super::ledger::{
-    Amendment, Ask, Balance, Change, HoldId, LedgerError, NotReserved, Patience, Settled,
+    Amended, Amendment, Ask, Balance, Change, HoldId, LedgerError, NotReserved, Patience, Settled,
     Settlement,
 };
 use super::limit::{Labels, Limit};
@@ -65,7 +65,7 @@ pub enum Order {
     /// See [`Ledger::configure`](super::ledger::Ledger::configure).
     Configure(Vec<Arc<Limit>>),
     /// An operator's change.
-    Amend(Box<Change>, Reply<(), LedgerError>),
+    Amend(Box<Change>, Reply<Amended, LedgerError>),
     /// Write everything and end.
     Close(Reply<(), LedgerError>),
 }
@@ -78,11 +78,23 @@ pub type Health = Arc<Mutex<Option<LedgerError>>>;
 
 /// An answer that has to wait for the disk.
 enum Done {
-    Reserved(HoldId, Vec<Balance>, Reply<Vec<Balance>, NotReserved>),
+    Reserved(
+        HoldId,
+        Vec<Balance>,
+        Unwritten,
+        Reply<Vec<Balance>, NotReserved>,
+    ),
     Extended(HoldId, Need, Reply<(), NotReserved>),
     Retried(HoldId, Reply<(), LedgerError>),
     Settled(Settled, Reply<Settled, LedgerError>),
-    Amended(Reply<(), LedgerError>),
+    Amended(Amended, Reply<Amended, LedgerError>),
+}
+
+/// What a reservation may do while the file cannot be written.
+#[derive(Clone, Copy)]
+struct Unwritten {
+    cost: u64,
+    allowed: u64,
 }
 
 /// Somebody who waits for others to settle.
@@ -128,7 +140,9 @@ pub struct Writer {
     line: Line<Waiting>,
     prices: Prices,
     done: Vec<Done>,
-    audits: Vec<(Timestamp, Change)>,
+    audits: Vec<(Timestamp, Change, Amended)>,
+    /// What was reserved since the file could last be written, and let pass all the same.
+    unwritten: u64,
     /// Limits that were read from documents and are not noted yet.
     configured: Option<Vec<Arc<Limit>>>,
     /// The transaction before had several orders.
@@ -149,6 +163,7 @@ impl Writer {
             prices: Prices::default(),
             done: Vec::new(),
             audits: Vec::new(),
+            unwritten: 0,
             configured: None,
             crowd: false,
             looked: Instant::now(),
@@ -197,10 +212,7 @@ impl Writer {
             }
             count += 1;
             if count < BATCH && closing.is_none() {
-                next = match orders.try_recv() {
-                    Ok(order) => Some(order),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = orders.try_recv().ok();
             }
         }
         self.crowd = count > 1;
@@ -233,8 +245,8 @@ impl Writer {
             }
             Order::Standing(reply) => answer(reply, self.standing()),
             Order::Amend(change, reply) => {
-                self.amend(*change);
-                self.done.push(Done::Amended(reply));
+                let amended = self.amend(*change);
+                self.done.push(Done::Amended(amended, reply));
             }
             Order::Close(_) => {}
         }
@@ -357,7 +369,12 @@ impl Writer {
         match want {
             Want::Reserve(ask, reply) => {
                 let balances = self.book.balances_of(&ask.id);
-                self.done.push(Done::Reserved(ask.id, balances, reply));
+                let unwritten = Unwritten {
+                    cost: ask.need.cost.0,
+                    allowed: ask.unwritten.0,
+                };
+                self.done
+                    .push(Done::Reserved(ask.id, balances, unwritten, reply));
             }
             Want::Extend(id, more, reply) => self.done.push(Done::Extended(id, more, reply)),
         }
@@ -470,8 +487,9 @@ impl Writer {
         ))
     }
 
-    fn amend(&mut self, change: Change) {
+    fn amend(&mut self, change: Change) -> Amended {
         let at = Timestamp::now();
+        let old = self.amount(&change, at);
         match &change.amendment {
             Amendment::Raise { by, until } => {
                 let raise = Raise {
@@ -479,11 +497,26 @@ impl Writer {
                     by: *by,
                     until: until.map(Timestamp::as_millisecond),
                 };
-                self.book.raise(&change.limit, raise);
+                self.book.raise(&change.limit.id, raise);
             }
-            Amendment::Reset => self.book.reset(&change.limit, change.scope.as_deref()),
+            Amendment::Reset => self.book.reset(&change.limit.id, change.scope.as_deref()),
         }
-        self.audits.push((at, change));
+        let new = self.amount(&change, at);
+        let amended = Amended { old, new };
+        self.audits.push((at, change, amended));
+        amended
+    }
+
+    /// What a change is about: the most that may be spent, or what was.
+    fn amount(&self, change: &Change, at: Timestamp) -> u64 {
+        let (limit, scope) = (&change.limit, change.scope.as_deref());
+        match change.amendment {
+            Amendment::Raise { .. } => {
+                let raised = self.book.raised(&limit.id, scope.unwrap_or(""), at);
+                limit.max.saturating_add(raised)
+            }
+            Amendment::Reset => self.book.spent(&limit.id, scope, at),
+        }
     }
 
     /// Notes which limits there are. Those that are back are added up anew when they are next asked for.
@@ -527,6 +560,7 @@ impl Writer {
                 escrow.granted(&mut self.book);
                 self.book.changes = Default::default();
                 self.audits.clear();
+                self.unwritten = 0;
                 self.report(None);
                 self.answer_all();
             }
@@ -564,8 +598,8 @@ impl Writer {
     fn transact(&mut self, escrow: &Escrow, now: Timestamp) -> rusqlite::Result<()> {
         let transaction = Transaction::begin(&self.file.connection)?;
         sqlite_rows::write(&transaction, &self.book, escrow, &mut self.prices, now)?;
-        for (at, change) in &self.audits {
-            sqlite_rows::write_amendment(&transaction, *at, change)?;
+        for (at, change, amended) in &self.audits {
+            sqlite_rows::write_amendment(&transaction, *at, change, *amended)?;
         }
         transaction.commit()
     }
@@ -573,20 +607,23 @@ impl Writer {
     fn answer_all(&mut self) {
         for done in self.done.drain(..) {
             match done {
-                Done::Reserved(_, balances, reply) => answer(reply, Ok(balances)),
+                Done::Reserved(_, balances, _, reply) => answer(reply, Ok(balances)),
                 Done::Extended(_, _, reply) => answer(reply, Ok(())),
                 Done::Retried(_, reply) => answer(reply, Ok(())),
                 Done::Settled(settled, reply) => answer(reply, Ok(settled)),
-                Done::Amended(reply) => answer(reply, Ok(())),
+                Done::Amended(amended, reply) => answer(reply, Ok(amended)),
             }
         }
     }
 
     /// Takes back in reverse order what was promised to nobody yet.
     fn refuse_all(&mut self, error: &LedgerError) {
-        for done in self.done.drain(..).rev() {
+        for done in std::mem::take(&mut self.done).into_iter().rev() {
             match done {
-                Done::Reserved(id, _, reply) => {
+                Done::Reserved(_, balances, unwritten, reply) if self.let_pass(unwritten) => {
+                    answer(reply, Ok(balances));
+                }
+                Done::Reserved(id, _, _, reply) => {
                     self.book.abandon(&id);
                     answer(reply, Err(error.clone().into()));
                 }
@@ -599,9 +636,23 @@ impl Writer {
                     answer(reply, Err(error.clone()));
                 }
                 Done::Settled(_, reply) => answer(reply, Err(error.clone())),
-                Done::Amended(reply) => answer(reply, Err(error.clone())),
+                Done::Amended(_, reply) => answer(reply, Err(error.clone())),
             }
         }
+    }
+
+    /// Whether a reservation may stand that is in memory only.
+    fn let_pass(&mut self, Unwritten { cost, allowed }: Unwritten) -> bool {
+        if allowed == u64::MAX {
+            return true;
+        }
+        // What has no price has no bound either.
+        let sum = self.unwritten.saturating_add(cost);
+        let passes = cost > 0 && sum <= allowed;
+        if passes {
+            self.unwritten = sum;
+        }
+        passes
     }
 
     fn report(&self, error: Option<LedgerError>) {

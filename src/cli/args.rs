@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::admin::amount::Amount;
+use crate::admin::moment::{Edge, Until};
 use crate::config::units::Span;
 
 /// A credential-injecting egress proxy for AI agents: the agent holds placeholders, Tollgate holds the keys.
@@ -95,6 +98,11 @@ pub enum Command {
     /// The credentials, never their values.
     #[command(subcommand)]
     Creds(CredsCommand),
+    /// What agents have spent, by agent, model, credential or day.
+    Spend(SpendArgs),
+    /// The budgets: where they stand, and more room for one.
+    #[command(subcommand)]
+    Budget(BudgetCommand),
     /// Wait until a running proxy is ready.
     WaitReady(WaitArgs),
     /// Ask a running proxy whether it lives; for probes in images without curl.
@@ -272,6 +280,97 @@ pub enum PlaceholderFormat {
     Claude,
     /// Codex's `~/.codex/auth.json`.
     Codex,
+}
+
+/// `tollgate spend`.
+#[derive(Debug, Args)]
+pub struct SpendArgs {
+    /// What is added up together.
+    #[arg(long, value_enum, default_value_t = GroupedBy::Agent)]
+    pub by: GroupedBy,
+    /// From when on: a day of UTC (2026-11-01), or a moment (2026-11-01T18:00:00Z); everything when absent.
+    #[arg(long, value_name = "DATE", value_parser = Edge::parse)]
+    pub from: Option<Edge>,
+    /// Until when: a day of UTC, that day included, or a moment; now when absent.
+    #[arg(long, value_name = "DATE", value_parser = Edge::parse)]
+    pub until: Option<Edge>,
+    /// Of this agent alone.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// Print comma-separated values (RFC 4180), for spreadsheets.
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// What is added up together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GroupedBy {
+    /// Each agent.
+    Agent,
+    /// Each model, as the provider names it.
+    Model,
+    /// Each credential.
+    Credential,
+    /// Each day, of UTC.
+    Day,
+}
+
+/// `tollgate budget`.
+#[derive(Debug, Subcommand)]
+pub enum BudgetCommand {
+    /// Where every limit stands, or those of one budget.
+    Show {
+        /// The budget.
+        name: Option<String>,
+    },
+    /// Let more be spent for a while. The running proxy takes it at once, and writes down who asked and why.
+    Raise(RaiseArgs),
+    /// Let what was spent in the present window count no more.
+    Reset(ResetArgs),
+}
+
+/// `tollgate budget raise`.
+#[derive(Debug, Args)]
+pub struct RaiseArgs {
+    /// The budget.
+    pub name: String,
+    /// By how much: 5usd, 100000tokens, 20requests.
+    #[arg(long, value_name = "AMOUNT", value_parser = Amount::parse)]
+    pub by: Amount,
+    /// Until when: 18:00 (in the limit's time zone), 2026-11-22T18:00:00Z, 2h, or `never`; the end of the
+    /// present window when absent.
+    #[arg(long, value_name = "TIME", value_parser = Until::parse)]
+    pub until: Option<Until>,
+    /// For whom, and why.
+    #[command(flatten)]
+    pub what: AmendArgs,
+}
+
+/// `tollgate budget reset`.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// The budget.
+    pub name: String,
+    /// For whom, and why.
+    #[command(flatten)]
+    pub what: AmendArgs,
+}
+
+/// What every change of a budget says.
+#[derive(Debug, Args)]
+pub struct AmendArgs {
+    /// For this agent alone, where agents are counted apart.
+    #[arg(long, conflicts_with = "scope")]
+    pub agent: Option<String>,
+    /// For this group of calls, as `tollgate budget show` names it (`agent=team-a/scan`), or `all`.
+    #[arg(long)]
+    pub scope: Option<String>,
+    /// The limit with this window, where a budget has several: day, month, 1h, total.
+    #[arg(long)]
+    pub window: Option<String>,
+    /// Why. It is kept with the change.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub reason: String,
 }
 
 /// `tollgate wait-ready`.

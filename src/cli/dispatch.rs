@@ -3,7 +3,7 @@
 use super::args::{Cli, Command};
 use super::context::Context;
 use super::output::Exit;
-use super::{ca, check, creds, env, generate, launch, probe, serve, why};
+use super::{budget, ca, check, creds, env, generate, launch, probe, serve, spend, why};
 use crate::telemetry::init::{Loudness, install};
 
 /// Runs the command.
@@ -27,6 +27,8 @@ pub fn dispatch(cli: Cli) -> Exit {
         Command::Env(args) => env::env(&context, &args),
         Command::Ca(command) => ca::ca(&context, &command),
         Command::Creds(command) => creds::creds(&context, &command),
+        Command::Spend(args) => spend::spend(&context, &args),
+        Command::Budget(command) => budget::budget(&context, &command),
         Command::WaitReady(args) => probe::wait_ready(&context, &args),
         Command::Healthcheck(args) => probe::healthcheck(&context, &args),
         Command::Gen(command) => generate::generate(&context, &command),

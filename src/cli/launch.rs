@@ -27,7 +27,7 @@ use crate::app::settings::Settings;
 use crate::app::{sealed, state};
 use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress};
 use crate::config::located::Located;
-use crate::config::root::AccessLogSpec;
+use crate::config::root::{AccessLogSpec, ExecutionSpec};
 use crate::config::source::SourceSpec;
 use crate::config::units::Span;
 use crate::credential::open::SourceContext;
@@ -77,6 +77,7 @@ fn run(
     spec.admin.listen = Some(Located::unwritten(loopback));
     spec.state_dir = Some(scratch.0.join("state"));
     spec.identity.agents.clear();
+    spec.identity.execution = Some(Located::unwritten(ExecutionSpec::Made(execution()?)));
     spec.identity.fixed = Some(Located::unwritten(args.agent.clone()));
     spec.access_log = args
         .access_log
@@ -109,6 +110,15 @@ fn run(
         announce(context, &tollgate);
         supervise(context, tollgate, &args.command, variables).await
     })
+}
+
+/// A name that no other run has.
+fn execution() -> Result<String, StartError> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| StartError::setting("the system gives no random numbers", ""))?;
+    let number = u64::from_be_bytes(bytes);
+    Ok(format!("run-{number:016x}"))
 }
 
 fn settings(context: &Context, args: &RunArgs) -> Result<Settings, StartError> {

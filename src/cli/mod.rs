@@ -1,6 +1,8 @@
 //! Commands: thin, each over one entry of the floors below.
 
 pub mod args;
+pub mod budget;
+pub mod budget_table;
 pub mod ca;
 pub mod check;
 pub mod check_grants;
@@ -11,13 +13,17 @@ pub mod creds_list;
 pub mod creds_login;
 pub mod creds_placeholder;
 pub mod creds_refresh;
+pub mod csv;
 pub mod dispatch;
 pub mod env;
 pub mod finding;
 pub mod generate;
 pub mod launch;
 pub mod moment;
+pub mod operator;
 pub mod output;
 pub mod probe;
 pub mod serve;
+pub mod spend;
+pub mod spend_table;
 pub mod why;

@@ -14,6 +14,8 @@ pub enum Exit {
     Ok,
     /// The answer is no.
     No,
+    /// The command line is wrong in a way that its grammar does not know.
+    Usage,
     /// Try again later (`EX_TEMPFAIL`).
     Temporary,
     /// The configuration is wrong (`EX_CONFIG`).
@@ -27,6 +29,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Ok => 0,
             Exit::No => 1,
+            Exit::Usage => 2,
             Exit::Temporary => 75,
             Exit::Config => 78,
             Exit::Child(code) => code,

@@ -1,5 +1,7 @@
 //! Owns `tollgate why`: the same walk as the proxy's own decision, with its reasons kept.
 
+use std::sync::Arc;
+
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -8,6 +10,7 @@ use super::context::{Context, block_on};
 use super::output::Exit;
 use crate::admin::client::AdminClient;
 use crate::admin::question::Question;
+use crate::app::authority::{open_configured_authority, signer};
 use crate::app::error::StartError;
 use crate::policy::compile::compile;
 use crate::policy::explain::explain;
@@ -23,7 +26,11 @@ pub fn why(context: &Context, args: &WhyArgs) -> Result<Exit, StartError> {
 
 fn offline(context: &Context, args: &WhyArgs) -> Result<Exit, StartError> {
     let settings = context.settings_with(&args.preset)?;
-    let engine = compile(&settings.bundle()?)?;
+    let mut engine = compile(&settings.bundle()?)?;
+    // Where there is none yet, the first start makes one that fits.
+    if let Ok(authority) = open_configured_authority(&settings) {
+        engine = engine.signed_by(signer(&Arc::new(authority)));
+    }
     let identity = &settings.root.spec.identity;
     let own = identity
         .fixed

@@ -8,11 +8,12 @@ use super::budget::{
     OnStoreUnavailableSpec, RateSpec, UnitSpec, UnknownModelSpec, UnmeteredSpec, WindowKeys,
     WindowSpec,
 };
-use super::bundle::Document;
+use super::bundle::{Bundle, Document};
 use super::check_policy::{host_error, method_error};
 use super::error::{ConfigError, SourceFile};
 use super::literal::shown;
 use super::located::Located;
+use super::root::IdentitySpec;
 use super::spot;
 use super::units::Number;
 use crate::types::agent::Agent;
@@ -62,6 +63,41 @@ pub(super) fn check_budget(budget: &Document<EgressBudgetSpec>, errors: &mut Vec
             .help("write 1 or more; to refuse a host, write a rule with `action: Deny`");
         checker.say(error, concurrency);
     }
+}
+
+/// Budgets that tell executions apart, where nothing says which execution a call is of: all of them
+/// would be counted as one.
+pub fn check_executions(bundle: &Bundle, identity: &IdentitySpec) -> Vec<ConfigError> {
+    if identity.execution.is_some() {
+        return Vec::new();
+    }
+    let mut errors = Vec::new();
+    for budget in &bundle.budgets {
+        let spec = &budget.spec;
+        let groups = spec
+            .selector
+            .group_by
+            .iter()
+            .flat_map(|groups| &groups.value);
+        let grouped = groups
+            .filter(|group| group.value == GroupBySpec::Execution)
+            .map(|group| (group.line, group.column));
+        let windows = spec.limits.iter().filter_map(|limit| limit.window.as_ref());
+        let windowed = windows
+            .filter(|window| window.value == WindowSpec::Word("execution".to_owned()))
+            .map(|window| (window.line, window.column));
+        errors.extend(grouped.chain(windowed).map(|(line, column)| {
+            let at = Located {
+                value: (),
+                line,
+                column,
+            };
+            let error = ConfigError::new("TG0714", "nothing tells one execution from the next")
+                .help("write `identity: { fixed: NAME, execution: { env: POD_UID } }` into the configuration, or use `tollgate run`");
+            spot::at(error, &budget.file, &at)
+        }));
+    }
+    errors
 }
 
 /// Sixty buckets of a second are the finest; more than a year is what `total` is for.

@@ -4,8 +4,11 @@ use tempfile::TempDir;
 
 use crate::config::budget::{GroupBySpec, OnStoreUnavailableSpec, UnknownModelSpec, WindowSpec};
 use crate::config::bundle::Bundle;
+use crate::config::check_budget::check_executions;
 use crate::config::error::ConfigError;
 use crate::config::load::load_bundle;
+use crate::config::located::Located;
+use crate::config::root::{ExecutionSpec, IdentitySpec};
 
 const HEAD: &str = "apiVersion: tollgate.dev/v1alpha1\nkind: EgressBudget\nmetadata: { name: b }\n";
 
@@ -259,4 +262,21 @@ fn names_are_unique_among_budgets() {
     assert_eq!(errors.len(), 1);
     assert_eq!(errors[0].code, "TG0209");
     assert!(errors[0].message.contains("EgressBudget `b`"));
+}
+
+#[test]
+fn executions_are_told_apart_only_where_something_tells_them() {
+    let text = format!(
+        "{HEAD}spec:\n  match: {{ groupBy: [execution] }}\n  limits:\n    - {{ unit: usd, max: 1, window: execution }}\n    - {{ unit: usd, max: 1, window: total }}\n"
+    );
+    let bundle = load(&text).unwrap();
+    let mut identity = IdentitySpec::default();
+    let errors = check_executions(&bundle, &identity);
+    let lines: Vec<_> = errors
+        .iter()
+        .map(|error| (error.code, error.place.as_ref().unwrap().line))
+        .collect();
+    assert_eq!(lines, [("TG0714", 5), ("TG0714", 7)]);
+    identity.execution = Some(Located::unwritten(ExecutionSpec::Made("run-1".into())));
+    assert!(check_executions(&bundle, &identity).is_empty());
 }

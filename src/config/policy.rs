@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::located::Located;
 use super::units::Span;
+use crate::types::model_api::ModelApi;
 
 /// The `spec` of an `EgressPolicy`. What no rule names is refused.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -61,7 +62,7 @@ pub struct EgressRuleSpec {
     /// Whether a request that matches is allowed or refused.
     #[serde(default)]
     pub action: Action,
-    /// Whether TLS is ended here. `Auto` ends it only if the rule needs to read requests.
+    /// Whether TLS is ended here. `Auto` ends it only if the rule, or a budget, needs to read requests.
     #[serde(default)]
     pub tls: TlsMode,
     /// What may be asked; anything when absent.
@@ -83,6 +84,10 @@ pub struct EgressRuleSpec {
     /// Tunnels only: accept a TLS connection that names no server, or hides it (ECH).
     #[serde(default)]
     pub sni: SniMode,
+    /// The model API that these hosts speak, where that is not known by their names: gateways, servers
+    /// of your own. Budgets count their calls by it.
+    #[serde(default)]
+    pub api: Option<ModelApi>,
     /// How the origin is reached and verified.
     #[serde(default)]
     pub upstream: Option<UpstreamSpec>,
@@ -104,7 +109,7 @@ pub enum Action {
 /// What happens to TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum TlsMode {
-    /// Intercept if the rule has credentials or `http`, else tunnel.
+    /// Intercept if the rule has credentials or `http`, or a budget counts the host's calls; else tunnel.
     #[default]
     Auto,
     /// End TLS here with a certificate of our authority.

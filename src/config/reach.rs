@@ -14,19 +14,8 @@ pub(super) fn first_beyond<'a>(
         .collect();
     // What is no host at all is reported as that, not as beyond reach.
     rule_hosts.iter().find(|host| {
-        HostPattern::parse(host).is_ok_and(|host| !allowed.iter().any(|wide| contains(wide, &host)))
+        HostPattern::parse(host).is_ok_and(|host| !allowed.iter().any(|wide| wide.contains(&host)))
     })
-}
-
-/// Whether every host that `narrow` names is named by `wide`.
-fn contains(wide: &HostPattern, narrow: &HostPattern) -> bool {
-    match (wide, narrow) {
-        (wide, HostPattern::Exact(host)) => wide.matches(host),
-        (HostPattern::Below(wide), HostPattern::Below(narrow)) => narrow
-            .strip_suffix(wide.as_ref())
-            .is_some_and(|head| head.is_empty() || head.ends_with('.')),
-        (HostPattern::Exact(_), HostPattern::Below(_)) => false,
-    }
 }
 
 #[cfg(test)]

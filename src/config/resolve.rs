@@ -272,6 +272,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         route,
         allow_addresses,
         sni,
+        api,
         upstream,
         timeouts,
     } = rule;
@@ -284,6 +285,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         || route.is_some()
         || !allow_addresses.is_empty()
         || *sni != SniMode::Required
+        || api.is_some()
         || upstream.is_some()
         || timeouts.is_some()
 }

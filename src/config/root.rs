@@ -76,9 +76,26 @@ pub struct IdentitySpec {
     /// The one agent behind this proxy (sidecar, laptop); `agent` when absent and no `agents` are named.
     #[serde(default)]
     pub fixed: Option<Located<String>>,
+    /// What tells one run of that one agent from the next, for budgets that count by `execution`. A
+    /// `tollgate run` is one by itself.
+    #[serde(default)]
+    pub execution: Option<Located<ExecutionSpec>>,
     /// Agents that name themselves with `Proxy-Authorization`; without it they get 407.
     #[serde(default)]
     pub agents: Vec<AgentTokenSpec>,
+}
+
+/// What tells one run of an agent from the next.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum ExecutionSpec {
+    /// An environment variable of this process, read once: `{env: POD_UID}`, set from the downward API's
+    /// `metadata.uid`.
+    Env(Located<String>),
+    /// One that the program made: a `tollgate run`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    Made(String),
 }
 
 /// One agent and its token.

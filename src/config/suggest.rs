@@ -20,7 +20,7 @@ pub(super) fn closest<'a>(
 }
 
 /// "did you mean `methods`?", if something is near enough.
-pub(super) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

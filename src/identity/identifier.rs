@@ -1,6 +1,8 @@
 //! Owns who is calling: what a door knows about its peer becomes an agent, or a refusal. Ordinary
 //! request headers never say who an agent is.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
@@ -11,8 +13,9 @@ use crate::types::secret::Secret;
 
 /// How agents are told apart.
 pub enum Identifier {
-    /// One agent only: a sidecar's pod, a laptop.
-    Fixed(Agent),
+    /// One agent only: a sidecar's pod, a laptop. With it the execution that all its calls are of, if
+    /// that was told.
+    Fixed(Agent, Option<Arc<str>>),
     /// Agents that name themselves with a token of their own (RFC 9110, section 11.7.2).
     Tokens(Vec<AgentToken>),
 }
@@ -43,7 +46,7 @@ impl Identifier {
         proxy_authorization: Option<&HeaderValue>,
     ) -> Result<Agent, Unidentified> {
         let tokens = match self {
-            Self::Fixed(agent) => return Ok(agent.clone()),
+            Self::Fixed(agent, _) => return Ok(agent.clone()),
             Self::Tokens(tokens) => tokens,
         };
         let shown = proxy_authorization.ok_or(Unidentified::Missing)?;
@@ -63,10 +66,18 @@ impl Identifier {
         found.cloned().ok_or(Unidentified::Unknown)
     }
 
+    /// The one run of an agent that all calls are of, where that is known.
+    pub fn execution(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Fixed(_, execution) => execution.clone(),
+            Self::Tokens(_) => None,
+        }
+    }
+
     /// Every agent that is known.
     pub fn agents(&self) -> Vec<Agent> {
         match self {
-            Self::Fixed(agent) => vec![agent.clone()],
+            Self::Fixed(agent, _) => vec![agent.clone()],
             Self::Tokens(tokens) => tokens.iter().map(|t| t.agent.clone()).collect(),
         }
     }
@@ -74,7 +85,7 @@ impl Identifier {
     /// The token of `agent`, for the environment that is printed for it.
     pub fn token_of(&self, agent: &Agent) -> Option<&Secret> {
         match self {
-            Self::Fixed(_) => None,
+            Self::Fixed(..) => None,
             Self::Tokens(tokens) => tokens.iter().find(|t| t.agent == *agent).map(|t| &t.token),
         }
     }
@@ -119,6 +130,15 @@ mod tests {
         let basic = format!("Basic {}", STANDARD.encode("b:token-of-b"));
         assert_eq!(identify(Some(&basic)), Ok("b".to_owned()));
         assert_eq!(identify(Some("Bearer token-of-a")), Ok("a".to_owned()));
+    }
+
+    #[test]
+    fn one_agent_may_be_one_execution() {
+        let agent = Agent::parse("a").unwrap();
+        let fixed = Identifier::Fixed(agent, Some("run-1".into()));
+        assert_eq!(fixed.execution().as_deref(), Some("run-1"));
+        assert_eq!(fixed.identify(None).unwrap().name(), "a");
+        assert_eq!(two().execution(), None);
     }
 
     #[test]

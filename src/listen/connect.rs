@@ -54,6 +54,7 @@ pub async fn answer(
                 let interception = Interception {
                     stream,
                     agent,
+                    execution: doors.identifier.execution(),
                     authority,
                     peer,
                 };

@@ -70,6 +70,10 @@ async fn request(
         Ingress::AbsoluteForm => absolute_form(agent, request.uri()),
         _ => base_url(&doors, agent, &mut request),
     });
+    let asked = asked.map(|asked| Asked {
+        execution: doors.identifier.execution(),
+        ..asked
+    });
     let passage = Passage {
         ingress,
         peer,
@@ -109,8 +113,8 @@ fn base_url(
         .map_err(|_| ProxyError::Malformed("the path behind the route is not valid"))?;
     *request.uri_mut() = Uri::from(rest);
     Ok(Asked {
-        execution: None,
         agent,
+        execution: None,
         scheme: Scheme::Https,
         authority,
         agreement: Agreement::ByRoute,
@@ -135,8 +139,8 @@ fn absolute_form(agent: Agent, uri: &Uri) -> Result<Asked, ProxyError> {
     }
     let authority = Authority::parse(text, Some(scheme.default_port()))?;
     Ok(Asked {
-        execution: None,
         agent,
+        execution: None,
         scheme,
         authority,
         agreement: Agreement::Required,

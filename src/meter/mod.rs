@@ -36,3 +36,6 @@ mod scan_fields;
 mod scan_prompt;
 mod scan_tools;
 mod sse;
+
+#[cfg(test)]
+mod reader_tests;

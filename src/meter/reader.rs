@@ -208,14 +208,3 @@ fn kept_of(operation: Operation) -> Keep {
         _ => Keep::Whole,
     }
 }
-
-#[cfg(test)]
-#[path = "reader_tests"]
-mod tests {
-    mod anthropic;
-    mod bedrock;
-    mod carrying;
-    mod gemini;
-    mod openai;
-    mod support;
-}

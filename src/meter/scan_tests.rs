@@ -753,7 +753,7 @@ fn rewrite(value: &Value, dice: &mut impl FnMut() -> u32) -> String {
                 .collect();
             let length = members.len().max(1);
             members.rotate_left(dice() as usize % length);
-            if dice() % 2 == 0 {
+            if dice().is_multiple_of(2) {
                 members.reverse();
             }
             format!("{{{}}}", members.join(","))

@@ -13,6 +13,7 @@ use crate::types::host::{Authority, HostPattern};
 
 use super::agent_endpoint;
 use super::conflict::{self, Filed};
+use super::counted::{self, Counted};
 use super::decision::{DialProfile, RuleRef, Timeouts};
 use super::engine::{Engine, HostRules, Route};
 use super::grant::Grants;
@@ -24,6 +25,7 @@ use super::scope::{Scope, Selector};
 pub fn compile(bundle: &Bundle) -> Result<Engine, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let mut compiler = Compiler {
+        counted: Counted::of(bundle),
         grants: Grants::of(bundle, &mut errors),
         errors,
         ..Compiler::default()
@@ -32,7 +34,8 @@ pub fn compile(bundle: &Bundle) -> Result<Engine, Vec<ConfigError>> {
         compiler.policy(policy);
     }
     let engine = compiler.finish()?;
-    let errors = agent_endpoint::unreachable(&engine, bundle);
+    let mut errors = agent_endpoint::unreachable(&engine, bundle);
+    errors.extend(counted::unreadable(&engine, bundle));
     match errors.is_empty() {
         true => Ok(engine),
         false => Err(errors),
@@ -41,6 +44,7 @@ pub fn compile(bundle: &Bundle) -> Result<Engine, Vec<ConfigError>> {
 
 #[derive(Default)]
 struct Compiler<'b> {
+    counted: Counted,
     grants: Grants<'b>,
     errors: Vec<ConfigError>,
     scopes: Vec<Arc<Scope>>,
@@ -56,11 +60,15 @@ impl<'b> Compiler<'b> {
     fn finish(mut self) -> Result<Engine, Vec<ConfigError>> {
         for (pattern, rules) in &self.hosts {
             conflict::between(pattern, rules, &mut self.errors);
+            conflict::with_budgets(pattern, rules, &self.counted, &mut self.errors);
         }
         if !self.errors.is_empty() {
             return Err(conflict::without_repetitions(self.errors));
         }
+        let rules = || self.hosts.values().flatten();
         let mut engine = Engine {
+            names_apis: rules().any(|filed| filed.rule.api.is_some()),
+            counted: self.counted,
             scopes: self.scopes,
             routes: self
                 .routes
@@ -149,6 +157,7 @@ impl<'b> Compiler<'b> {
             action: spec.action,
             tls: spec.tls,
             sni: spec.sni,
+            api: spec.api,
             ambiguous_paths: spec.ambiguous_paths,
             credentials: self.grants.names(&spec.credentials),
             dial: self.dial(spec),

@@ -6,6 +6,7 @@ use crate::config::error::{ConfigError, Place};
 use crate::config::policy::{Action, AmbiguousPaths, EgressRuleSpec, SniMode, TlsMode};
 use crate::types::host::HostPattern;
 
+use super::counted::Counted;
 use super::rule::Rule;
 
 /// A compiled rule and where it was written.
@@ -19,10 +20,12 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
     let credentials = ("credentials", !spec.credentials.is_empty());
     let http = ("http", !spec.http.is_empty());
     let sni = ("sni", spec.sni == SniMode::Optional);
+    let api = ("api", spec.api.is_some());
     let (who, fields) = if spec.action == Action::Deny {
         let fields = vec![
             credentials,
             sni,
+            api,
             ("route", spec.route.is_some()),
             // `Intercept` says that the refusal is told inside TLS.
             ("tls", spec.tls == TlsMode::Passthrough),
@@ -36,6 +39,7 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
         let fields = vec![
             credentials,
             http,
+            api,
             // On the base-URL door TLS towards the origin is ours all the same.
             ("upstream", spec.upstream.is_some() && spec.route.is_none()),
             ("ambiguousPaths", pass),
@@ -81,6 +85,14 @@ pub(super) fn between(host: &HostPattern, rules: &[Filed], errors: &mut Vec<Conf
                     message,
                     "remove `tls: Passthrough`, or what needs to read requests (`http`, `credentials`, `tls: Intercept`)",
                 )
+            } else if earlier
+                .rule
+                .api
+                .zip(later.rule.api)
+                .is_some_and(|(a, b)| a != b)
+            {
+                let message = format!("two rules name different model APIs for {host}");
+                ("TG0405", message, "name the one that the host speaks")
             } else {
                 continue;
             };
@@ -88,6 +100,26 @@ pub(super) fn between(host: &HostPattern, rules: &[Filed], errors: &mut Vec<Conf
                 .at(later.place.clone())
                 .label(format!("contradicts {}", earlier.rule.place))
                 .help(help);
+            errors.push(error);
+        }
+    }
+}
+
+/// Adds an error for every rule that passes unread what a budget counts.
+pub(super) fn with_budgets(
+    host: &HostPattern,
+    rules: &[Filed],
+    counted: &Counted,
+    errors: &mut Vec<ConfigError>,
+) {
+    for filed in rules {
+        let rule = &filed.rule;
+        if rule.tls == TlsMode::Passthrough && rule.allows() && counted.all_of(rule, host) {
+            let message =
+                format!("a budget counts the calls to {host}, and this rule passes them unread");
+            let error = ConfigError::new("TG0404", message)
+                .at(filed.place.clone())
+                .help("remove `tls: Passthrough`, or name the budget's agents or hosts in `match` so that these are not among them");
             errors.push(error);
         }
     }

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::config::policy::{SniMode, UpstreamSpec};
 use crate::types::host::Authority;
 use crate::types::intent::Scheme;
+use crate::types::model_api::ModelApi;
 
 /// The place of the rule that decided, as a person finds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -94,6 +95,7 @@ pub struct Permit {
     pub(super) credentials: Arc<[Arc<str>]>,
     pub(super) guarding: Arc<[Arc<str>]>,
     pub(super) dial: Arc<DialProfile>,
+    pub(super) api: Option<ModelApi>,
     pub(super) would_deny: Option<Box<Denial>>,
 }
 
@@ -101,11 +103,6 @@ impl Permit {
     /// Where to, and nowhere else.
     pub fn authority(&self) -> &Authority {
         &self.authority
-    }
-
-    /// Whose model API it is.
-    pub fn api(&self) -> Option<crate::types::model_api::ModelApi> {
-        crate::types::model_api::ModelApi::of_host(&self.authority.host)
     }
 
     /// Cleartext or TLS towards the origin, as it was asked for.
@@ -140,6 +137,12 @@ impl Permit {
     /// How the origin is dialled.
     pub fn dial(&self) -> &Arc<DialProfile> {
         &self.dial
+    }
+
+    /// The model API that the origin speaks: what a rule says of the host, or else what is known of its
+    /// name.
+    pub fn api(&self) -> Option<ModelApi> {
+        self.api
     }
 
     /// In `report` mode: what `enforce` would have answered, if not yes.
@@ -181,6 +184,8 @@ pub enum DenialReason {
     IpLiteral,
     /// No policy is for this agent.
     NoPolicyForAgent,
+    /// A budget counts the calls of a host whose bytes could only pass unread.
+    UncountedTunnel,
 }
 
 impl DenialReason {
@@ -195,15 +200,16 @@ impl DenialReason {
             Self::DeniedByRule => "denied_by_rule",
             Self::IpLiteral => "ip_literal",
             Self::NoPolicyForAgent => "no_policy_for_agent",
+            Self::UncountedTunnel => "uncounted_tunnel",
         }
     }
 
     /// Whether `report` and `open` refuse it as well: a path that cannot be judged, an address
-    /// nobody named, an agent nobody knows.
+    /// nobody named, an agent nobody knows, calls nobody could count.
     pub(super) fn holds_in_every_mode(self) -> bool {
         matches!(
             self,
-            Self::AmbiguousPath | Self::IpLiteral | Self::NoPolicyForAgent
+            Self::AmbiguousPath | Self::IpLiteral | Self::NoPolicyForAgent | Self::UncountedTunnel
         )
     }
 }

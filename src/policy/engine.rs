@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::iter;
 use std::sync::Arc;
 
-use crate::config::policy::{AmbiguousPaths, Mode, SniMode};
+use crate::config::policy::{AmbiguousPaths, Mode, SniMode, TlsMode};
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host, HostPattern};
-use crate::types::intent::{EgressIntent, RequestLine};
+use crate::types::intent::{EgressIntent, RequestLine, Scheme};
+use crate::types::model_api::ModelApi;
 
+use super::counted::Counted;
 use super::decision::{Denial, DenialReason, DialProfile, Permit, Treatment};
 use super::reading::{Ambiguity, LenientReading};
 use super::refusal::Refusal;
@@ -18,6 +20,10 @@ use super::scope::Scope;
 /// All policies, compiled. Immutable; a reload makes a new one.
 #[derive(Debug, Default)]
 pub struct Engine {
+    /// What budgets count.
+    pub(super) counted: Counted,
+    /// Whether some rule names the model API of its hosts.
+    pub(super) names_apis: bool,
     pub(super) scopes: Vec<Arc<Scope>>,
     pub(super) exact: HashMap<Host, HostRules>,
     /// Keyed by the name that a wildcard stands in front of.
@@ -76,11 +82,78 @@ impl Engine {
                     .iter()
                     .any(|rule| rule.allows() || rule.answers_inside())
             })
-            .filter(|host| host.rules.iter().any(|rule| rule.intercepts()))
+            .filter(|host| {
+                let counted =
+                    |rule: &Rule| rule.allows() && self.counted.all_of(rule, &host.pattern);
+                let mut rules = host.rules.iter();
+                rules.any(|rule| rule.intercepts() || counted(rule))
+            })
             .map(|host| host.pattern.clone())
             .collect::<Vec<_>>();
         patterns.sort();
         patterns
+    }
+
+    /// What a new certificate authority should be able to sign: the hosts whose TLS is ended here, and
+    /// those that a wide rule or an open mode lets agents reach and whose calls a budget counts.
+    pub fn signed_hosts(&self) -> Vec<HostPattern> {
+        let mut patterns = self.intercepted_hosts();
+        patterns.extend(self.counted.beyond_rules(self));
+        patterns.sort();
+        patterns.dedup();
+        patterns
+    }
+
+    /// Tells which names the certificate authority may sign. Where it may not, calls that a budget counts
+    /// are refused rather than tunnelled.
+    #[must_use]
+    pub fn signed_by(mut self, signs: impl Fn(&Host) -> bool + Send + Sync + 'static) -> Self {
+        self.counted.signed_by(signs);
+        self
+    }
+
+    /// The model API that a host speaks: what the narrowest rule for it says, or else what is known of
+    /// its name.
+    fn api_of(&self, authority: &Authority) -> Option<ModelApi> {
+        let said = |rules: &HostRules| {
+            let mut rules = rules.rules.iter();
+            rules.find_map(|rule| rule.api.filter(|_| rule.ports.contains(&authority.port)))
+        };
+        let written = match self.names_apis {
+            true => self.matching(&authority.host).find_map(said),
+            false => None,
+        };
+        written.or_else(|| ModelApi::of_host(&authority.host))
+    }
+
+    /// A budget that counts what is asked for, if there is one.
+    pub(super) fn counted_by(&self, intent: &EgressIntent<'_>) -> Option<&Arc<str>> {
+        if self.counted.is_empty() {
+            return None;
+        }
+        let authority = intent.authority;
+        let api = self.api_of(authority);
+        self.counted.by(intent.agent, &authority.host, api)
+    }
+
+    /// Whether what a budget counts can be read here: not where its bytes are to pass unread, and not
+    /// where no certificate for the host can be had.
+    fn readable<'e>(
+        &self,
+        intent: &EgressIntent<'_>,
+        permit: Permit,
+        passes: Option<&'e Rule>,
+    ) -> Result<Permit, Refusal<'e>> {
+        if permit.treatment != Treatment::Intercept
+            || intent.scheme != Scheme::Https
+            || self.counted_by(intent).is_none()
+        {
+            return Ok(permit);
+        }
+        if passes.is_some() || !self.counted.may_sign(&intent.authority.host) {
+            return Err(Refusal::new(DenialReason::UncountedTunnel, passes));
+        }
+        Ok(permit)
     }
 
     /// How many host patterns the rules name.
@@ -98,7 +171,7 @@ impl Engine {
         covering.map(|scope| scope.mode).max()
     }
 
-    fn hosts(&self) -> impl Iterator<Item = &HostRules> {
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &HostRules> {
         self.exact.values().chain(self.below.values())
     }
 
@@ -128,7 +201,7 @@ impl Engine {
                 }
             });
         };
-        let panel = Panel::of(claim, intent);
+        let panel = Panel::of(self, claim, intent);
         if panel.rules().next().is_none() {
             let mut rules = claim
                 .rules
@@ -143,10 +216,11 @@ impl Engine {
                 nearest.map(|rule| &**rule),
             ));
         }
-        match intent.request {
+        let permit = match intent.request {
             None => panel.connection(intent),
             Some(line) => panel.request(intent, line),
-        }
+        }?;
+        self.readable(intent, permit, panel.passing())
     }
 
     /// A rule for a host near to one that no rule names: `*.a.com` for `a.com`, `a.com` for `x.a.com`.
@@ -167,7 +241,7 @@ impl Engine {
             return Err(Refusal::new(DenialReason::NoPolicyForAgent, None).denial(intent));
         };
         let claim = self.claim(intent.agent, &intent.authority.host);
-        let panel = claim.map(|claim| Panel::of(claim, intent));
+        let panel = claim.map(|claim| Panel::of(self, claim, intent));
         let allowed = panel
             .as_ref()
             .and_then(|panel| panel.allowing().next().map(|rule| (panel, rule)));
@@ -192,14 +266,19 @@ impl Engine {
                 authority: intent.authority.clone(),
                 scheme: intent.scheme,
                 rule: None,
-                treatment: Treatment::Tunnel(SniMode::Required),
+                api: self.api_of(&intent.authority),
+                treatment: match self.counted_by(intent) {
+                    Some(_) => Treatment::Intercept,
+                    None => Treatment::Tunnel(SniMode::Required),
+                },
                 credentials: Arc::default(),
                 guarding: Arc::default(),
                 dial: self.default_dial.clone(),
                 would_deny,
             },
         };
-        Ok(permit)
+        let readable = self.readable(intent, permit, None);
+        readable.map_err(|refusal| refusal.denial(intent))
     }
 }
 
@@ -210,6 +289,7 @@ fn parents(host: &Host) -> impl Iterator<Item = &str> {
 
 /// The rules that decide about one intent: those of the claiming pattern, of the agent, on the port.
 struct Panel<'e, 'i> {
+    engine: &'e Engine,
     claim: &'e HostRules,
     agent: &'i Agent,
     port: u16,
@@ -225,8 +305,9 @@ struct Winner<'e> {
 }
 
 impl<'e, 'i> Panel<'e, 'i> {
-    fn of(claim: &'e HostRules, intent: &EgressIntent<'i>) -> Self {
+    fn of(engine: &'e Engine, claim: &'e HostRules, intent: &EgressIntent<'i>) -> Self {
         Self {
+            engine,
             claim,
             agent: intent.agent,
             port: intent.authority.port,
@@ -241,6 +322,12 @@ impl<'e, 'i> Panel<'e, 'i> {
 
     fn allowing(&self) -> impl Iterator<Item = &'e Rule> {
         self.rules().filter(|rule| rule.allows())
+    }
+
+    /// A rule that wants the bytes to pass unread.
+    fn passing(&self) -> Option<&'e Rule> {
+        self.allowing()
+            .find(|rule| rule.tls == TlsMode::Passthrough)
     }
 
     /// A connection may stand if some request on it may be allowed, or if a rule wants its refusals
@@ -390,7 +477,10 @@ impl<'e, 'i> Panel<'e, 'i> {
             authority: intent.authority.clone(),
             scheme: intent.scheme,
             rule: Some(rule.place.clone()),
-            treatment: match self.rules().any(Rule::intercepts) {
+            api: self.engine.api_of(intent.authority),
+            treatment: match self.rules().any(Rule::intercepts)
+                || self.engine.counted_by(intent).is_some()
+            {
                 true => Treatment::Intercept,
                 false => Treatment::Tunnel(rule.sni),
             },

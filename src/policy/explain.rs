@@ -32,6 +32,9 @@ pub struct Explanation {
     pub credentials: Vec<String>,
     /// Whether TLS to the host is ended here.
     pub intercepted: bool,
+    /// A budget that counts it, if there is one; others may, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
     /// Every rule that names the host, narrowest host pattern first.
     pub considered: Vec<Considered>,
     /// The edit that would change a refusal: `add POST to methods on line 14`.
@@ -118,6 +121,7 @@ pub fn explain(engine: &Engine, intent: &EgressIntent<'_>) -> Explanation {
         message: denial.map(|denial| denial.message),
         credentials: names(permit),
         intercepted: permit.is_some_and(|permit| permit.treatment() == Treatment::Intercept),
+        budget: engine.counted_by(intent).map(ToString::to_string),
         fix: worded.and_then(|refusal| refusal.edit(intent)).map(on_line),
     }
 }
@@ -144,6 +148,7 @@ fn considered(
     let claim = engine.claim(intent.agent, host).map(|claim| &claim.pattern);
     let judged = match reason {
         Some(DenialReason::AmbiguousPath) => Judged::No,
+        Some(DenialReason::UncountedTunnel) => Judged::Unread,
         _ => Judged::Yes,
     };
     let mut considered = Vec::new();
@@ -197,6 +202,7 @@ fn why(outcome: Outcome, rule: &Rule, intent: &EgressIntent<'_>, judged: Judged)
     match outcome {
         Outcome::Decides => format!("{verb} it"),
         Outcome::Matches if intent.request.is_none() => format!("{verb} requests on it"),
+        Outcome::Matches if judged == Judged::Unread => format!("{verb} it, could it be counted"),
         Outcome::Matches if judged == Judged::No => format!("{verb} it, were its path plain"),
         Outcome::Matches => format!("{verb} it too, and another rule comes first"),
         Outcome::OtherAgents => format!("is for other agents ({})", rule.scope),
@@ -214,6 +220,8 @@ fn why(outcome: Outcome, rule: &Rule, intent: &EgressIntent<'_>, judged: Judged)
 enum Judged {
     Yes,
     No,
+    /// They let it pass, and it cannot be read.
+    Unread,
 }
 
 impl fmt::Display for Explanation {
@@ -238,7 +246,10 @@ impl fmt::Display for Explanation {
             .considered
             .iter()
             .any(|one| !matches!(one.outcome, Outcome::OtherAgents | Outcome::Matches));
-        let by_path = self.reason == Some(DenialReason::AmbiguousPath);
+        let by_path = matches!(
+            self.reason,
+            Some(DenialReason::AmbiguousPath | DenialReason::UncountedTunnel)
+        );
         if let Some(message) = self.message.as_deref().filter(|_| !said || by_path) {
             let cause = message.split_once(&format!(" for agent {}: ", self.agent));
             write!(f, "\n  {}", cause.map_or(message, |(_, cause)| cause))?;
@@ -252,6 +263,9 @@ impl fmt::Display for Explanation {
                     names.join(", ")
                 )?,
             }
+        }
+        if let (true, Some(budget)) = (self.verdict != Verdict::Deny, &self.budget) {
+            write!(f, "\n  budget {budget} counts it")?;
         }
         match &self.fix {
             Some(fix) => write!(f, "\n  fix: {fix}"),

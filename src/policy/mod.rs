@@ -3,6 +3,7 @@
 mod agent_endpoint;
 pub mod compile;
 mod conflict;
+mod counted;
 pub mod decision;
 pub mod engine;
 pub mod explain;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::config::policy::AmbiguousPaths;
+use crate::config::policy::{AmbiguousPaths, TlsMode};
 use crate::types::intent::{EgressIntent, RequestLine};
 
 use super::decision::{Denial, DenialReason, RuleRef};
@@ -69,6 +69,15 @@ impl<'e> Refusal<'e> {
                 let found = found.unwrap_or(Ambiguity::Malformed);
                 format!("the path has {found}, which servers read in more than one way")
             }
+            (DenialReason::UncountedTunnel, Some(rule)) if rule.tls == TlsMode::Passthrough => {
+                format!(
+                    "{} passes its bytes unread, and a budget counts its calls",
+                    rule.place
+                )
+            }
+            (DenialReason::UncountedTunnel, _) => format!(
+                "a budget counts its calls, and the certificate authority may not sign {host} to read them"
+            ),
             (reason, Some(rule)) => format!("{} {}", rule.place, nearly(reason, rule, intent)),
             (_, None) => "no rule allows it".to_owned(),
         }
@@ -106,6 +115,21 @@ impl<'e> Refusal<'e> {
             DenialReason::NoPolicyForAgent => {
                 return Some(Edit {
                     what: format!("add {} to `agents.names` of a policy", intent.agent),
+                    rule: None,
+                });
+            }
+            DenialReason::UncountedTunnel
+                if self
+                    .nearest
+                    .is_some_and(|rule| rule.tls == TlsMode::Passthrough) =>
+            {
+                "write `tls: Intercept`".to_owned()
+            }
+            DenialReason::UncountedTunnel => {
+                return Some(Edit {
+                    what: format!(
+                        "add a rule with `hosts: [\"{host}\"]`, and make a new authority with `tollgate ca init --force`"
+                    ),
                     rule: None,
                 });
             }

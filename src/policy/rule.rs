@@ -6,6 +6,7 @@ use http::Method;
 
 use crate::config::policy::{Action, AmbiguousPaths, SniMode, TlsMode};
 use crate::types::agent::Agent;
+use crate::types::model_api::ModelApi;
 
 use super::decision::{DialProfile, RuleRef};
 use super::path::{PathPattern, PathRank};
@@ -28,6 +29,8 @@ pub(super) struct Rule {
     pub(super) tls: TlsMode,
     pub(super) sni: SniMode,
     pub(super) ambiguous_paths: AmbiguousPaths,
+    /// The model API that its hosts speak, if it says so.
+    pub(super) api: Option<ModelApi>,
     pub(super) credentials: Arc<[Arc<str>]>,
     pub(super) dial: Arc<DialProfile>,
 }

@@ -313,6 +313,8 @@ pub fn tell_balance(headers: &mut HeaderMap, balance: &Balance) {
         ),
     ];
     for (name, value) in fields {
+        // What an origin says under these names is not ours.
+        headers.remove(name);
         if !value.is_empty()
             && let Ok(value) = HeaderValue::from_str(&value)
         {

@@ -73,11 +73,17 @@ fn an_exhausted_budget_is_told_as_each_client_stops_at_it() {
 
     let gemini = refusal(Some(ModelApi::Gemini), Why::Exhausted(shortage()));
     assert_eq!(gemini.status(), 429);
-    assert_eq!(gemini.body("text", "")["error"]["status"], "RESOURCE_EXHAUSTED");
+    assert_eq!(
+        gemini.body("text", "")["error"]["status"],
+        "RESOURCE_EXHAUSTED"
+    );
 
     let bedrock = refusal(Some(ModelApi::Bedrock), Why::Exhausted(shortage()));
     assert_eq!(bedrock.status(), 400);
-    assert_eq!(fields(&bedrock)["x-amzn-errortype"], "ServiceQuotaExceededException");
+    assert_eq!(
+        fields(&bedrock)["x-amzn-errortype"],
+        "ServiceQuotaExceededException"
+    );
 
     for refusal in [anthropic, openai, gemini, bedrock] {
         let fields = fields(&refusal);
@@ -102,7 +108,11 @@ fn what_passes_by_itself_is_told_with_a_time_that_clients_can_obey() {
         let refusal = refusal(Some(api), why);
         let fields = fields(&refusal);
         assert!(!fields.contains_key("x-should-retry"));
-        let wait = fields["retry-after"].to_str().unwrap().parse::<u64>().unwrap();
+        let wait = fields["retry-after"]
+            .to_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap();
         (refusal.status().as_u16(), wait)
     };
     for api in [ModelApi::Anthropic, ModelApi::OpenAI, ModelApi::Gemini] {

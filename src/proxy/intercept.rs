@@ -36,6 +36,8 @@ pub struct Interception {
     pub stream: Rewind<TcpStream>,
     /// Who.
     pub agent: Agent,
+    /// The one run of it, where that is known.
+    pub execution: Option<Arc<str>>,
     /// What was asked for.
     pub authority: Authority,
     /// The agent's address.
@@ -48,6 +50,7 @@ impl Interception {
         let Self {
             stream,
             agent,
+            execution,
             authority,
             peer,
         } = self;
@@ -81,8 +84,8 @@ impl Interception {
         let service = move |request| {
             let (exchange, passage) = (exchange.clone(), passage.clone());
             let asked = Asked {
-                execution: None,
                 agent: agent.clone(),
+                execution: execution.clone(),
                 scheme: Scheme::Https,
                 authority: authority.clone(),
                 agreement: Agreement::Required,

@@ -13,8 +13,8 @@ use super::cut::{Seam, cut_at};
 use super::hold::{Cost, Hold, Settling};
 use super::tranche::{Tranche, Want};
 use crate::budget::ledger::{Ending, NotReserved};
-use crate::meter::reader::Reader;
 use crate::meter::hide_usage::HideUsage;
+use crate::meter::reader::Reader;
 use crate::types::charge::Need;
 use crate::types::model_api::ModelApi;
 

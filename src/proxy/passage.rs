@@ -25,7 +25,7 @@ pub struct Passage {
 pub struct Asked {
     /// Who.
     pub agent: Agent,
-    /// Which run of it, where that is known.
+    /// The one run of it, where that is known.
     pub execution: Option<Arc<str>>,
     /// Cleartext or TLS towards the origin.
     pub scheme: Scheme,

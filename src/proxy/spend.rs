@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::Response;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
+};
 use http::request::Parts;
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -21,22 +23,22 @@ use super::snapshot::Snapshot;
 use super::spending::Spending;
 use super::tranche::{TOKENS, Tranche};
 use super::upload::{RequestBody, Upload};
+use crate::budget::covering::{Covering, Unpriced};
 use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
 use crate::budget::limit::Labels;
-use crate::budget::covering::{Covering, Unpriced};
-use crate::budget::rate::RateRefusal;
+use crate::budget::rate::{RateKind, RateRefusal};
 use crate::budget::terms::FixedPrice;
 use crate::config::budget::{OnExhausted, StreamMode};
 use crate::inject::injector::InjectedCredential;
 use crate::meter::bound;
 use crate::meter::call::Call;
 use crate::meter::endpoint::{Endpoint, Operation, classify_request};
+use crate::meter::hide_usage::HideUsage;
 use crate::meter::price::Price;
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::Reading;
 use crate::meter::scan;
 use crate::meter::unpack;
-use crate::meter::hide_usage::HideUsage;
 use crate::meter::usage_option::asking_for_usage;
 use crate::policy::decision::Permit;
 use crate::types::charge::Need;
@@ -114,11 +116,7 @@ impl Asking<'_> {
     }
 
     /// A request whose answer is not read: it counts as one, and costs what a budget says it does.
-    async fn unread(
-        &self,
-        head: &Parts,
-        accounting: &Accounting,
-    ) -> Result<Admission, ProxyError> {
+    async fn unread(&self, head: &Parts, accounting: &Accounting) -> Result<Admission, ProxyError> {
         let covering = self.covering("", &[]);
         if covering.is_empty() {
             return Ok(Admission::Uncounted);
@@ -126,10 +124,11 @@ impl Asking<'_> {
         let is_socket = self.wish == UpgradeWish::WebSocket;
         let named = match is_socket && covering.measures() {
             // What goes on in a WebSocket is no single request with a price.
-            true => covering.budgets.iter().find(|b| b.is_hard() && b.measures()).map_or(
-                Ok(FixedPrice::default()),
-                Err,
-            ),
+            true => covering
+                .budgets
+                .iter()
+                .find(|b| b.is_hard() && b.measures())
+                .map_or(Ok(FixedPrice::default()), Err),
             false => covering.fixed_price(&head.method, head.uri.path()),
         };
         let price = named.map_err(|budget| {
@@ -164,8 +163,7 @@ impl Asking<'_> {
         accounting: &mut Accounting,
     ) -> Result<Admission, ProxyError> {
         let body = upload.read_ahead(head, LONGEST_BODY, accounting).await?;
-        let plain = unpack::unpacked(&head.headers, &body, LONGEST_UNPACKED)
-        .map_err(|error| {
+        let plain = unpack::unpacked(&head.headers, &body, LONGEST_UNPACKED).map_err(|error| {
             self.refuse(Why::Packed {
                 reason: error.to_string(),
             })
@@ -211,6 +209,7 @@ impl Asking<'_> {
             head.headers.remove(CONTENT_ENCODING);
             upload.replace(head, asking);
         }
+        strip_own(&mut head.headers);
         head.headers
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let model = call.model.clone();
@@ -305,6 +304,7 @@ impl Asking<'_> {
             limits: covering.limits.clone(),
             need,
             patience: Patience::Queue,
+            unwritten: covering.without_store(),
         };
         let balances = ledger
             .reserve(ask)
@@ -426,11 +426,23 @@ impl Admission {
     }
 }
 
+/// Fields under our own name are ours to send, not the agent's.
+fn strip_own(headers: &mut HeaderMap) {
+    let own = |name: &&HeaderName| name.as_str().starts_with("x-tollgate-");
+    let own: Vec<HeaderName> = headers.keys().filter(own).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+}
+
 fn pace_refusal(refusal: &RateRefusal) -> Why {
     let budget = refusal.budget.to_string();
-    match refusal.after {
-        Some(after) => Why::Rate { budget, after },
-        None => Why::AtOnce { budget },
+    match refusal.kind {
+        RateKind::Rate => Why::Rate {
+            budget,
+            after: refusal.retry_after,
+        },
+        RateKind::Concurrency => Why::AtOnce { budget },
     }
 }
 

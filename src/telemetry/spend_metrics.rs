@@ -36,7 +36,7 @@ impl SpendMetrics {
         let remaining = GaugeVec::new(
             Opts::new(
                 "tollgate_budget_remaining_ratio",
-                "The part of a budget's limit that is left, in its present window",
+                "The part of a budget that is left in its present window; of several limits, the least",
             ),
             &["budget", "scope"],
         )?;
@@ -92,6 +92,11 @@ impl SpendMetrics {
         self.remaining
             .with_label_values(&[budget, scope])
             .set(ratio);
+    }
+
+    /// Forgets what is left of budgets: their windows end, and documents change, with nobody calling.
+    pub fn forget_budgets(&self) {
+        self.remaining.reset();
     }
 
     /// A budget has reached this much of a limit.

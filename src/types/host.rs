@@ -289,6 +289,17 @@ impl HostPattern {
         }
     }
 
+    /// Whether every host that `narrow` names is named by this pattern.
+    pub fn contains(&self, narrow: &Self) -> bool {
+        match (self, narrow) {
+            (wide, Self::Exact(host)) => wide.matches(host),
+            (Self::Below(wide), Self::Below(narrow)) => narrow
+                .strip_suffix(wide.as_ref())
+                .is_some_and(|head| head.is_empty() || head.ends_with('.')),
+            (Self::Exact(_), Self::Below(_)) => false,
+        }
+    }
+
     /// How narrow the pattern is: an exact host above every wildcard, more labels above fewer.
     pub fn specificity(&self) -> usize {
         match self {

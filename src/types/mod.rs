@@ -1,6 +1,7 @@
 //! Vocabulary without I/O: what every floor above talks about.
 
 pub mod agent;
+pub mod agent_index;
 pub mod charge;
 pub mod host;
 pub mod intent;

@@ -38,6 +38,17 @@ impl ModelApi {
         }
     }
 
+    /// The hosts that [`Self::of_host`] knows by their whole name.
+    pub const WELL_KNOWN: [&str; 7] = [
+        "api.anthropic.com",
+        "api.openai.com",
+        "us.api.openai.com",
+        "eu.api.openai.com",
+        "chatgpt.com",
+        "generativelanguage.googleapis.com",
+        "aiplatform.googleapis.com",
+    ];
+
     /// The API of a well-known host.
     pub fn of_host(host: &Host) -> Option<Self> {
         let Host::Name(name) = host else {
@@ -66,5 +77,41 @@ impl ModelApi {
             .iter()
             .any(|tail| name.ends_with(tail));
         azure.then_some(Self::Azure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_model_apis_are_known_by_name_or_by_their_region() {
+        for name in ModelApi::WELL_KNOWN {
+            assert!(
+                ModelApi::of_host(&Host::parse(name).unwrap()).is_some(),
+                "{name}"
+            );
+        }
+        for (name, api) in [
+            (
+                "bedrock-runtime.eu-west-1.amazonaws.com",
+                Some(ModelApi::Bedrock),
+            ),
+            (
+                "europe-west4-aiplatform.googleapis.com",
+                Some(ModelApi::Vertex),
+            ),
+            ("team.openai.azure.com", Some(ModelApi::Azure)),
+            ("api.anthropic.com.example.com", None),
+            ("bedrock-runtime.example.com", None),
+            ("s3.eu-west-1.amazonaws.com", None),
+            ("10.0.0.1", None),
+        ] {
+            assert_eq!(
+                ModelApi::of_host(&Host::parse(name).unwrap()),
+                api,
+                "{name}"
+            );
+        }
     }
 }

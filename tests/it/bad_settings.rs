@@ -126,6 +126,31 @@ async fn an_unknown_preset_is_told_with_the_one_that_was_meant() {
 }
 
 #[tokio::test]
+async fn a_budget_that_counts_executions_wants_to_know_them() {
+    const BUDGET: &str = "apiVersion: tollgate.dev/v1alpha1\nkind: EgressBudget\nmetadata: {name: b}\nspec:\n  \
+         limits: [{unit: usd, max: 1, window: execution}]\n";
+    let untold = served(BUDGET).await;
+    told(
+        &untold,
+        &[
+            "nothing tells one execution from the next",
+            "documents.yaml:5:40",
+            "execution: { env: POD_UID }",
+        ],
+    );
+    let unset = "identity: {fixed: a, execution: {env: TOLLGATE_TEST_UNSET_EXECUTION}}";
+    let finished = proxy().setting(unset).serve_ends().await;
+    told(
+        &finished,
+        &["TOLLGATE_TEST_UNSET_EXECUTION is not set", "metadata.uid"],
+    );
+    let several =
+        "identity: {execution: {env: HOME}, agents: [{name: a, token: {env: {name: HOME}}}]}";
+    let finished = proxy().setting(several).serve_ends().await;
+    told(&finished, &["both `execution` and `agents`"]);
+}
+
+#[tokio::test]
 async fn documents_that_are_not_there_or_no_text_are_named() {
     let missing = proxy().documents_at("nowhere.yaml");
     told(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
+use tollgate::budget::set::BudgetSet;
 use tollgate::cli::args::Cli;
 use tollgate::config::load::{load_bundle, load_config};
 use tollgate::config::schema::json_schema;
@@ -37,6 +38,7 @@ fn every_document_in_the_readme_loads() {
         }
         let bundle = load_bundle(&[file], &presets).unwrap_or_else(|e| panic!("{e:#?}\n{text}"));
         compile(&bundle).unwrap_or_else(|e| panic!("{e:#?}\n{text}"));
+        BudgetSet::compile(&bundle).unwrap_or_else(|e| panic!("{e:#?}\n{text}"));
     }
 }
 
@@ -115,11 +117,15 @@ fn the_table_of_commands_is_complete() {
 fn the_tables_of_telemetry_are_complete() {
     let readme = page("README.md");
     let record = source("telemetry/access_log.rs");
-    let record = record.split("pub struct Record {").nth(1).unwrap();
-    let record = record.split("\n}").next().unwrap();
+    let body = |start: &str| {
+        let body = record.split(start).nth(1).unwrap();
+        body.split("\n}").next().unwrap().to_owned()
+    };
     let mut fields = Vec::new();
     let mut renamed = None;
-    for line in record.lines() {
+    // The fields of a cost stand among the others.
+    let own = body("pub struct Record {").replace("pub cost:", "");
+    for line in (own + &body("pub struct CostRecord {")).lines() {
         if let Some(name) = line.split("rename = \"").nth(1) {
             renamed = name.split('"').next();
         }
@@ -141,7 +147,7 @@ fn the_tables_of_telemetry_are_complete() {
             "the access log's {field} has no row"
         );
     }
-    let metrics = source("telemetry/metrics.rs");
+    let metrics = source("telemetry/metrics.rs") + &source("telemetry/spend_metrics.rs");
     for name in metrics.split('"').filter(|t| t.starts_with("tollgate_")) {
         assert!(readme.contains(&format!("`{name}`")), "{name} has no row");
     }

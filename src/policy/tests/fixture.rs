@@ -57,6 +57,21 @@ pub(super) fn bundle(policies: &[&str]) -> Bundle {
     }
 }
 
+/// The same beside budgets `x`, `y`, ... of these specs.
+pub(super) fn with_budgets(
+    policies: &[&str],
+    budgets: &[&str],
+) -> Result<Engine, Vec<ConfigError>> {
+    let mut bundle = bundle(policies);
+    for (index, text) in budgets.iter().enumerate() {
+        let name = char::from(b'x' + u8::try_from(index).unwrap()).to_string();
+        bundle
+            .budgets
+            .push(document(&name, &format!("{name}.yaml"), text));
+    }
+    compile(&bundle)
+}
+
 pub(super) fn engine(policies: &[&str]) -> Engine {
     compile(&bundle(policies)).unwrap_or_else(|errors| panic!("{errors:#?}"))
 }

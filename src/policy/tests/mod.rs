@@ -1,5 +1,6 @@
 //! Tables of intents and answers, over policies as users write them.
 
+mod budgets;
 mod contradictions;
 mod decisions;
 mod errors;

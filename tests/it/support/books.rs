@@ -176,6 +176,14 @@ impl Proxy {
         Books::read(&self.ledger_file())
     }
 
+    /// What operators changed.
+    pub fn amendments(&self) -> Vec<Row> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(self.ledger_file(), flags).unwrap();
+        connection.busy_timeout(Duration::from_secs(10)).unwrap();
+        table(&connection, "amendment")
+    }
+
     /// The ledger once it is as wanted.
     pub async fn books_with(&self, what: &str, wanted: impl Fn(&Books) -> bool) -> Books {
         let deadline = Instant::now() + Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -69,8 +69,20 @@ impl Proxy {
             .await
     }
 
+    /// Gives the admin port an order, with the admin token.
+    pub async fn order(&self, path: &str, order: &Value) -> Said {
+        let token = std::fs::read_to_string(self.file("state/admin.token")).unwrap();
+        let authorization = format!("Bearer {}", token.trim());
+        self.send("POST", path, &authorization, order.to_string())
+            .await
+    }
+
     /// Asks the admin port, showing this.
     pub async fn admin_with(&self, method: &str, path: &str, authorization: &str) -> Said {
+        self.send(method, path, authorization, String::new()).await
+    }
+
+    async fn send(&self, method: &str, path: &str, authorization: &str, body: String) -> Said {
         let stream = TcpStream::connect(self.admin).await.unwrap();
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.unwrap();
@@ -80,7 +92,8 @@ impl Proxy {
             .uri(path)
             .header("host", self.admin.to_string())
             .header("authorization", authorization)
-            .body(Empty::<Bytes>::new())
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
             .unwrap();
         let response = sender.send_request(request).await.unwrap();
         let status = response.status().as_u16();

@@ -1,0 +1,142 @@
+//! Owns what the admin port answers about money: what was spent, and where budgets stand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::amend_request::find;
+use super::api::Admin;
+use super::budgets::{rest, states};
+use super::moment::Edge;
+use super::problem::problem;
+use super::spend_report::{SpendReport, by};
+use crate::budget::ledger::{Ledger as _, LedgerError};
+use crate::budget::sqlite_report::{By, Question, Standing};
+use crate::telemetry::metrics::Metrics;
+
+/// `?by=agent&from=2026-11-01&until=2026-11-30&agent=…`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpendQuery {
+    #[serde(default)]
+    by: Option<String>,
+    #[serde(default)]
+    from: Option<String>,
+    #[serde(default)]
+    until: Option<String>,
+    #[serde(default)]
+    agent: Option<String>,
+}
+
+impl SpendQuery {
+    fn question(&self) -> Result<Question, String> {
+        let by = match self.by.as_deref() {
+            None => By::Agent,
+            Some(word) => by(word).ok_or("`by` is agent, model, credential or day")?,
+        };
+        let edge = |text: &Option<String>| text.as_deref().map(Edge::parse).transpose();
+        Ok(Question {
+            by,
+            from: edge(&self.from)?.map(Edge::start),
+            until: edge(&self.until)?.map(Edge::end),
+            agent: self.agent.as_deref().map(Into::into),
+        })
+    }
+}
+
+pub(super) async fn spend(
+    State(admin): State<Arc<Admin>>,
+    query: Result<Query<SpendQuery>, QueryRejection>,
+) -> Response {
+    let question = match query {
+        Ok(Query(query)) => query.question(),
+        Err(rejection) => Err(rejection.body_text()),
+    };
+    let question = match question {
+        Ok(question) => question,
+        Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
+    };
+    let Some(ledger) = (admin.books)() else {
+        return Json(SpendReport::empty(&question)).into_response();
+    };
+    // A long history takes its time, and must not keep requests waiting.
+    let path = ledger.path().to_owned();
+    let read = move || SpendReport::read(&path, &question);
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(report)) => Json(report).into_response(),
+        Ok(Err(error)) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the process is ending"),
+    }
+}
+
+/// `?name=…`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BudgetsQuery {
+    #[serde(default)]
+    name: Option<String>,
+}
+
+pub(super) async fn budgets(
+    State(admin): State<Arc<Admin>>,
+    query: Result<Query<BudgetsQuery>, QueryRejection>,
+) -> Response {
+    let name = match query {
+        Ok(Query(query)) => query.name,
+        Err(rejection) => return problem(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
+    let snapshot = admin.snapshots.load_full();
+    if let Some(name) = &name
+        && let Err(error) = find(snapshot.budgets.budgets(), name)
+    {
+        return problem(error.status(), &error.to_string());
+    }
+    match standing(&admin).await {
+        Ok(standing) => {
+            let states = states(
+                &snapshot.budgets,
+                name.as_deref(),
+                &standing,
+                Timestamp::now(),
+            );
+            Json(json!({ "budgets": states })).into_response()
+        }
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+/// A slow disk must not keep the other metrics.
+const OBSERVED: Duration = Duration::from_secs(2);
+
+/// Tells the metrics what is left of budgets, and whether the ledger can be written.
+pub(super) async fn observe(admin: &Admin, metrics: &Metrics) {
+    let metrics = metrics.spending();
+    metrics.forget_budgets();
+    let Some(ledger) = (admin.books)() else {
+        return;
+    };
+    metrics.ledger(ledger.health().map_err(drop));
+    let Ok(Ok(standing)) = tokio::time::timeout(OBSERVED, standing(admin)).await else {
+        return;
+    };
+    let snapshot = admin.snapshots.load_full();
+    for left in rest(&snapshot.budgets, &standing) {
+        metrics.budget(&left.budget, &left.scope, left.remaining, left.max);
+    }
+}
+
+/// Where limits stand; nothing before the first budget.
+pub(super) async fn standing(admin: &Admin) -> Result<Vec<Standing>, LedgerError> {
+    match (admin.books)() {
+        Some(ledger) => ledger.standing().await,
+        None => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,8 @@
+//! What readers say of real, cut, broken and hostile answers of every API.
+
+mod anthropic;
+mod bedrock;
+mod carrying;
+mod gemini;
+mod openai;
+mod support;
