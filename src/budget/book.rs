@@ -547,7 +547,6 @@ impl Book {
                 scopes.remove(&series.scope);
             }
             self.changes.series.remove(&id);
-            self.changes.reserved.remove(&id);
             self.changes.windows.retain(|(own, _)| *own != id);
             self.changes.gone.insert(id);
         }
@@ -651,7 +650,7 @@ impl Book {
                 0 => amount,
                 mean => mean - mean / 8 + amount / 8,
             };
-            self.changes.reserved.insert(id);
+            self.changes.series.insert(id);
         }
     }
 

@@ -51,8 +51,6 @@ pub struct Raise {
 pub struct Changes {
     /// Series whose totals changed.
     pub series: BTreeSet<SeriesId>,
-    /// Series that were reserved from. Their rows say nothing of that, unless the escrow has to grow.
-    pub reserved: BTreeSet<SeriesId>,
     /// Windows that changed.
     pub windows: BTreeSet<(SeriesId, i64)>,
     /// Windows that no longer count.

@@ -1,6 +1,6 @@
 //! Owns how the books stand in the ledger's tables: written as they changed, read when it is opened.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Escrow {
     /// The series that would go beyond what the disk vouches for, and how far each may go next: two in
     /// a hundred of its limit at a time, or four requests, but no more than a tenth of it.
     pub fn wanted(book: &Book) -> Self {
-        let changed = book.changes.series.union(&book.changes.reserved);
+        let changed = book.changes.series.iter();
         let series = changed.filter_map(|id| book.series(*id));
         let short = series.filter_map(|series| {
             let taken = series.spent.saturating_add(series.reserved);
@@ -56,10 +56,6 @@ impl Escrow {
         }
     }
 
-    fn has(&self, series: SeriesId) -> bool {
-        self.0.iter().any(|(id, _)| *id == series)
-    }
-
     fn of(&self, series: &Series) -> u64 {
         let own = self.0.iter().find(|(id, _)| *id == series.id);
         own.map_or(series.escrow, |(_, escrow)| *escrow)
@@ -76,7 +72,6 @@ pub fn write(
 ) -> rusqlite::Result<()> {
     let Changes {
         series,
-        reserved,
         windows,
         past,
         gone,
@@ -87,9 +82,7 @@ pub fn write(
     for limit in limits.values() {
         write_limit(connection, limit, now)?;
     }
-    let vouched = reserved.iter().filter(|id| escrow.has(**id));
-    let series: BTreeSet<&SeriesId> = series.iter().chain(vouched).collect();
-    for series in series.into_iter().filter_map(|id| book.series(*id)) {
+    for series in series.iter().filter_map(|id| book.series(*id)) {
         write_series(connection, series, escrow.of(series))?;
     }
     for (id, start) in windows {
