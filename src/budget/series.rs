@@ -120,8 +120,19 @@ impl Series {
 
     /// The start of the window that a call at `at` counts in, were it made.
     pub fn start(&self, kind: &WindowKind, at: i64) -> Span {
+        let newest = self.windows.get(&self.newest);
+        // Nearly every call lies in the newest window, and the calendar need not be asked.
+        if let Some(newest) = newest
+            && at >= self.newest
+            && newest.end.is_some_and(|end| at < end)
+        {
+            return Span {
+                start: self.newest,
+                end: newest.end,
+            };
+        }
         let own = span(kind, at);
-        match self.windows.get(&self.newest) {
+        match newest {
             Some(newest) if own.start < self.newest => Span {
                 start: self.newest,
                 end: newest.end,

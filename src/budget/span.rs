@@ -1,11 +1,12 @@
-//! Owns windows as the ledger's file has them: in milliseconds since the epoch.
-
-use std::time::Duration;
+//! Owns moments and windows as the ledger files them: in milliseconds since the epoch.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::limit::WindowKind;
-use super::window::BUCKETS;
+use super::window;
+
+/// A rolling window is kept in so many buckets.
+pub const BUCKETS: i64 = window::BUCKETS as i64;
 
 /// A window or a bucket of one: from `start` to before `end`, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,26 +17,20 @@ pub struct Span {
     pub end: Option<i64>,
 }
 
-/// The window of a kind that `at` lies in; of a rolling one, the bucket.
+/// The window of a kind that `at` lies in; of a rolling one, the bucket. One that never ends begins at 0.
 pub fn span(kind: &WindowKind, at: i64) -> Span {
     let window = kind.window(moment(at));
+    let end = window.end.map(|end| end.as_millisecond());
     Span {
-        start: window.start.as_millisecond(),
-        end: window.end.map(Timestamp::as_millisecond),
+        start: end.map_or(0, |_| window.start.as_millisecond()),
+        end,
     }
 }
 
 /// How far back buckets count beside the one of the moment: nothing but for rolling windows. The oldest
 /// bucket counts whole, so that no real stretch of the window's length holds more than the limit.
 pub fn reach(kind: &WindowKind) -> i64 {
-    match kind {
-        WindowKind::Rolling(_) => {
-            let bucket = span(kind, 0);
-            let length = bucket.end.unwrap_or(i64::MAX) - bucket.start;
-            length.saturating_mul(BUCKETS.into())
-        }
-        _ => 0,
-    }
+    i64::try_from(kind.reach().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A moment for people, from the ledger's milliseconds.
@@ -44,7 +39,7 @@ pub fn moment(millis: i64) -> Timestamp {
 }
 
 /// `at` later by `by`.
-pub fn later(at: Timestamp, by: Duration) -> Timestamp {
+pub fn later(at: Timestamp, by: std::time::Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
@@ -54,8 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rolling_window_has_sixty_buckets_beside_the_present_one() {
-        let kind = WindowKind::Rolling(Duration::from_secs(3600));
+    fn what_never_ends_began_at_the_epoch() {
+        let total = span(&WindowKind::Total, 61_000);
+        assert_eq!((total.start, total.end), (0, None));
+    }
+
+    #[test]
+    fn a_rolling_window_has_sixty_buckets_and_counts_the_oldest_whole() {
+        let kind = WindowKind::Rolling(std::time::Duration::from_secs(3600));
         assert_eq!(reach(&kind), 3_600_000);
         let own = span(&kind, 61_000);
         assert_eq!((own.start, own.end), (60_000, Some(120_000)));

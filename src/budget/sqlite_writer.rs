@@ -6,14 +6,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::TransactionBehavior;
 
 use super::book::{Book, nothing_open};
 use super::hold::{Place, Raise};
 use super::ledger::{Amended, Amendment, Change, HoldId, LedgerError, Settled, Settlement};
 use super::limit::{Labels, Limit};
 use super::line::Line;
-use super::sqlite_file::{LedgerFile, broken};
+use super::sqlite_file::{LedgerFile, Transaction, broken};
 use super::sqlite_load::{history, is_settled};
 use super::sqlite_order::{Done, Health, Order, Reply, Unwritten, Waiting, answer};
 use super::sqlite_report::Standing;
@@ -22,6 +21,10 @@ use super::sqlite_upkeep::{UPKEEP, Upkeep};
 
 /// So many orders go into one transaction at most: it stays short.
 const BATCH: usize = 512;
+
+/// While orders come in crowds, so long is waited for more of them: many calls then share one
+/// transaction, which costs more than all its rows. One who is alone never waits.
+const GATHERING: Duration = Duration::from_micros(100);
 
 /// Those who wait are looked at so often even if nobody gave anything back: windows end by themselves.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -40,6 +43,8 @@ pub struct Writer {
     unwritten: u64,
     /// Limits that were read from documents and are not noted yet.
     configured: Option<Vec<Arc<Limit>>>,
+    /// The transaction before had several orders.
+    crowd: bool,
     pub(super) looked: Instant,
     upkeep: Upkeep,
     health: Health,
@@ -57,6 +62,7 @@ impl Writer {
             done: Vec::new(),
             unwritten: 0,
             configured: None,
+            crowd: false,
             looked: Instant::now(),
             health,
         }
@@ -92,6 +98,10 @@ impl Writer {
         let mut closing = None;
         let mut next = first;
         let mut count = 0;
+        if self.crowd && next.is_some() {
+            // Asleep, and not waiting at the queue, where every order would wake this thread.
+            std::thread::sleep(GATHERING);
+        }
         while let Some(order) = next.take() {
             match order {
                 Order::Close(reply) => closing = Some(reply),
@@ -102,6 +112,7 @@ impl Writer {
                 next = orders.try_recv().ok();
             }
         }
+        self.crowd = count > 1;
         self.configure();
         self.wake();
         self.commit();
@@ -295,8 +306,7 @@ impl Writer {
     }
 
     fn transact(&mut self, escrow: &Escrow, now: Timestamp) -> rusqlite::Result<()> {
-        let connection = &mut self.file.connection;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = Transaction::begin(&self.file.connection)?;
         sqlite_rows::write(&transaction, &self.book, escrow, &mut self.prices, now)?;
         transaction.commit()
     }
