@@ -48,7 +48,7 @@ const DOCUMENTS: &str = "---\napiVersion: tollgate.dev/v1alpha1\nkind: EgressPol
                          spec:\n  match: { models: [claude-haiku-4-5] }\n  limits:\n    \
                          - { unit: usd, max: \"0.01\", window: { calendar: day } }\n";
 
-const ASK: &str = r#"-H "x-api-key: $ANTHROPIC_API_KEY" -H "anthropic-version: 2023-06-01" -d '{"model":"claude-demo","max_tokens":16,"messages":[{"role":"user","content":"Hi"}]}'"#;
+const ASK: &str = r#"-H "x-api-key: $ANTHROPIC_API_KEY" -H "anthropic-version: 2023-06-01" -H "content-type: application/json" -d '{"model":"claude-demo","max_tokens":16,"messages":[{"role":"user","content":"Hi"}]}'"#;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -177,7 +177,7 @@ async fn main() -> ExitCode {
         ),
         (
             "a key of somebody else on an allowed host",
-            "curl -sS -H 'x-api-key: sk-ant-api03-smuggled' https://api.anthropic.com/v1/files",
+            "curl -sS -H 'x-api-key: sk-ant-api03-smuggled' https://api.anthropic.com/v1/models",
             "did not give to this agent",
         ),
         (
@@ -286,7 +286,7 @@ async fn main() -> ExitCode {
 async fn cap(stage: &Stage, anthropic: &Origin, checks: &mut Checks) {
     let ask = |model: &str| {
         format!(
-            "curl -sSi -H \"x-api-key: $ANTHROPIC_API_KEY\" -H \"anthropic-version: 2023-06-01\" \
+            "curl -sSi --suppress-connect-headers -H \"x-api-key: $ANTHROPIC_API_KEY\" -H \"anthropic-version: 2023-06-01\" -H \"content-type: application/json\" \
              -d '{{\"model\":\"{model}\",\"max_tokens\":1000,\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}' \
              https://api.anthropic.com/v1/messages | tr -d '\\r' | sed -n -e '/^HTTP.* [245]/p' -e '/budget/p' -e '/should-retry/p'"
         )
@@ -308,6 +308,13 @@ async fn cap(stage: &Stage, anthropic: &Origin, checks: &mut Checks) {
     checks.that(
         "it did not reach the origin",
         anthropic.requests().len() == reached + 1,
+    );
+    let spend = stage.operator("spend --by model").await;
+    checks.that(
+        "`tollgate spend` has the one call that was made, to the nano-dollar",
+        spend.ends_with("exit 0")
+            && spend.contains("claude-haiku-4-5")
+            && spend.contains("0.00452"),
     );
     let other = stage.agent(&ask("claude-demo")).await;
     checks.that(
