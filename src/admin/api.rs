@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::problem::problem;
 use super::question::Question;
-use super::spend;
 use crate::budget::ledger::Ledger as _;
 use crate::budget::sqlite::SqliteLedger;
 use crate::credential::held::{CredentialState, CredentialStatus, HeldCredential};
@@ -25,7 +24,6 @@ use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
-use crate::telemetry::metrics::{CredentialHealth, Observed};
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
@@ -141,44 +139,6 @@ pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         })),
     )
         .into_response()
-}
-
-pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let metrics = admin.ledgers.metrics();
-    metrics.forget_credentials();
-    for credential in (admin.credentials)() {
-        metrics.credential(credential.name(), &health(&credential));
-    }
-    spend::observe(&admin, metrics).await;
-    let leaves = admin.leaves.stats();
-    metrics.observe(&Observed {
-        minted: leaves.minted,
-        hits: leaves.hits,
-        log_dropped: admin.ledgers.log().dropped(),
-        ready: admin.blocked().is_empty(),
-    });
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        metrics.render(),
-    )
-        .into_response()
-}
-
-fn health(credential: &HeldCredential) -> CredentialHealth {
-    let status = credential.status();
-    let seconds = |at: Option<String>| {
-        let at: jiff::Timestamp = at?.parse().ok()?;
-        Some(at.as_second())
-    };
-    CredentialHealth {
-        usable: credential.current().is_ok(),
-        // One that may be missing, and was never there, is not failing.
-        failing: status.last_error.is_some() && (status.version > 0 || !status.optional),
-        states: CredentialState::WORDS,
-        state: status.state.as_str(),
-        expires_at: seconds(status.expires_at),
-        renewed_at: seconds(status.last_renewal),
-    }
 }
 
 pub(super) async fn credentials(State(admin): State<Arc<Admin>>) -> Response {

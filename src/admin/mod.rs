@@ -9,6 +9,7 @@ pub mod client;
 pub mod moment;
 pub mod problem;
 pub mod question;
+pub mod scrape;
 pub mod server;
 pub mod spend;
 pub mod spend_report;

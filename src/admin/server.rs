@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::api::{self, Admin};
 use super::problem::problem;
-use super::{amend, spend};
+use super::{amend, scrape, spend};
 use crate::types::host::Authority;
 
 /// Serves until `stop` ends.
@@ -51,7 +51,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(api::readyz))
-        .route("/metrics", get(api::metrics))
+        .route("/metrics", get(scrape::metrics))
         .merge(protected)
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such path on the admin port") })
         .layer(middleware::from_fn(own_host))

@@ -79,10 +79,10 @@ impl LedgerKeeper {
 
     /// Writes what is left and closes the books.
     pub async fn close(&self) {
-        if let Some(ledger) = self.get() {
-            if let Err(error) = ledger.close().await {
-                tracing::error!(%error, "the ledger was not closed in good order");
-            }
+        if let Some(ledger) = self.get()
+            && let Err(error) = ledger.close().await
+        {
+            tracing::error!(%error, "the ledger was not closed in good order");
         }
     }
 }

@@ -741,6 +741,8 @@ async fn generated_files_are_whole() {
         "env",
         "ca",
         "creds",
+        "spend",
+        "budget",
         "wait\\-ready",
         "healthcheck",
         "gen",

@@ -239,20 +239,20 @@ async fn a_reset_clears_the_window_and_not_the_history() {
         .proxy
         .cli(&["budget", "reset", "cap", "--reason", "a test ran wild"])
         .await;
-    assert_eq!(reset.ok(), "agent spent $0.01824 → $0 (total)\n");
+    assert_eq!(reset.ok(), "agent spent $0.00912 → $0 (total)\n");
     assert_eq!(standing(&scene).await["spent"], "0.00");
     assert_eq!(scene.spender().ask(&asked()).await.status, 200);
     scene.agree().await;
     let report = scene.proxy.cli(&["spend", "-o", "json"]).await.json();
-    assert_eq!(report["total"]["requests"], 3, "{report}");
-    assert_eq!(books.total(), 18_240_000);
+    assert_eq!(report["total"]["requests"], 2, "{report}");
+    assert_eq!(books.total(), 9_120_000);
     scene.proxy.kill().await;
     scene.proxy.restart().await;
     assert_eq!(standing(&scene).await["spent"], "0.00912");
     let audit = scene.proxy.amendments();
     assert_eq!(
         (audit[0].text("kind"), audit[0].number("old")),
-        ("reset", 18_240_000)
+        ("reset", 9_120_000)
     );
 }
 
