@@ -25,9 +25,9 @@ use crate::types::money::NanoUsd;
 use crate::types::usage::{ModelUse, TokenClass, Usage};
 
 /// What one call is charged at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bill {
-    /// By model; at least one.
+    /// By model; at least one, but for what came to nothing.
     pub charges: Vec<Charge>,
     /// Whether anything of it is an estimate rather than the provider's count at a listed price.
     pub estimated: bool,

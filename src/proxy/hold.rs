@@ -170,30 +170,27 @@ impl Hold {
 
     /// The origin answered with an error: nothing is charged.
     pub fn refused(self) -> Settling {
-        self.settle(Vec::new(), false, Ending::Refused)
+        self.settle(Bill::default(), Ending::Refused)
     }
 
     /// The answer was read this far, and ended so.
     pub fn read(self, reading: Reading, ending: Ending) -> (Settling, Cost) {
         let bill = self.bill(reading);
         let cost = self.cost(&bill);
-        (self.settle(bill.charges, bill.estimated, ending), cost)
+        (self.settle(bill, ending), cost)
     }
 
     fn bill(&self, reading: Reading) -> Bill {
         let opened = &self.opened;
         match &opened.billing {
-            Billing::Metered(call) => {
-                let bill = charges(
-                    &opened.prices,
-                    opened.price.as_deref(),
-                    call,
-                    reading,
-                    &opened.granted,
-                    opened.at,
-                );
-                bill
-            }
+            Billing::Metered(call) => charges(
+                &opened.prices,
+                opened.price.as_deref(),
+                call,
+                reading,
+                &opened.granted,
+                opened.at,
+            ),
             Billing::Fixed(need) => Bill {
                 charges: vec![Charge {
                     model: opened.labels.model.clone(),
@@ -217,11 +214,12 @@ impl Hold {
         }
     }
 
-    fn settle(mut self, charges: Vec<Charge>, estimated: bool, ending: Ending) -> Settling {
-        self.book(charges, estimated, ending)
+    fn settle(mut self, bill: Bill, ending: Ending) -> Settling {
+        self.book(bill, ending)
     }
 
-    fn book(&mut self, charges: Vec<Charge>, estimated: bool, ending: Ending) -> Settling {
+    fn book(&mut self, bill: Bill, ending: Ending) -> Settling {
+        let Bill { charges, estimated } = bill;
         self.settled = true;
         let opened = &self.opened;
         for charge in &charges {
@@ -295,10 +293,11 @@ impl Drop for Hold {
         let settling = match self.sent.load(Ordering::Relaxed) {
             // Nothing tells what the origin did with it: it is charged as reserved, not as nothing.
             true => {
-                let bill = self.bill(Reading::Unknown { produced: 0 });
-                self.book(bill.charges, true, Ending::AgentLeft)
+                let mut bill = self.bill(Reading::Unknown { produced: 0 });
+                bill.estimated = true;
+                self.book(bill, Ending::AgentLeft)
             }
-            false => self.book(Vec::new(), false, Ending::Refused),
+            false => self.book(Bill::default(), Ending::Refused),
         };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(settling);

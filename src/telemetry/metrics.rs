@@ -1,6 +1,7 @@
 //! Owns every counter and histogram, one method per event. Label sets are bounded: a host that no
 //! rule names never becomes a label.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::spend_metrics::SpendMetrics;
@@ -33,7 +34,7 @@ pub struct Metrics {
     leaves: IntGaugeVec,
     log_dropped: IntGauge,
     ready: Gauge,
-    spending: SpendMetrics,
+    spending: Arc<SpendMetrics>,
 }
 
 /// How a credential is doing, as metrics tell it.
@@ -181,7 +182,7 @@ impl Metrics {
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
-        let spending = SpendMetrics::new(&registry)?;
+        let spending = Arc::new(SpendMetrics::new(&registry)?);
         Ok(Self {
             spending,
             registry,
