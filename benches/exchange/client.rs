@@ -118,15 +118,18 @@ pub async fn secure(subject: &Subject, host: &str) -> TlsStream<TcpStream> {
     let mut stream = TcpStream::connect(subject.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     if subject.way == Way::Connect {
-        connect(&mut stream, host).await;
+        connect(&mut stream, host, subject.authorization.as_deref()).await;
     }
     let name = ServerName::try_from(host.to_owned()).unwrap();
     let tls = TlsConnector::from(subject.tls.clone());
     tls.connect(name, stream).await.unwrap()
 }
 
-async fn connect(stream: &mut TcpStream, host: &str) {
-    let head = format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n");
+async fn connect(stream: &mut TcpStream, host: &str, authorization: Option<&str>) {
+    let authorization = authorization.map_or(String::new(), |field| {
+        format!("Proxy-Authorization: {field}\r\n")
+    });
+    let head = format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n{authorization}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {

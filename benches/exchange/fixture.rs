@@ -1,18 +1,21 @@
 //! Owns everything that runs during the measures: the origin, nginx, and tollgate with and without a log.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::certs::{self, Certificates};
-use crate::client;
+use crate::client::{self, Connection};
+use crate::measures;
+use crate::model::Wanted;
 use crate::nginx::Nginx;
 use crate::origin::{self, Addresses, SECRET};
 use crate::process::Process;
 use crate::report::{Column, Report};
 use crate::subject::{Subject, Way};
-use crate::tollgate::{Log, Tollgate};
+use crate::tollgate::{Budgets, Log, MANY_AGENTS, Tollgate};
 
 /// The host of nearly all measures.
 pub const HOST: &str = "api.anthropic.com";
@@ -29,6 +32,7 @@ pub struct Bench {
     pub tollgate: Tollgate,
     /// The one with an access log.
     pub logging: Tollgate,
+    budgeted: Option<[Tollgate; 2]>,
     origin: Addresses,
     certificates: Certificates,
     scale: f64,
@@ -53,14 +57,18 @@ impl Bench {
             way: Way::Tls,
             key: SECRET,
             tls: client::tls(&certificates.authority),
+            authorization: None,
         };
         let at = |name: &str| dir.path().join(name);
+        let tollgate =
+            |name: &str, log| Tollgate::start(&at(name), &certificates, origin, log, Budgets::None);
         Self {
             runtime: runtime.worker_threads(2).enable_all().build().unwrap(),
             direct,
             nginx: Nginx::start(&at("nginx"), &certificates, origin, HOST),
-            tollgate: Tollgate::start(&at("tollgate"), &certificates, origin, Log::Off),
-            logging: Tollgate::start(&at("logging"), &certificates, origin, Log::File),
+            tollgate: tollgate("tollgate", Log::Off),
+            logging: tollgate("logging", Log::File),
+            budgeted: None,
             origin,
             certificates,
             scale,
@@ -87,6 +95,37 @@ impl Bench {
         ]
     }
 
+    /// Starts those with budgets, once. Each agent of the many has called by then.
+    pub fn start_budgeted(&mut self, report: &mut Report) {
+        if self.budgeted.is_some() {
+            return;
+        }
+        let started = [Budgets::None, Budgets::Few, Budgets::Many].map(|budgets| {
+            let begun = Instant::now();
+            let tollgate = self.fresh(budgets);
+            let column = tollgate.subject.column;
+            let memory = tollgate.process.memory("VmRSS") / 1024.0;
+            report.add("budget.start", column, begun.elapsed().as_secs_f64() * 1e3);
+            report.add("budget.memory", column, memory);
+            tollgate
+        });
+        let [_, few, many] = started;
+        self.runtime.block_on(client::each(MANY_AGENTS, 4, |index| {
+            let subject = many.subject.agent(index);
+            async move {
+                let mut connection = Connection::open(&subject, HOST).await;
+                measures::budget::call(&mut connection, Wanted::Message).await;
+            }
+        }));
+        self.budgeted = Some([few, many]);
+    }
+
+    /// The ways without a budget, with few, and with many.
+    pub fn by_budgets(&self) -> [Measured<'_>; 3] {
+        let [few, many] = self.budgeted.as_ref().unwrap();
+        [&self.tollgate, few, many].map(|way| (&way.subject, Some(&way.process)))
+    }
+
     /// A proxy nobody has used yet.
     pub fn fresh_nginx(&mut self) -> Nginx {
         Nginx::start(&self.fresh_dir(), &self.certificates, self.origin, HOST)
@@ -94,7 +133,12 @@ impl Bench {
 
     /// A proxy nobody has used yet.
     pub fn fresh_tollgate(&mut self) -> Tollgate {
-        Tollgate::start(&self.fresh_dir(), &self.certificates, self.origin, Log::Off)
+        self.fresh(Budgets::None)
+    }
+
+    fn fresh(&mut self, budgets: Budgets) -> Tollgate {
+        let dir = self.fresh_dir();
+        Tollgate::start(&dir, &self.certificates, self.origin, Log::Off, budgets)
     }
 
     fn fresh_dir(&mut self) -> PathBuf {

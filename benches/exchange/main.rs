@@ -18,6 +18,7 @@ mod certs;
 mod client;
 mod fixture;
 mod measures;
+mod model;
 mod nginx;
 mod origin;
 mod process;
@@ -44,6 +45,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("bodies", measures::bodies::run),
     ("idle", measures::idle::run),
     ("hosts", measures::hosts::run),
+    ("budget", measures::budget::run),
 ];
 
 fn main() {

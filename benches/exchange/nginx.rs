@@ -75,6 +75,7 @@ impl Nginx {
             way: Way::Tls,
             key: "a-key-that-nginx-replaces",
             tls: tls.clone(),
+            authorization: None,
         };
         Self {
             process,

@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certs::Certificates;
+use crate::model::{self, Wanted};
 use crate::process::{Output, Process};
 
 /// The credential that only the origin, nginx and tollgate know.
@@ -130,10 +131,19 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, Infallib
     }
     let path = request.uri().path().to_owned();
     let mut numbers = path.rsplit('/').map_while(|part| part.parse::<u64>().ok());
+    let mut kind = "application/octet-stream";
     let body = match path.split('/').nth(2) {
         Some("messages") => {
-            drain(request.into_body()).await;
-            Full::new(Bytes::from_static(&[b'x'; SMALL])).boxed()
+            let mut body = request.into_body();
+            let first = body.frame().await.and_then(Result::ok);
+            let wanted = model::wanted(first.as_ref().and_then(|frame| frame.data_ref()));
+            drain(body).await;
+            kind = wanted.content_type().unwrap_or(kind);
+            match wanted {
+                Wanted::Filler => Full::new(Bytes::from_static(&[b'x'; SMALL])).boxed(),
+                Wanted::Message => Full::new(model::message()).boxed(),
+                Wanted::Events => model_events(),
+            }
         }
         Some("upload") => {
             let bytes = drain(request.into_body()).await;
@@ -147,7 +157,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, Infallib
         _ => panic!("no such path: {path}"),
     };
     let mut response = Response::new(body);
-    let kind = HeaderValue::from_static("application/octet-stream");
+    let kind = HeaderValue::from_static(kind);
     response.headers_mut().insert("content-type", kind);
     Ok(response)
 }
@@ -169,6 +179,21 @@ fn events(count: u64, interval: Duration) -> Answer {
             ticks.tick().await;
             let event = format!("event: content_block_delta\ndata: {}\n\n", now());
             if sender.send_data(event.into()).await.is_err() {
+                return;
+            }
+        }
+    });
+    body.boxed()
+}
+
+/// A model's answer, one event at a time.
+fn model_events() -> Answer {
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(model::PACE);
+        for event in model::events() {
+            ticks.tick().await;
+            if sender.send_data(event).await.is_err() {
                 return;
             }
         }

@@ -10,7 +10,43 @@ pub enum Column {
     Direct,
     Nginx,
     Tollgate,
+    /// Tollgate with a few budgets.
+    Budgets,
+    /// Tollgate with very many.
+    ManyBudgets,
 }
+
+/// Rows that are compared in the same way.
+struct Table {
+    columns: [(&'static str, Column); 3],
+    /// Names of ratios, and whose figure is divided by whose.
+    ratios: &'static [(&'static str, Column, Column)],
+    rows: &'static [Row],
+}
+
+const TABLES: &[Table] = &[
+    Table {
+        columns: [
+            ("direct", Column::Direct),
+            ("nginx", Column::Nginx),
+            ("tollgate", Column::Tollgate),
+        ],
+        ratios: &[("ratio", Column::Tollgate, Column::Nginx)],
+        rows: ROWS,
+    },
+    Table {
+        columns: [
+            ("none", Column::Tollgate),
+            ("few", Column::Budgets),
+            ("many", Column::ManyBudgets),
+        ],
+        ratios: &[
+            ("few", Column::Budgets, Column::Tollgate),
+            ("many", Column::ManyBudgets, Column::Budgets),
+        ],
+        rows: BUDGET_ROWS,
+    },
+];
 
 struct Row {
     key: &'static str,
@@ -92,6 +128,26 @@ const ROWS: &[Row] = &[
     row("peak", "resident at most: MiB", 1, ""),
 ];
 
+/// Without a budget, with three, and with three for each of 10,000 agents.
+const BUDGET_ROWS: &[Row] = &[
+    row(
+        "budget.message.cpu",
+        "budgets: JSON call of a model: CPU s per 1,000",
+        4,
+        "ratios <= 1.1",
+    ),
+    row(
+        "budget.events.cpu",
+        "  100 kB prompt, 300 SSE events: CPU s per 1,000",
+        3,
+        "ratios <= 1.1",
+    ),
+    row("budget.p50", "  one connection, JSON: p50 us", 0, ""),
+    row("budget.p99", "  p99 us", 0, ""),
+    row("budget.start", "  start until it listens: ms", 0, ""),
+    row("budget.memory", "  resident then: MiB", 1, ""),
+];
+
 /// Figures as they come.
 pub struct Report {
     figures: BTreeMap<(&'static str, Column), Vec<f64>>,
@@ -108,7 +164,8 @@ impl Report {
 
     /// Adds one round's figure.
     pub fn add(&mut self, row: &'static str, column: Column, figure: f64) {
-        assert!(ROWS.iter().any(|known| known.key == row), "no row {row}");
+        let mut rows = TABLES.iter().flat_map(|table| table.rows);
+        assert!(rows.any(|known| known.key == row), "no row {row}");
         self.figures.entry((row, column)).or_default().push(figure);
     }
 
@@ -129,36 +186,10 @@ impl Report {
             "medians of {rounds} interleaved rounds, {} s in all; client, origin and proxy share the cores\n",
             took.as_secs()
         );
-        println!(
-            "| {:<56} | {:>8} | {:>8} | {:>8} | {:>5} | {:<12} |",
-            "measure", "direct", "nginx", "tollgate", "ratio", "aim"
-        );
-        println!(
-            "|{:-<58}|{:->10}|{:->10}|{:->10}|{:->7}|{:-<14}|",
-            "", ":", ":", ":", ":", ""
-        );
-        for row in ROWS
-            .iter()
-            .filter(|row| self.of(row, Column::Tollgate).is_some())
-        {
-            let cell = |column| {
-                self.of(row, column)
-                    .map_or(String::new(), |f| format!("{:.*}", row.digits, median(f)))
-            };
-            let ratio = self
-                .ratio(row)
-                .map_or(String::new(), |ratio| format!("{ratio:.2}"));
-            println!(
-                "| {:<56} | {:>8} | {:>8} | {:>8} | {:>5} | {:<12} |",
-                row.title,
-                cell(Column::Direct),
-                cell(Column::Nginx),
-                cell(Column::Tollgate),
-                ratio,
-                row.aim
-            );
+        for table in TABLES {
+            self.print_table(table);
         }
-        println!("\nround by round:");
+        println!("round by round:");
         for ((row, column), figures) in &self.figures {
             let figures: Vec<String> = figures
                 .iter()
@@ -172,17 +203,57 @@ impl Report {
         }
     }
 
+    /// The rows that have figures.
+    fn print_table(&self, table: &Table) {
+        let measured = |row: &&Row| self.of(row, Column::Tollgate).is_some();
+        let mut rows = table.rows.iter().filter(measured).peekable();
+        if rows.peek().is_none() {
+            return;
+        }
+        let names = table.columns.iter().map(|(name, _)| *name);
+        let ratios = table.ratios.iter().map(|(name, ..)| *name);
+        let heads: String = names
+            .map(|name| format!(" {name:>8} |"))
+            .chain(ratios.map(|name| format!(" {name:>5} |")))
+            .collect();
+        let rule = |head: char| if head == '|' { '|' } else { '-' };
+        println!("| {:<56} |{heads} {:<13} |", "measure", "aim");
+        println!(
+            "|{:-<58}|{}{:-<15}|",
+            "",
+            heads
+                .chars()
+                .map(rule)
+                .collect::<String>()
+                .replace("-|", ":|"),
+            ""
+        );
+        for row in rows {
+            let figures = table.columns.iter().map(|(_, column)| {
+                self.of(row, *column)
+                    .map_or(String::new(), |f| format!("{:.*}", row.digits, median(f)))
+            });
+            let ratios = table.ratios.iter().map(|(_, over, under)| {
+                self.ratio(row, *over, *under)
+                    .map_or(String::new(), |ratio| format!("{ratio:.2}"))
+            });
+            let cells: String = figures
+                .map(|cell| format!(" {cell:>8} |"))
+                .chain(ratios.map(|cell| format!(" {cell:>5} |")))
+                .collect();
+            println!("| {:<56} |{cells} {:<13} |", row.title, row.aim);
+        }
+        println!();
+    }
+
     fn of(&self, row: &Row, column: Column) -> Option<&[f64]> {
         self.figures.get(&(row.key, column)).map(Vec::as_slice)
     }
 
-    /// The median of tollgate's ratio to nginx, each taken within its round.
-    fn ratio(&self, row: &Row) -> Option<f64> {
-        let (nginx, tollgate) = (
-            self.of(row, Column::Nginx)?,
-            self.of(row, Column::Tollgate)?,
-        );
-        let ratios: Vec<f64> = nginx.iter().zip(tollgate).map(|(n, t)| t / n).collect();
+    /// The median of the rounds' own ratios.
+    fn ratio(&self, row: &Row, over: Column, under: Column) -> Option<f64> {
+        let (over, under) = (self.of(row, over)?, self.of(row, under)?);
+        let ratios: Vec<f64> = over.iter().zip(under).map(|(o, u)| o / u).collect();
         Some(median(&ratios)).filter(|ratio| ratio.is_finite())
     }
 }

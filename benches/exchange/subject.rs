@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConfig;
 
 use crate::report::Column;
+use crate::tollgate;
 
 /// One of the ways to the origin. Cloning is shallow.
 #[derive(Clone)]
@@ -16,6 +19,24 @@ pub struct Subject {
     /// What the agent sends as its credential.
     pub key: &'static str,
     pub tls: Arc<ClientConfig>,
+    /// `Proxy-Authorization`, where agents are told apart.
+    pub authorization: Option<Arc<str>>,
+}
+
+impl Subject {
+    /// The same way, taken by the agent with this number.
+    pub fn agent(&self, index: usize) -> Self {
+        let pair = format!(
+            "{}:{}",
+            tollgate::agent_name(index),
+            tollgate::agent_token(index)
+        );
+        let field = format!("Basic {}", STANDARD.encode(pair));
+        Self {
+            authorization: Some(field.into()),
+            ..self.clone()
+        }
+    }
 }
 
 /// How a client gets through.

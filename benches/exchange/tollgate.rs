@@ -50,6 +50,105 @@ pub enum Log {
     File,
 }
 
+/// What agents may spend. All of it is far away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Budgets {
+    None,
+    /// Three for all agents, of which there is one.
+    Few,
+    /// Three for each of [`MANY_AGENTS`].
+    Many,
+}
+
+/// How many agents are told apart where budgets are many.
+pub const MANY_AGENTS: usize = 10_000;
+/// Agents whose budgets stand in one file.
+const AGENTS_A_FILE: usize = 150;
+
+/// The name of the agent with this number.
+pub fn agent_name(index: usize) -> String {
+    format!("team-{}/agent-{index}", index % 100)
+}
+
+/// What it shows for itself.
+pub fn agent_token(index: usize) -> String {
+    format!("tollgate-agent-token-of-the-benchmark-{index}")
+}
+
+impl Budgets {
+    fn column(self) -> Column {
+        match self {
+            Self::None => Column::Tollgate,
+            Self::Few => Column::Budgets,
+            Self::Many => Column::ManyBudgets,
+        }
+    }
+
+    /// Writes its documents, and gives what the configuration says of its agents.
+    fn write(self, dir: &Path) -> String {
+        let budgets = dir.join("budgets");
+        std::fs::create_dir_all(&budgets).unwrap();
+        match self {
+            Self::None => String::new(),
+            Self::Few => {
+                std::fs::write(budgets.join("all.yaml"), budgets_of("all", "")).unwrap();
+                String::new()
+            }
+            Self::Many => {
+                let tokens = dir.join("tokens");
+                std::fs::create_dir_all(&tokens).unwrap();
+                let mut identity = "  identity:\n    agents:\n".to_owned();
+                let agents: Vec<usize> = (0..MANY_AGENTS).collect();
+                for (file, agents) in agents.chunks(AGENTS_A_FILE).enumerate() {
+                    let mut documents = String::new();
+                    for &index in agents {
+                        let name = agent_name(index);
+                        let matching = format!("agents: [{name}], ");
+                        documents += &budgets_of(&format!("agent-{index}"), &matching);
+                        let token = tokens.join(index.to_string());
+                        std::fs::write(&token, agent_token(index)).unwrap();
+                        writeln!(
+                            identity,
+                            "      - {{ name: {name}, token: {{ file: {{ path: tokens/{index} }} }} }}"
+                        )
+                        .unwrap();
+                    }
+                    std::fs::write(budgets.join(format!("{file:03}.yaml")), documents).unwrap();
+                }
+                identity
+            }
+        }
+    }
+}
+
+/// Dollars a day, tokens an hour, and a budget that does not count these calls.
+fn budgets_of(name: &str, matching: &str) -> String {
+    let limits = [
+        (
+            "dollars",
+            "*",
+            "{ unit: usd, max: '1000000', window: { calendar: day } }",
+        ),
+        (
+            "tokens",
+            "claude-*",
+            "{ unit: tokens, max: 1000000000000, window: { rolling: 1h } }",
+        ),
+        (
+            "others",
+            "gpt-*",
+            "{ unit: usd, max: '5', window: { calendar: day } }",
+        ),
+    ];
+    let document = |(kind, models, limit): (&str, &str, &str)| {
+        format!(
+            "---\napiVersion: tollgate.dev/v1alpha1\nkind: EgressBudget\nmetadata: {{ name: {name}-{kind} }}\n\
+             spec:\n  match: {{ {matching}models: ['{models}'] }}\n  limits:\n    - {limit}\n"
+        )
+    };
+    limits.map(document).concat()
+}
+
 /// A running tollgate.
 pub struct Tollgate {
     pub process: Process,
@@ -58,7 +157,13 @@ pub struct Tollgate {
 
 impl Tollgate {
     /// Starts one whose names all lead to the origin.
-    pub fn start(dir: &Path, certificates: &Certificates, origin: Addresses, log: Log) -> Self {
+    pub fn start(
+        dir: &Path,
+        certificates: &Certificates,
+        origin: Addresses,
+        log: Log,
+        budgets: Budgets,
+    ) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let mut resolve = format!(
             "      {HOST}: ['{}']\n      {HTTP2_HOST}: ['{}']\n",
@@ -77,10 +182,16 @@ impl Tollgate {
             Log::File => format!("{{ file: {}/access.log }}", dir.display()),
         };
         let (at, ca) = (dir.display(), certificates.authority.display());
+        let identity = budgets.write(dir);
+        let more = if budgets == Budgets::None {
+            ""
+        } else {
+            ", budgets"
+        };
         let config = format!(
             "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: {{ name: bench }}\nspec:\n  \
              listen: 127.0.0.1:0\n  admin: {{ listen: '127.0.0.1:0' }}\n  stateDir: {at}/state\n  accessLog: {log}\n  \
-             documents: [documents.yaml]\n  upstream:\n    roots: {{ file: {ca} }}\n    resolve:\n{resolve}"
+             documents: [documents.yaml{more}]\n{identity}  upstream:\n    roots: {{ file: {ca} }}\n    resolve:\n{resolve}"
         );
         let secret = dir.join("secret");
         std::fs::write(&secret, SECRET).unwrap();
@@ -95,11 +206,16 @@ impl Tollgate {
         command.env_clear().arg("serve").arg("--config").arg(file);
         let (process, address) = Process::start(&mut command, Output::Stderr, listening);
         let subject = Subject {
-            column: Column::Tollgate,
+            column: budgets.column(),
             address,
             way: Way::Connect,
             key: PLACEHOLDER,
             tls: client::tls(&dir.join("state/ca.crt")),
+            authorization: None,
+        };
+        let subject = match budgets {
+            Budgets::Many => subject.agent(0),
+            Budgets::None | Budgets::Few => subject,
         };
         Self { process, subject }
     }

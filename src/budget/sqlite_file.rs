@@ -2,6 +2,7 @@
 
 use std::fs::{OpenOptions, Permissions};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +29,7 @@ CREATE TABLE price_version(id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, 
 CREATE TABLE budget_limit(id TEXT PRIMARY KEY, budget TEXT NOT NULL, unit TEXT NOT NULL, max INTEGER NOT NULL,
   first_seen INTEGER NOT NULL, configured INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE series(id INTEGER PRIMARY KEY, limit_id TEXT NOT NULL, scope TEXT NOT NULL, reach INTEGER NOT NULL,
-  newest INTEGER NOT NULL, spent INTEGER NOT NULL, escrow INTEGER NOT NULL, lost INTEGER NOT NULL,
+  newest INTEGER NOT NULL, past INTEGER NOT NULL, escrow INTEGER NOT NULL, lost INTEGER NOT NULL,
   lost_at INTEGER NOT NULL, touched INTEGER NOT NULL, UNIQUE(limit_id, scope));
 CREATE TABLE counter(series INTEGER NOT NULL, win_start INTEGER NOT NULL, win_end INTEGER, settled INTEGER NOT NULL,
   carried INTEGER NOT NULL, held INTEGER NOT NULL, told INTEGER NOT NULL, PRIMARY KEY(series, win_start)) WITHOUT ROWID;
@@ -115,6 +116,48 @@ impl LedgerFile {
             self.connection.query_row(sql, [], |_| Ok(()))
         };
         close().map_err(|error: rusqlite::Error| broken(&self.path, &error))
+    }
+}
+
+/// A transaction that writes, undone unless it is committed. The library's own has SQLite read `BEGIN` and
+/// `COMMIT` anew each time, which costs as much as a row.
+pub struct Transaction<'c> {
+    connection: &'c Connection,
+    open: bool,
+}
+
+impl<'c> Transaction<'c> {
+    /// Begins one.
+    pub fn begin(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Self {
+            connection,
+            open: true,
+        })
+    }
+
+    /// Keeps what was written.
+    pub fn commit(mut self) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        self.open = false;
+        Ok(())
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // SQLite itself undoes one after some errors; that there is none left is no error here.
+        if self.open && !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK").ok();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The measures, one a file.
 
 pub mod bodies;
+pub mod budget;
 pub mod events;
 pub mod handshake;
 pub mod hosts;
