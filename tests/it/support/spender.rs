@@ -350,11 +350,6 @@ impl Answering {
         }
     }
 
-    #[track_caller]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        Some(self.headers.get(name)?.to_str().unwrap())
-    }
-
     /// The next octets; `None` at the end, of whatever kind.
     pub async fn piece(&mut self) -> Option<Bytes> {
         loop {
