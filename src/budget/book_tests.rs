@@ -10,6 +10,7 @@ use super::*;
 use crate::budget::ledger::Patience;
 use crate::budget::limit::{Enforcement, GroupBy, Period, WindowKind};
 use crate::budget::sample::{at, by_agent, id, labels, limit, need, settlement};
+use crate::budget::span::span;
 
 /// The books, as the ledger's thread uses them.
 #[derive(Default)]
@@ -365,6 +366,29 @@ fn calls_under_way_count_for_a_limit_that_is_new() {
     assert_eq!(desk.left("2026-11-21T12:00:01Z", &new), 100);
     desk.book.settle(&settlement("r1", 50)).unwrap();
     assert_eq!(desk.left("2026-11-21T12:00:02Z", &new), 350);
+}
+
+#[test]
+fn counts_that_nobody_needs_are_dropped_and_others_stay() {
+    let day = 86_400_000;
+    let (daily, total) = (
+        Arc::new(limit("daily", 100)),
+        windowed(100, WindowKind::Total),
+    );
+    let mut desk = Desk::default();
+    desk.spend("r1", "2026-11-21T12:00:00Z", 10, &daily);
+    desk.spend("r2", "2026-11-21T12:00:00Z", 10, &total);
+    desk.at("r3", "2026-11-21T12:00:00Z", 10, &daily).unwrap();
+    let mut left = |moment: &str| {
+        desk.book.drop_idle(at(moment).as_millisecond(), 30 * day);
+        let left = desk.book.all_series().count();
+        desk.book.settle(&settlement("r3", 10));
+        left
+    };
+    assert_eq!(left("2026-11-25T00:00:00Z"), 2, "a call is under way");
+    assert_eq!(left("2026-11-22T23:59:59Z"), 2, "it was over not long ago");
+    assert_eq!(left("2026-11-25T00:00:00Z"), 1);
+    assert_eq!(left("2026-12-22T00:00:00Z"), 0, "the rows can tell");
 }
 
 #[derive(Clone, Debug)]

@@ -87,8 +87,32 @@ impl Entry {
     }
 
     /// Whether it stands for a request, and not for a part of one or for a try before another.
-    pub fn is_request(&self) -> bool {
+    fn is_request(&self) -> bool {
         self.part == 0 && self.ending != RETRIED
+    }
+}
+
+/// What calls of one kind came to, for a limit that is to count them now.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// When they were admitted; of several, when one of them was.
+    pub at: i64,
+    /// Who called what.
+    pub labels: Arc<Labels>,
+    /// What was used, and what it cost.
+    pub charge: Charge,
+    /// How many requests they were.
+    pub requests: u64,
+}
+
+impl From<&Entry> for Past {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            at: entry.at,
+            labels: entry.labels.clone(),
+            charge: entry.charge.clone(),
+            requests: u64::from(entry.is_request()),
+        }
     }
 }
 

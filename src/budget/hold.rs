@@ -49,8 +49,10 @@ pub struct Raise {
 /// What the disk has to learn. Counts and reservations are written as they then are.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Series whose totals changed.
+    /// Series that are new, or whose newest window is.
     pub series: BTreeSet<SeriesId>,
+    /// Series that were taken from: whether the disk vouches for it is to be seen.
+    pub taken: BTreeSet<SeriesId>,
     /// Windows that changed.
     pub windows: BTreeSet<(SeriesId, i64)>,
     /// Windows that no longer count.

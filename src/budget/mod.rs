@@ -1,6 +1,7 @@
 //! What agents may spend and did spend: limits, windows, and the ledger that holds them.
 
 pub mod book;
+pub mod book_keep;
 pub mod compile;
 pub mod covering;
 pub mod entry;
@@ -18,9 +19,13 @@ pub mod set;
 pub mod span;
 pub mod sqlite;
 pub mod sqlite_file;
+pub mod sqlite_load;
+pub mod sqlite_order;
 pub mod sqlite_report;
 pub mod sqlite_rows;
 pub mod sqlite_upkeep;
+pub mod sqlite_value;
+pub mod sqlite_wait;
 pub mod sqlite_writer;
 pub mod terms;
 pub mod window;

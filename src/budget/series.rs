@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::limit::{Limit, WindowKind};
-use super::span::{BUCKETS, Span, reach, span};
+use super::span::{Span, reach, span};
+use super::window::BUCKETS;
 
 /// The number a series has in the ledger's file.
 pub type SeriesId = i64;
@@ -171,12 +172,19 @@ impl Series {
         taken
     }
 
+    /// What was spent in windows that no longer count.
+    pub fn past(&self) -> u64 {
+        let windows = self.windows.values().map(|window| window.settled);
+        self.spent
+            .saturating_sub(windows.fold(0, u64::saturating_add))
+    }
+
     /// What counts at a moment, without opening a window for it.
     pub fn counts_at(&self, now: i64) -> Taken {
         match self.reach {
             0 => self.taken(self.newest),
             reach => {
-                let bucket = (reach / BUCKETS).max(1);
+                let bucket = (reach / i64::from(BUCKETS)).max(1);
                 let own = now.div_euclid(bucket).saturating_mul(bucket);
                 self.taken(self.newest.max(own))
             }

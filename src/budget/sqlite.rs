@@ -17,9 +17,11 @@ use super::ledger::{
 };
 use super::limit::{Labels, Limit};
 use super::sqlite_file::{LedgerFile, Left, begin, boot_id, broken};
+use super::sqlite_load::load;
+use super::sqlite_order::{Health, Order, Reply};
 use super::sqlite_report::{LedgerReader, Question, Spent, Standing};
 use super::sqlite_rows::{self, Escrow, Prices};
-use super::sqlite_writer::{Health, Order, Reply, Writer};
+use super::sqlite_writer::Writer;
 use crate::types::charge::Need;
 
 /// The ledger in a file. One process at a time has it open; any number may read it.
@@ -189,7 +191,7 @@ impl Drop for Guard {
 /// Reads the books and makes good what the process before left, before anything is given out.
 fn recover(file: &mut LedgerFile, boot: Option<&str>) -> rusqlite::Result<Book> {
     let now = Timestamp::now();
-    let mut book = sqlite_rows::load(&file.connection, now)?;
+    let mut book = load(&file.connection, now)?;
     let orphans = book.close_orphans();
     if orphans > 0 {
         tracing::warn!(

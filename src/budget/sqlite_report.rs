@@ -11,8 +11,9 @@ use super::book::Book;
 use super::ledger::LedgerError;
 use super::span::moment;
 use super::sqlite_file::{broken, read_only};
-use super::sqlite_rows::{amount, load, text};
-use crate::types::usage::{TokenClass, Usage};
+use super::sqlite_load::load;
+use super::sqlite_value::{amount, text, usage};
+use crate::types::usage::Usage;
 
 /// Where one limit stands for one group of calls, also if no document names it any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,13 +345,4 @@ fn amendment(row: &Row<'_>) -> rusqlite::Result<AmendmentRow> {
         reason: text(row, 9)?,
         who: text(row, 10)?,
     })
-}
-
-/// Seven columns in the order of [`TokenClass::ALL`].
-fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
-    let mut usage = Usage::default();
-    for (index, class) in TokenClass::ALL.into_iter().enumerate() {
-        usage[class] = amount(row, first + index)?;
-    }
-    Ok(usage)
 }

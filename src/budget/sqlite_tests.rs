@@ -443,6 +443,60 @@ async fn a_limit_that_was_gone_for_a_while_counts_what_was_spent_meanwhile() {
 }
 
 #[tokio::test]
+async fn an_old_row_counts_in_the_bucket_of_its_time() {
+    let scene = Scene::new();
+    let ledger = scene.open();
+    let now = Timestamp::now();
+    let ago = |minutes| now - jiff::SignedDuration::from_mins(minutes);
+    let total = Arc::new(Limit {
+        window: WindowKind::Total,
+        ..limit("total", 1000)
+    });
+    for (request, minutes, cost) in [("r1", 90, 1), ("r2", 59, 20), ("r3", 30, 300)] {
+        let ask = Ask {
+            at: ago(minutes),
+            ..ask(request, cost, &[&total])
+        };
+        ledger.reserve(ask).await.unwrap();
+        ledger.settle(settlement(request, cost)).await.unwrap();
+    }
+    let rolling = Arc::new(Limit {
+        window: WindowKind::Rolling(Duration::from_secs(3600)),
+        ..limit("rolling", 1000)
+    });
+    assert_eq!(counts(&ledger, &rolling).await, (320, 0, 0));
+    let later = ledger.balances(
+        labels("a"),
+        vec![rolling],
+        now + jiff::SignedDuration::from_mins(15),
+    );
+    assert_eq!(later.await.unwrap()[0].settled, 300);
+}
+
+#[tokio::test]
+async fn a_threshold_is_told_once_also_across_restarts() {
+    let scene = Scene::new();
+    let cap = Arc::new(Limit {
+        alerts: Box::new([50, 80]),
+        ..limit("cap", 100)
+    });
+    let told = async |request: &str, cost| {
+        let ledger = scene.open();
+        ledger.reserve(ask(request, cost, &[&cap])).await.unwrap();
+        let settled = ledger.settle(settlement(request, cost)).await.unwrap();
+        ledger.close().await.unwrap();
+        settled
+            .alerts
+            .iter()
+            .map(|(_, percent)| *percent)
+            .collect::<Vec<u8>>()
+    };
+    assert_eq!(told("r1", 60).await, [50]);
+    assert_eq!(told("r2", 10).await, [0; 0]);
+    assert_eq!(told("r3", 10).await, [80]);
+}
+
+#[tokio::test]
 async fn an_operator_raises_and_resets_and_both_outlive_the_process() {
     let scene = Scene::new();
     let ledger = scene.open();

@@ -31,7 +31,7 @@ const AT_ONCE: u32 = 200;
 const SWEEP: Duration = Duration::from_secs(3600);
 
 /// A log of so many octets is moved into the file.
-const LOG: u64 = 1 << 20;
+const LOG: u64 = 4 << 20;
 
 /// A log that grew to so many although it was moved meanwhile is moved by the writer itself, who alone can
 /// see to it that nothing is added: only then it begins anew.

@@ -1,29 +1,23 @@
 //! Owns the one thread that changes the books: everything that waits for it goes into one transaction,
 //! and nobody gets an answer before that is committed.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
 
 use super::book::{Book, nothing_open};
-use super::entry::Entry;
-use super::hold::{Misfit, Place, Raise};
-use super::ledger::{
-    Amended, Amendment, Ask, Balance, Change, HoldId, LedgerError, NotReserved, Patience, Settled,
-    Settlement,
-};
+use super::hold::{Place, Raise};
+use super::ledger::{Amended, Amendment, Change, HoldId, LedgerError, Settled, Settlement};
 use super::limit::{Labels, Limit};
-use super::line::{Left, Line, Rank, Ticket};
-use super::series::SeriesId;
-use super::span::later;
+use super::line::Line;
 use super::sqlite_file::{LedgerFile, Transaction, broken};
+use super::sqlite_load::{history, is_settled};
+use super::sqlite_order::{Done, Health, Order, Reply, Unwritten, Waiting, answer};
 use super::sqlite_report::Standing;
 use super::sqlite_rows::{self, Escrow, Prices};
 use super::sqlite_upkeep::{UPKEEP, Upkeep};
-use crate::types::charge::Need;
 
 /// So many orders go into one transaction at most: it stays short.
 const BATCH: usize = 512;
@@ -33,121 +27,25 @@ const BATCH: usize = 512;
 const GATHERING: Duration = Duration::from_micros(100);
 
 /// Those who wait are looked at so often even if nobody gave anything back: windows end by themselves.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// A file that could not be written is tried again so often.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What the thread is asked to do: the methods of the port, and a few of the ledger's own.
-#[derive(Debug)]
-pub enum Order {
-    /// See [`Ledger::reserve`](super::ledger::Ledger::reserve).
-    Reserve(Box<Ask>, Reply<Vec<Balance>, NotReserved>),
-    /// See [`Ledger::extend`](super::ledger::Ledger::extend).
-    Extend(HoldId, Need, Duration, Reply<(), NotReserved>),
-    /// See [`Ledger::shrink`](super::ledger::Ledger::shrink).
-    Shrink(HoldId, Need),
-    /// See [`Ledger::retry`](super::ledger::Ledger::retry).
-    Retry(HoldId, Reply<(), LedgerError>),
-    /// See [`Ledger::settle`](super::ledger::Ledger::settle).
-    Settle(Box<Settlement>, Reply<Settled, LedgerError>),
-    /// Nobody waits any more for the answer to this reservation.
-    Abandon(HoldId),
-    /// See [`Ledger::balances`](super::ledger::Ledger::balances).
-    Balances(
-        Box<Labels>,
-        Vec<Arc<Limit>>,
-        Timestamp,
-        Reply<Vec<Balance>, LedgerError>,
-    ),
-    /// Where all limits stand.
-    Standing(Reply<Vec<Standing>, LedgerError>),
-    /// See [`Ledger::configure`](super::ledger::Ledger::configure).
-    Configure(Vec<Arc<Limit>>),
-    /// An operator's change.
-    Amend(Box<Change>, Reply<Amended, LedgerError>),
-    /// Write everything and end.
-    Close(Reply<(), LedgerError>),
-}
-
-/// Where an answer goes.
-pub type Reply<T, E> = oneshot::Sender<Result<T, E>>;
-
-/// Whether the file can be written, for anyone to read.
-pub type Health = Arc<Mutex<Option<LedgerError>>>;
-
-/// An answer that has to wait for the disk.
-enum Done {
-    Reserved(
-        HoldId,
-        Vec<Balance>,
-        Unwritten,
-        Reply<Vec<Balance>, NotReserved>,
-    ),
-    Extended(HoldId, Need, Reply<(), NotReserved>),
-    Retried(HoldId, Reply<(), LedgerError>),
-    Settled(Settled, Reply<Settled, LedgerError>),
-    Amended(Amended, Reply<Amended, LedgerError>),
-}
-
-/// What a reservation may do while the file cannot be written.
-#[derive(Clone, Copy)]
-struct Unwritten {
-    cost: u64,
-    allowed: u64,
-}
-
-/// Somebody who waits for others to settle.
-struct Waiting {
-    want: Want,
-    shortage: NotReserved,
-    since: Instant,
-    at: Timestamp,
-}
-
-enum Want {
-    Reserve(Box<Ask>, Reply<Vec<Balance>, NotReserved>),
-    Extend(HoldId, Need, Reply<(), NotReserved>),
-}
-
-impl Want {
-    fn id(&self) -> &HoldId {
-        match self {
-            Self::Reserve(ask, _) => &ask.id,
-            Self::Extend(id, ..) => id,
-        }
-    }
-
-    fn is_unheard(&self) -> bool {
-        match self {
-            Self::Reserve(_, reply) => reply.is_closed(),
-            Self::Extend(_, _, reply) => reply.is_closed(),
-        }
-    }
-
-    fn refuse(self, why: NotReserved) {
-        match self {
-            Self::Reserve(_, reply) => answer(reply, Err(why)),
-            Self::Extend(_, _, reply) => answer(reply, Err(why)),
-        }
-    }
-}
-
 /// The thread's state.
 pub struct Writer {
-    file: LedgerFile,
-    book: Book,
-    line: Line<Waiting>,
+    pub(super) file: LedgerFile,
+    pub(super) book: Book,
+    pub(super) line: Line<Waiting>,
     prices: Prices,
-    done: Vec<Done>,
-    audits: Vec<(Timestamp, Change, Amended)>,
+    pub(super) done: Vec<Done>,
     /// What was reserved since the file could last be written, and let pass all the same.
     unwritten: u64,
     /// Limits that were read from documents and are not noted yet.
     configured: Option<Vec<Arc<Limit>>>,
     /// The transaction before had several orders.
     crowd: bool,
-    looked: Instant,
+    pub(super) looked: Instant,
     upkeep: Upkeep,
     health: Health,
 }
@@ -162,7 +60,6 @@ impl Writer {
             line: Line::default(),
             prices: Prices::default(),
             done: Vec::new(),
-            audits: Vec::new(),
             unwritten: 0,
             configured: None,
             crowd: false,
@@ -244,195 +141,12 @@ impl Writer {
                 self.configure();
             }
             Order::Standing(reply) => answer(reply, self.standing()),
-            Order::Amend(change, reply) => {
-                let amended = self.amend(*change);
-                self.done.push(Done::Amended(amended, reply));
-            }
+            Order::Amend(change, reply) => match self.amend(&change) {
+                Ok(amended) => self.done.push(Done::Amended(amended, reply)),
+                Err(error) => answer(reply, Err(error)),
+            },
             Order::Close(_) => {}
         }
-    }
-
-    fn reserve(&mut self, ask: Box<Ask>, reply: Reply<Vec<Balance>, NotReserved>) {
-        if reply.is_closed() {
-            return;
-        }
-        if self.book.is_open(&ask.id) || self.book.is_closed(&ask.id) {
-            let id = &ask.id;
-            let why = format!("try {} of {} was reserved before", id.attempt, id.request);
-            return answer(reply, Err(LedgerError(why).into()));
-        }
-        let ticket = self.line.ticket(Rank::New);
-        let at = ask.at;
-        let patience = ask.patience;
-        let want = Want::Reserve(ask, reply);
-        self.serve(ticket, want, at, move |limits| {
-            let own = limits.iter().map(|limit| limit.queue).min();
-            let own = own.unwrap_or(Duration::ZERO);
-            match patience {
-                Patience::Queue => own,
-                Patience::UpTo(most) => own.min(most),
-            }
-        });
-    }
-
-    fn extend(
-        &mut self,
-        id: HoldId,
-        more: Need,
-        patience: Duration,
-        reply: Reply<(), NotReserved>,
-    ) {
-        if !self.book.is_open(&id) {
-            return answer(reply, Err(nothing_open(&id).into()));
-        }
-        let ticket = self.line.ticket(Rank::UnderWay);
-        let want = Want::Extend(id, more, reply);
-        self.serve(ticket, want, Timestamp::UNIX_EPOCH, |_| patience);
-    }
-
-    /// Serves a new order, or lets it wait.
-    fn serve(
-        &mut self,
-        ticket: Ticket,
-        want: Want,
-        at: Timestamp,
-        patience: impl FnOnce(&[Arc<Limit>]) -> Duration,
-    ) {
-        let (full, shortage) = match self.attempt(ticket, &want, at) {
-            Attempt::Fits => return self.grant(want),
-            Attempt::Refused(why) => return want.refuse(why),
-            Attempt::Full(full, shortage) => (full, shortage),
-        };
-        let limits: Vec<Arc<Limit>> = full.iter().map(|place| place.limit.clone()).collect();
-        let patience = patience(&limits);
-        let queues: Vec<SeriesId> = full.iter().map(|place| place.series).collect();
-        let is_new = matches!(want, Want::Reserve(..));
-        let crowded = |place: &Place| {
-            let waiting = self.line.waiting(place.series);
-            waiting >= usize::try_from(place.limit.waiters).unwrap_or(usize::MAX)
-        };
-        if patience.is_zero() || (is_new && full.iter().any(crowded)) {
-            return want.refuse(shortage);
-        }
-        let since = Instant::now();
-        let waiting = Waiting {
-            want,
-            shortage,
-            since,
-            at,
-        };
-        let deadline = since + patience;
-        self.line.join(ticket, waiting, &queues, deadline);
-    }
-
-    /// Tries to reserve. It takes nothing where it does not fit or others came first.
-    fn attempt(&mut self, ticket: Ticket, want: &Want, at: Timestamp) -> Attempt {
-        match want {
-            Want::Reserve(ask, _) => self.attempt_new(ticket, ask, at),
-            Want::Extend(id, more, _) => match self.book.extend(id, more) {
-                Ok(()) => Attempt::Fits,
-                Err(misfit) => Attempt::of(misfit, Vec::new()),
-            },
-        }
-    }
-
-    fn attempt_new(&mut self, ticket: Ticket, ask: &Ask, at: Timestamp) -> Attempt {
-        let places = match self.places(&ask.labels, &ask.limits, at) {
-            Ok(places) => places,
-            Err(error) => return Attempt::Refused(error.into()),
-        };
-        let blocked = self.blocked(ticket, &places);
-        if let Err(misfit) = self.book.check(&ask.need, &places) {
-            return Attempt::of(misfit, blocked);
-        }
-        let shortage = blocked
-            .first()
-            .and_then(|place| self.book.shortage(&ask.need, place));
-        if let Some(shortage) = shortage {
-            return Attempt::Full(blocked, NotReserved::Contended(Box::new(shortage)));
-        }
-        self.book.admit(ask, at, &places);
-        Attempt::Fits
-    }
-
-    /// The limits for which somebody waits who came earlier.
-    fn blocked(&self, ticket: Ticket, places: &[Place]) -> Vec<Place> {
-        let hard = places.iter().filter(|place| place.is_hard());
-        let behind = self
-            .line
-            .behind(ticket, hard.clone().map(|place| place.series));
-        let blocked = hard.filter(|place| behind.contains(&place.series));
-        blocked.cloned().collect()
-    }
-
-    fn grant(&mut self, want: Want) {
-        match want {
-            Want::Reserve(ask, reply) => {
-                let balances = self.book.balances_of(&ask.id);
-                let unwritten = Unwritten {
-                    cost: ask.need.cost.0,
-                    allowed: ask.unwritten.0,
-                };
-                self.done
-                    .push(Done::Reserved(ask.id, balances, unwritten, reply));
-            }
-            Want::Extend(id, more, reply) => self.done.push(Done::Extended(id, more, reply)),
-        }
-    }
-
-    /// Serves those who wait, as far as there is room now.
-    fn wake(&mut self) {
-        let freed = std::mem::take(&mut self.book.freed);
-        if self.line.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let mut next = self.line.heads_of(&freed);
-        if now.duration_since(self.looked) >= LOOK {
-            self.looked = now;
-            next = self.line.heads();
-        }
-        while let Some(ticket) = self.line.expired(now) {
-            let Some(left) = self.line.leave(ticket) else {
-                break;
-            };
-            next.extend(self.line.heads_of(&left.queues));
-            left.what.want.refuse(left.what.shortage);
-        }
-        while let Some(ticket) = next.pop_first() {
-            let queues = self.look_at(ticket);
-            next.extend(self.line.heads_of(&queues));
-        }
-    }
-
-    /// Serves one who waits if it is their turn. The queues they leave are returned.
-    fn look_at(&mut self, ticket: Ticket) -> Vec<SeriesId> {
-        if !self.line.is_first(ticket) {
-            return Vec::new();
-        }
-        let Some(left) = self.line.leave(ticket) else {
-            return Vec::new();
-        };
-        let Left {
-            what,
-            mut queues,
-            deadline,
-        } = left;
-        if what.want.is_unheard() {
-            return queues;
-        }
-        let at = later(what.at, what.since.elapsed());
-        match self.attempt(ticket, &what.want, at) {
-            Attempt::Fits => self.grant(what.want),
-            Attempt::Refused(why) => what.want.refuse(why),
-            Attempt::Full(full, shortage) => {
-                queues.extend(full.iter().map(|place| place.series));
-                let what = Waiting { shortage, ..what };
-                self.line.join(ticket, what, &queues, deadline);
-                return Vec::new();
-            }
-        }
-        queues
     }
 
     fn abandon(&mut self, id: &HoldId) {
@@ -452,7 +166,7 @@ impl Writer {
         if self.book.is_closed(id) {
             return self.done.push(Done::Settled(Settled::default(), reply));
         }
-        let outcome = match sqlite_rows::is_settled(&self.file.connection, id) {
+        let outcome = match is_settled(&self.file.connection, id) {
             Ok(true) => Ok(Settled::default()),
             Ok(false) => Err(nothing_open(id)),
             Err(error) => Err(broken(&self.file.path, &error)),
@@ -461,17 +175,16 @@ impl Writer {
     }
 
     /// Where a call counts. What was spent before is read for limits that never counted such a call.
-    fn places(
+    pub(super) fn places(
         &mut self,
         labels: &Labels,
         limits: &[Arc<Limit>],
         at: Timestamp,
     ) -> Result<Vec<Place>, LedgerError> {
         for (limit, scope) in self.book.unknown(labels, limits) {
-            let connection = &self.file.connection;
-            let past =
-                sqlite_rows::history(connection, &limit, &scope, labels, at.as_millisecond());
-            let past: Vec<Entry> = past.map_err(|error| broken(&self.file.path, &error))?;
+            let at_millis = at.as_millisecond();
+            let past = history(&self.file.connection, &limit, &scope, labels, at_millis);
+            let past = past.map_err(|error| broken(&self.file.path, &error))?;
             self.book.adopt(&limit, &scope, &past, at);
         }
         Ok(self.book.places(labels, limits, at))
@@ -487,9 +200,22 @@ impl Writer {
         ))
     }
 
-    fn amend(&mut self, change: Change) -> Amended {
+    /// The change is written before it counts: one that failed is given again, and must not count twice.
+    fn amend(&mut self, change: &Change) -> Result<Amended, LedgerError> {
+        self.file.is_in_place()?;
+        let (limit, scope) = (&change.limit, change.scope.as_deref());
         let at = Timestamp::now();
-        let old = self.amount(&change, at);
+        let (old, new) = match change.amendment {
+            Amendment::Raise { by, .. } => {
+                let raised = self.book.raised(&limit.id, scope.unwrap_or(""), at);
+                let old = limit.max.saturating_add(raised);
+                (old, old.saturating_add(by))
+            }
+            Amendment::Reset => (self.book.spent(&limit.id, scope, at), 0),
+        };
+        let amended = Amended { old, new };
+        let written = sqlite_rows::write_amendment(&self.file.connection, at, change, amended);
+        written.map_err(|error| broken(&self.file.path, &error))?;
         match &change.amendment {
             Amendment::Raise { by, until } => {
                 let raise = Raise {
@@ -497,26 +223,11 @@ impl Writer {
                     by: *by,
                     until: until.map(Timestamp::as_millisecond),
                 };
-                self.book.raise(&change.limit.id, raise);
+                self.book.raise(&limit.id, raise);
             }
-            Amendment::Reset => self.book.reset(&change.limit.id, change.scope.as_deref()),
+            Amendment::Reset => self.book.reset(&limit.id, scope),
         }
-        let new = self.amount(&change, at);
-        let amended = Amended { old, new };
-        self.audits.push((at, change, amended));
-        amended
-    }
-
-    /// What a change is about: the most that may be spent, or what was.
-    fn amount(&self, change: &Change, at: Timestamp) -> u64 {
-        let (limit, scope) = (&change.limit, change.scope.as_deref());
-        match change.amendment {
-            Amendment::Raise { .. } => {
-                let raised = self.book.raised(&limit.id, scope.unwrap_or(""), at);
-                limit.max.saturating_add(raised)
-            }
-            Amendment::Reset => self.book.spent(&limit.id, scope, at),
-        }
+        Ok(amended)
     }
 
     /// Notes which limits there are. Those that are back are added up anew when they are next asked for.
@@ -552,14 +263,13 @@ impl Writer {
     /// Writes what changed and answers. What cannot be written stays in memory and is tried again; nobody
     /// is told that it was reserved.
     fn commit(&mut self) {
-        if self.book.changes.is_empty() && self.audits.is_empty() {
+        if self.book.changes.is_empty() {
             return self.answer_all();
         }
         match self.write() {
             Ok(escrow) => {
                 escrow.granted(&mut self.book);
                 self.book.changes = Default::default();
-                self.audits.clear();
                 self.unwritten = 0;
                 self.report(None);
                 self.answer_all();
@@ -598,9 +308,6 @@ impl Writer {
     fn transact(&mut self, escrow: &Escrow, now: Timestamp) -> rusqlite::Result<()> {
         let transaction = Transaction::begin(&self.file.connection)?;
         sqlite_rows::write(&transaction, &self.book, escrow, &mut self.prices, now)?;
-        for (at, change, amended) in &self.audits {
-            sqlite_rows::write_amendment(&transaction, *at, change, *amended)?;
-        }
         transaction.commit()
     }
 
@@ -676,7 +383,7 @@ impl Writer {
         if let Some(deadline) = self.line.next_deadline() {
             patience = patience.min(deadline.saturating_duration_since(Instant::now()));
         }
-        if !self.book.changes.is_empty() || !self.audits.is_empty() {
+        if !self.book.changes.is_empty() {
             patience = patience.min(AGAIN);
         }
         patience
@@ -693,29 +400,4 @@ impl Writer {
         }
         self.file.close()
     }
-}
-
-/// What became of a try to reserve.
-enum Attempt {
-    Fits,
-    Refused(NotReserved),
-    /// These limits have no room now, or somebody else comes first there.
-    Full(Vec<Place>, NotReserved),
-}
-
-impl Attempt {
-    fn of(misfit: Misfit, blocked: Vec<Place>) -> Self {
-        match misfit {
-            Misfit::Exhausted(shortage) => Self::Refused(NotReserved::Exhausted(shortage)),
-            Misfit::Contended(mut places, shortage) => {
-                places.extend(blocked);
-                Self::Full(places, NotReserved::Contended(shortage))
-            }
-        }
-    }
-}
-
-/// Whoever asked may have left.
-fn answer<T, E>(reply: Reply<T, E>, outcome: Result<T, E>) {
-    reply.send(outcome).ok();
 }

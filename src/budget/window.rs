@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{Timestamp, ToSpan};
 
 use super::limit::{Period, WindowKind};
 
@@ -38,18 +38,13 @@ impl WindowKind {
         }
     }
 
-    /// The start of the oldest window that counts at a moment: of a rolling one, the bucket that the
-    /// moment a whole length ago lies in. It is counted whole, so that no stretch of that length ever
-    /// holds more than the limit, and what is spent counts a sixtieth too long at most.
-    pub fn counts_from(&self, at: Timestamp) -> Timestamp {
+    /// How far back windows count beside the one of the moment: nothing but for rolling ones. The bucket
+    /// that far back is counted whole, so that no stretch of the limit's length ever holds more than the
+    /// limit, and what is spent counts a sixtieth too long at most.
+    pub fn reach(&self) -> Duration {
         match self {
-            Self::Rolling(length) => {
-                let reach = bucket(*length).saturating_mul(BUCKETS);
-                let reach = SignedDuration::try_from(reach).unwrap_or(SignedDuration::MAX);
-                let oldest = at.checked_sub(reach).unwrap_or(Timestamp::MIN);
-                self.window(oldest).start
-            }
-            _ => self.window(at).start,
+            Self::Rolling(length) => bucket(*length).saturating_mul(BUCKETS),
+            _ => Duration::ZERO,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use jiff::SignedDuration;
+
 use super::*;
 
 fn at(text: &str) -> Timestamp {
@@ -172,8 +174,14 @@ fn fixed_windows_count_from_the_epoch_and_total_never_ends() {
     assert_eq!(before.end, Some(Timestamp::UNIX_EPOCH));
     for kind in [WindowKind::Total, WindowKind::Execution] {
         assert_eq!(kind.window(at("2026-11-21T13:00:00Z")).end, None);
-        assert_eq!(kind.counts_from(Timestamp::UNIX_EPOCH), Timestamp::MIN);
+        assert_eq!(kind.reach(), Duration::ZERO);
     }
+}
+
+/// The start of the oldest bucket that counts at a moment.
+fn counts_from(kind: &WindowKind, at: Timestamp) -> Timestamp {
+    let reach = SignedDuration::try_from(kind.reach()).unwrap();
+    kind.window(at - reach).start
 }
 
 #[test]
@@ -183,7 +191,7 @@ fn a_rolling_window_reaches_back_its_length_and_a_sixtieth_at_most() {
     let bucket = hour.window(now);
     assert_eq!(bucket.start, at("2026-11-21T13:00:00Z"));
     assert_eq!(bucket.end, Some(at("2026-11-21T13:01:00Z")));
-    assert_eq!(hour.counts_from(now), at("2026-11-21T12:00:00Z"));
+    assert_eq!(counts_from(&hour, now), at("2026-11-21T12:00:00Z"));
     // A length that sixty does not divide is rounded up.
     let odd = WindowKind::Rolling(Duration::from_secs(100));
     assert_eq!(
@@ -243,7 +251,7 @@ proptest! {
         let kind = WindowKind::Rolling(Duration::from_secs(length));
         let now = Timestamp::from_second(second).unwrap();
         let whole = SignedDuration::from_secs(length.try_into().unwrap());
-        let from = kind.counts_from(now);
+        let from = counts_from(&kind, now);
         prop_assert!(from <= now - whole);
         let most = SignedDuration::try_from(bucket(Duration::from_secs(length))).unwrap();
         // Rounding up to milliseconds adds sixty of them at most.

@@ -117,12 +117,17 @@ impl Reader {
     }
 
     /// What the answer has said, when it is over, however it ended. An answer that is no success used nothing.
+    /// Where a part could not be decoded and the rest says nothing, what was seen of it is no measure of it:
+    /// that reads as nothing seen.
     pub fn finish(mut self) -> Reading {
         let Some(mut answer) = self.answer.take() else {
             return Reading::Exact(Vec::new());
         };
         self.carrier.finish(&mut *answer);
-        answer.ending().reading(self.unread_tokens())
+        match answer.ending().reading(self.unread_tokens()) {
+            Reading::Unknown { .. } if self.blind > 0 => Reading::Unknown { produced: 0 },
+            reading => reading,
+        }
     }
 
     /// Tokens of what went by unread: one for every octet of what is compressed or has no known shape,

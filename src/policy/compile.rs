@@ -12,8 +12,9 @@ use crate::config::policy::{AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, Ht
 use crate::types::host::{Authority, HostPattern};
 
 use super::agent_endpoint;
+use super::budget_host;
 use super::conflict::{self, Filed};
-use super::counted::{self, Counted};
+use super::counted::Counted;
 use super::decision::{DialProfile, RuleRef, Timeouts};
 use super::engine::{Engine, HostRules, Route};
 use super::grant::Grants;
@@ -35,7 +36,7 @@ pub fn compile(bundle: &Bundle) -> Result<Engine, Vec<ConfigError>> {
     }
     let engine = compiler.finish()?;
     let mut errors = agent_endpoint::unreachable(&engine, bundle);
-    errors.extend(counted::unreadable(&engine, bundle));
+    errors.extend(budget_host::unreadable(&engine, bundle));
     match errors.is_empty() {
         true => Ok(engine),
         false => Err(errors),

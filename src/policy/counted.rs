@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::budget::{EgressBudgetSpec, UnitSpec};
+use crate::config::budget::EgressBudgetSpec;
 use crate::config::bundle::{Bundle, Document};
-use crate::config::error::ConfigError;
 use crate::config::policy::{Mode, TlsMode};
 use crate::types::agent::Agent;
 use crate::types::agent_index::AgentIndex;
 use crate::types::host::{Host, HostPattern};
 use crate::types::model_api::ModelApi;
 
-use super::engine::Engine;
 use super::rule::Rule;
 use super::scope::{Scope, Selector};
 
@@ -122,29 +120,33 @@ impl Counted {
     }
 
     /// Hosts that are counted and that only a wider rule, or a mode, lets agents reach.
-    pub(super) fn beyond_rules(&self, engine: &Engine) -> Vec<HostPattern> {
+    pub(super) fn beyond_rules(
+        &self,
+        scopes: &[Arc<Scope>],
+        hosts: &[(&HostPattern, &[Arc<Rule>])],
+    ) -> Vec<HostPattern> {
         let mut found = Vec::new();
         for group in &self.groups {
             let known = ModelApi::WELL_KNOWN.iter();
             let known = known.filter_map(|name| HostPattern::parse(name).ok());
-            let hosts: Vec<_> = match group.hosts.is_empty() {
+            let counted: Vec<_> = match group.hosts.is_empty() {
                 true => known.collect(),
                 false => group.hosts.clone(),
             };
-            let open = engine
-                .scopes
-                .iter()
-                .any(|scope| scope.mode != Mode::Enforce && group.meets(scope));
-            let reached = |pattern: &HostPattern| {
-                let wider = engine
-                    .hosts()
-                    .filter(|rules| rules.pattern.contains(pattern));
-                let mut rules = wider.flat_map(|rules| &rules.rules);
-                rules.any(|rule| {
-                    rule.allows() && rule.tls != TlsMode::Passthrough && group.meets(&rule.scope)
-                })
+            let open = |scope: &Arc<Scope>| scope.mode != Mode::Enforce && group.meets(scope);
+            let open = scopes.iter().any(open);
+            let lets = |rule: &Arc<Rule>| {
+                rule.allows() && rule.tls != TlsMode::Passthrough && group.meets(&rule.scope)
             };
-            found.extend(hosts.into_iter().filter(|pattern| open || reached(pattern)));
+            let reached = |pattern: &HostPattern| {
+                let mut wider = hosts.iter().filter(|(wide, _)| wide.contains(pattern));
+                wider.any(|(_, rules)| rules.iter().any(lets))
+            };
+            found.extend(
+                counted
+                    .into_iter()
+                    .filter(|pattern| open || reached(pattern)),
+            );
         }
         found
     }
@@ -162,38 +164,6 @@ impl Group {
     fn meets(&self, scope: &Scope) -> bool {
         self.scopes.iter().any(|own| own.overlaps(scope))
     }
-}
-
-/// Budgets in money or tokens that name a host of which nobody said how its calls are read: nothing
-/// sent there could be counted.
-pub(super) fn unreadable(engine: &Engine, bundle: &Bundle) -> Vec<ConfigError> {
-    let mut errors = Vec::new();
-    for budget in &bundle.budgets {
-        let spec = &budget.spec;
-        let counts_requests = spec
-            .limits
-            .iter()
-            .all(|limit| limit.unit == UnitSpec::Requests);
-        if counts_requests || !spec.unmetered.is_empty() {
-            continue;
-        }
-        for host in &spec.selector.hosts {
-            let Ok(HostPattern::Exact(name)) = HostPattern::parse(host) else {
-                continue;
-            };
-            let mut rules = engine.matching(&name).flat_map(|rules| &rules.rules);
-            if ModelApi::of_host(&name).is_none() && !rules.any(|rule| rule.api.is_some()) {
-                let message = format!(
-                    "nothing says which model API `{name}` speaks, so its calls cannot be counted in money or tokens"
-                );
-                let error = ConfigError::new("TG0406", message)
-                    .at(budget.place(host, host.len()))
-                    .help("write `api: OpenAI` (or another) into the rule for this host, price its paths with `unmetered`, or count `requests`");
-                errors.push(error);
-            }
-        }
-    }
-    errors
 }
 
 fn name_of(budget: &Document<EgressBudgetSpec>) -> Arc<str> {

@@ -98,7 +98,9 @@ impl Engine {
     /// those that a wide rule or an open mode lets agents reach and whose calls a budget counts.
     pub fn signed_hosts(&self) -> Vec<HostPattern> {
         let mut patterns = self.intercepted_hosts();
-        patterns.extend(self.counted.beyond_rules(self));
+        let hosts = self.hosts().map(|host| (&host.pattern, &*host.rules));
+        let hosts = hosts.collect::<Vec<_>>();
+        patterns.extend(self.counted.beyond_rules(&self.scopes, &hosts));
         patterns.sort();
         patterns.dedup();
         patterns
@@ -171,7 +173,7 @@ impl Engine {
         covering.map(|scope| scope.mode).max()
     }
 
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &HostRules> {
+    fn hosts(&self) -> impl Iterator<Item = &HostRules> {
         self.exact.values().chain(self.below.values())
     }
 

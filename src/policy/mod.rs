@@ -1,6 +1,7 @@
 //! Decides who may ask what of whom. Pure: no clock, no I/O, no logging; what it is asked is all it sees.
 
 mod agent_endpoint;
+mod budget_host;
 pub mod compile;
 mod conflict;
 mod counted;

@@ -41,9 +41,12 @@ use origin::{Exchange, Origin};
 use reply::Reply;
 use stage::Stage;
 
-/// A host that is allowed without a credential.
-const FILES: &str = "---\napiVersion: tollgate.dev/v1alpha1\nkind: EgressPolicy\nmetadata: { name: demo }\n\
-                     spec:\n  egress:\n    - hosts: [files.example.org]\n      tls: Intercept\n";
+/// A host that is allowed without a credential, and a cap for one model.
+const DOCUMENTS: &str = "---\napiVersion: tollgate.dev/v1alpha1\nkind: EgressPolicy\nmetadata: { name: demo }\n\
+                         spec:\n  egress:\n    - hosts: [files.example.org]\n      tls: Intercept\n\
+                         ---\napiVersion: tollgate.dev/v1alpha1\nkind: EgressBudget\nmetadata: { name: one-cent }\n\
+                         spec:\n  match: { models: [claude-haiku-4-5] }\n  limits:\n    \
+                         - { unit: usd, max: \"0.01\", window: { calendar: day } }\n";
 
 const ASK: &str = r#"-H "x-api-key: $ANTHROPIC_API_KEY" -H "anthropic-version: 2023-06-01" -d '{"model":"claude-demo","max_tokens":16,"messages":[{"role":"user","content":"Hi"}]}'"#;
 
@@ -62,7 +65,7 @@ async fn main() -> ExitCode {
     let stage = Stage::set(
         &[&anthropic, &files],
         "anthropic",
-        FILES,
+        DOCUMENTS,
         &[("ANTHROPIC_API_KEY", &key)],
     )
     .await;
@@ -203,8 +206,11 @@ async fn main() -> ExitCode {
         allowed == "a file\n",
     );
 
-    title("6. The access log");
-    for record in stage.access_log(8).await {
+    title("6. A cap: one cent a day for this model");
+    cap(&stage, &anthropic, &mut checks).await;
+
+    title("7. The access log");
+    for record in stage.access_log(11).await {
         let field = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
         println!(
             "  {:5} {:4} {}{} {} rule={} credential={} {}",
@@ -222,19 +228,19 @@ async fn main() -> ExitCode {
             field("reason"),
         );
     }
-    let records = stage.access_log(8).await;
+    let records = stage.access_log(11).await;
     let with_key = records
         .iter()
         .filter(|r| names(&r["credentials"]) == "anthropic" && r["decision"] == "allow")
         .count();
     checks.that(
-        "two exchanges carry the credential's name, none its value",
-        with_key == 2,
+        "four exchanges carry the credential's name, none its value",
+        with_key == 4,
     );
     let denied = records.iter().filter(|r| r["decision"] == "deny").count();
-    checks.that("five are denied", denied == 5);
+    checks.that("six are denied", denied == 6);
 
-    title("7. Why?");
+    title("8. Why?");
     let why = stage
         .operator("why https://api.anthropic.com/internal/keys")
         .await;
@@ -248,7 +254,7 @@ async fn main() -> ExitCode {
         creds.contains("anthropic  ok"),
     );
 
-    title("8. The real key, searched for everywhere");
+    title("9. The real key, searched for everywhere");
     let secrets = [Needle::new("the key", &key)];
     let places = stage.everything(&[], &[]).await;
     let control = received
@@ -274,6 +280,40 @@ async fn main() -> ExitCode {
     }
     checks.that("Tollgate ends in good order", stage.tollgate.end().await);
     checks.finish()
+}
+
+/// Spends until nothing is left, and shows that this is the end.
+async fn cap(stage: &Stage, anthropic: &Origin, checks: &mut Checks) {
+    let ask = |model: &str| {
+        format!(
+            "curl -sSi -H \"x-api-key: $ANTHROPIC_API_KEY\" -H \"anthropic-version: 2023-06-01\" \
+             -d '{{\"model\":\"{model}\",\"max_tokens\":1000,\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}' \
+             https://api.anthropic.com/v1/messages | tr -d '\\r' | sed -n -e '/^HTTP.* [245]/p' -e '/budget/p' -e '/should-retry/p'"
+        )
+    };
+    let reached = anthropic.requests().len();
+    let first = stage.show(&ask("claude-haiku-4-5")).await;
+    checks.that(
+        "the first call fits, and its answer tells where the budget stands",
+        first.starts_with("HTTP/2 200") && first.contains("x-tollgate-budget-limit: $0.01"),
+    );
+    let second = stage.show(&ask("claude-haiku-4-5")).await;
+    checks.that(
+        "the second might not: 402, with the amounts, and the client is told not to try again",
+        second.starts_with("HTTP/2 402")
+            && second.contains("Egress budget exhausted: budget one-cent")
+            && second.contains("spent $0.00452")
+            && second.contains("x-should-retry: false"),
+    );
+    checks.that(
+        "it did not reach the origin",
+        anthropic.requests().len() == reached + 1,
+    );
+    let other = stage.agent(&ask("claude-demo")).await;
+    checks.that(
+        "another model is not the cap's business",
+        other.starts_with("HTTP/2 200"),
+    );
 }
 
 /// Strict as the real one: one key, in its header, on one path.
@@ -303,7 +343,10 @@ async fn answer(mut exchange: Exchange, key: &str) -> Reply {
     let content = json!([{"type": "text", "text": "It works."}]);
     reply::json(
         200,
-        &json!({"type": "message", "role": "assistant", "model": body["model"], "content": content}),
+        &json!({
+            "type": "message", "role": "assistant", "model": body["model"], "content": content,
+            "usage": {"input_tokens": 20, "output_tokens": 900},
+        }),
     )
 }
 

@@ -63,6 +63,7 @@ async fn reserve(ledger: &SqliteLedger, request: &str) -> Result<Vec<Balance>, N
             output: 1,
         },
         patience: Patience::Queue,
+        unwritten: NanoUsd(0),
     };
     ledger.reserve(ask).await
 }

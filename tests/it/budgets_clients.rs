@@ -62,14 +62,19 @@ struct Held {
 
 /// Of 50 cents, 46 are held by a call that is not answered yet.
 async fn held(queue: &str) -> Held {
+    held_of("0.50", 30_000, queue).await
+}
+
+/// A call that is not answered yet holds 15 dollars for a million tokens of its answer, and a little.
+async fn held_of(limit: &str, tokens: u64, queue: &str) -> Held {
     let gate = Gate::closed();
-    let spec = with(&cap("0.50"), &format!("contention: {{queue: {queue}}}"));
+    let spec = with(&cap(limit), &format!("contention: {{queue: {queue}}}"));
     let scene = Budgeted::before(Provider::start().await, &spec).await;
     scene
         .provider
         .on("holder", Conduct::says(10).held(0, &gate));
     let spender = scene.spender();
-    let ask = Ask::message(&message(SONNET, 30_000)).call("holder");
+    let ask = Ask::message(&message(SONNET, tokens)).call("holder");
     let holder = tokio::spawn(async move {
         let answer = spender.ask(&ask).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -204,7 +209,8 @@ async fn codex_at_an_exhausted_budget_asks_once_and_says_why() {
 #[tokio::test]
 async fn codex_at_a_contended_budget_waits_and_succeeds() {
     let codex = client!("codex");
-    let held = held("60s").await;
+    // It names no limit of its own, and its model thinks unseen: $1.28 are reserved for what may come.
+    let held = held_of("2.00", 64_000, "60s").await;
     held.scene.provider.usually(Conduct::says(20));
     let agent = Agent::at(&held.scene.proxy.door().await);
     let _one_at_a_time = heavy().await;

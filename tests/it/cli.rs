@@ -751,7 +751,7 @@ async fn generated_files_are_whole() {
         );
     }
     let schema: Value = serde_json::from_str(desk.run("gen schema").await.ok()).unwrap();
-    assert_eq!(schema["oneOf"].as_array().unwrap().len(), 3);
+    assert_eq!(schema["oneOf"].as_array().unwrap().len(), 4);
     let presets = desk.run("gen presets").await;
     for name in presets.ok().lines() {
         let text = desk.run(&format!("gen presets {name}")).await;

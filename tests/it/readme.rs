@@ -125,7 +125,8 @@ fn the_tables_of_telemetry_are_complete() {
     let mut renamed = None;
     // The fields of a cost stand among the others.
     let own = body("pub struct Record {").replace("pub cost:", "");
-    for line in (own + &body("pub struct CostRecord {")).lines() {
+    let all = own + &body("pub struct CostRecord {");
+    for line in all.lines() {
         if let Some(name) = line.split("rename = \"").nth(1) {
             renamed = name.split('"').next();
         }

@@ -117,8 +117,8 @@ async fn a_raise_lets_an_exhausted_agent_go_on_and_is_written_down() {
     let raise = [
         "budget", "raise", "cap", "--by", "0.03usd", "--until", "2h", "--reason",
     ];
-    let raised = scene.proxy.cli(&[&raise[..], &["the release"]].concat());
-    let raised = raised.await;
+    let raise = [&raise[..], &["the release"]].concat();
+    let raised = scene.proxy.cli(&raise).await;
     let line = raised.ok();
     assert!(
         line.starts_with("agent cap $0.02 → $0.05 until ") && line.trim_end().ends_with(" UTC"),

@@ -12,6 +12,8 @@ pub struct TestCa {
     pem: String,
 }
 
+const YEARS: Duration = Duration::days(3650);
+
 /// A certificate and its key.
 pub type Leaf = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
@@ -41,6 +43,16 @@ impl TestCa {
     }
 
     pub fn leaf_until(&self, names: &[&str], end: OffsetDateTime) -> Leaf {
+        self.leaf_between(names, end - Duration::days(2), end)
+    }
+
+    /// For proxies that are told of other years.
+    pub fn lasting_leaf(&self, names: &[&str]) -> Leaf {
+        let start = OffsetDateTime::now_utc() - YEARS;
+        self.leaf_between(names, start, start + 2 * YEARS)
+    }
+
+    fn leaf_between(&self, names: &[&str], start: OffsetDateTime, end: OffsetDateTime) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -49,7 +61,7 @@ impl TestCa {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         // Python 3.13 refuses a leaf without it.
         params.use_authority_key_identifier_extension = true;
-        params.not_before = end - Duration::days(2);
+        params.not_before = start;
         params.not_after = end;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (
@@ -61,6 +73,6 @@ impl TestCa {
 
 fn validity(params: &mut CertificateParams) {
     let now = OffsetDateTime::now_utc();
-    params.not_before = now - Duration::hours(1);
-    params.not_after = now + Duration::days(1);
+    params.not_before = now - YEARS;
+    params.not_after = now + YEARS;
 }

@@ -135,8 +135,8 @@ impl Origin {
         Self::open(names, &[b"http/1.1"], handler).await
     }
 
-    /// The same, of either protocol; it drops an answer as soon as the one who asked has closed the
-    /// connection, even half of it.
+    /// An HTTPS origin of either protocol, whose certificate lasts for years. It drops an answer as soon
+    /// as the one who asked has closed the connection, even half of it.
     pub async fn attentive<F, Fut>(names: &[&str], protocols: &[&[u8]], handler: F) -> Self
     where
         F: Fn(Exchange) -> Fut + Send + Sync + 'static,
@@ -144,7 +144,7 @@ impl Origin {
     {
         let handler: Arc<Handler> = Arc::new(move |exchange| handler(exchange).boxed());
         let ca = TestCa::new();
-        let tls = Some(acceptor(ca.leaf(names), protocols));
+        let tls = Some(acceptor(ca.lasting_leaf(names), protocols));
         Self::start(names, tls, ca.pem().to_owned(), handler, Close::Whole).await
     }
 
