@@ -10,7 +10,7 @@ use crate::config::root::ExecutionSpec;
 use crate::config::source::SourceSpec;
 use crate::credential::held::Need;
 use crate::credential::open::{Patience, SourceContext, open};
-use crate::identity::identifier::{AgentToken, Identifier};
+use crate::identity::identifier::{Identifier, TokenTable};
 use crate::inject::placeholder::PlaceholderKey;
 use crate::inject::set::{Injectors, Named};
 use crate::types::agent::Agent;
@@ -52,7 +52,7 @@ pub async fn open_identity(
             "keep `execution` where one agent uses this proxy",
         ));
     }
-    let mut tokens: Vec<AgentToken> = Vec::new();
+    let mut tokens = TokenTable::default();
     for agent in &spec.agents {
         let what = format!("token of agent {}", agent.name.value);
         let token = fetch(&what, &agent.token, context).await?;
@@ -65,19 +65,16 @@ pub async fn open_identity(
                 "make one with `openssl rand -hex 32`",
             ));
         }
-        let agent = parse(&agent.name)?;
-        // A token alone may be shown, without a name.
-        if let Some(other) = tokens.iter().find(|t| t.token == token && t.agent != agent) {
-            return Err(StartError::setting(
+        tokens.add(parse(&agent.name)?, token).map_err(|other| {
+            StartError::setting(
                 format!(
                     "the agents `{}` and `{}` have the same token",
-                    other.agent.name(),
-                    agent.name()
+                    other.name(),
+                    agent.name.value
                 ),
                 "give each agent a token of its own: `openssl rand -hex 32`",
-            ));
-        }
-        tokens.push(AgentToken { agent, token });
+            )
+        })?;
     }
     Ok(Identifier::Tokens(tokens))
 }

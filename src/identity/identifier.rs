@@ -1,12 +1,13 @@
 //! Owns who is calling: what a door knows about its peer becomes an agent, or a refusal. Ordinary
 //! request headers never say who an agent is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use subtle::ConstantTimeEq;
 
 use crate::types::agent::Agent;
 use crate::types::secret::Secret;
@@ -17,15 +18,48 @@ pub enum Identifier {
     /// that was told.
     Fixed(Agent, Option<Arc<str>>),
     /// Agents that name themselves with a token of their own (RFC 9110, section 11.7.2).
-    Tokens(Vec<AgentToken>),
+    Tokens(TokenTable),
 }
 
 /// One agent's token.
-pub struct AgentToken {
-    /// The agent.
-    pub agent: Agent,
-    /// What it must show.
-    pub token: Secret,
+struct AgentToken {
+    agent: Agent,
+    token: Secret,
+}
+
+/// Agents by their tokens. A token is looked up by its SHA-256: time tells nothing about which of them an
+/// unknown one resembles, and one of ten thousand agents is found as fast as the only one.
+#[derive(Default)]
+pub struct TokenTable {
+    tokens: Vec<AgentToken>,
+    by_hash: HashMap<[u8; 32], usize>,
+}
+
+impl TokenTable {
+    /// Takes one in. A token alone may be shown, without a name: one that another agent has is refused,
+    /// and that agent is the error.
+    pub fn add(&mut self, agent: Agent, token: Secret) -> Result<(), &Agent> {
+        let index = *self
+            .by_hash
+            .entry(hash(&token))
+            .or_insert(self.tokens.len());
+        if self.tokens.get(index).is_some_and(|t| t.agent != agent) {
+            return Err(&self.tokens[index].agent);
+        }
+        self.tokens.push(AgentToken { agent, token });
+        Ok(())
+    }
+
+    fn agent(&self, token: &Secret) -> Option<&Agent> {
+        let index = self.by_hash.get(&hash(token))?;
+        self.tokens.get(*index).map(|known| &known.agent)
+    }
+}
+
+fn hash(token: &Secret) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.expose()).as_ref());
+    hash
 }
 
 /// The caller showed nothing, or nothing that is known.
@@ -51,18 +85,8 @@ impl Identifier {
         };
         let shown = proxy_authorization.ok_or(Unidentified::Missing)?;
         let (name, token) = parse(shown.as_bytes()).ok_or(Unidentified::Unknown)?;
-        let mut found = None;
-        // Every token is compared, so that time tells nothing about which one fits.
-        for known in tokens {
-            let fits: bool = known.token.expose().ct_eq(token.expose()).into();
-            if fits
-                && name
-                    .as_deref()
-                    .is_none_or(|name| name == known.agent.name())
-            {
-                found = Some(&known.agent);
-            }
-        }
+        let fits = |agent: &&Agent| name.as_deref().is_none_or(|name| name == agent.name());
+        let found = tokens.agent(&token).filter(fits);
         found.cloned().ok_or(Unidentified::Unknown)
     }
 
@@ -78,7 +102,7 @@ impl Identifier {
     pub fn agents(&self) -> Vec<Agent> {
         match self {
             Self::Fixed(agent, _) => vec![agent.clone()],
-            Self::Tokens(tokens) => tokens.iter().map(|t| t.agent.clone()).collect(),
+            Self::Tokens(table) => table.tokens.iter().map(|t| t.agent.clone()).collect(),
         }
     }
 
@@ -86,7 +110,10 @@ impl Identifier {
     pub fn token_of(&self, agent: &Agent) -> Option<&Secret> {
         match self {
             Self::Fixed(..) => None,
-            Self::Tokens(tokens) => tokens.iter().find(|t| t.agent == *agent).map(|t| &t.token),
+            Self::Tokens(table) => {
+                let own = table.tokens.iter().find(|t| t.agent == *agent);
+                own.map(|t| &t.token)
+            }
         }
     }
 }
@@ -111,11 +138,27 @@ mod tests {
     use super::*;
 
     fn two() -> Identifier {
-        let token = |name: &str, token: &str| AgentToken {
-            agent: Agent::parse(name).unwrap(),
-            token: Secret::from(token.to_owned()),
+        let mut table = TokenTable::default();
+        for (name, token) in [("a", "token-of-a"), ("b", "token-of-b")] {
+            let token = Secret::from(token.to_owned());
+            assert_eq!(table.add(Agent::parse(name).unwrap(), token), Ok(()));
+        }
+        Identifier::Tokens(table)
+    }
+
+    #[test]
+    fn a_token_that_another_agent_has_is_refused() {
+        let Identifier::Tokens(mut table) = two() else {
+            unreachable!();
         };
-        Identifier::Tokens(vec![token("a", "token-of-a"), token("b", "token-of-b")])
+        let mut add = |name: &str, token: &str| {
+            let agent = Agent::parse(name).unwrap();
+            let added = table.add(agent, Secret::from(token.to_owned()));
+            added.map_err(ToString::to_string)
+        };
+        assert_eq!(add("c", "token-of-a"), Err("a".to_owned()));
+        assert_eq!(add("a", "token-of-a"), Ok(()));
+        assert_eq!(add("c", "token-of-c"), Ok(()));
     }
 
     fn identify(field: Option<&str>) -> Result<String, Unidentified> {

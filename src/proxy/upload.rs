@@ -68,6 +68,8 @@ const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 /// Longest silence within a body that is read whole.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Room that is made at once for a body that is read whole, on the word of its head.
+const MOST_ROOM: u64 = 1 << 20;
 
 impl Upload {
     /// The body of a request whose head is `head`.
@@ -264,6 +266,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut whole = BytesMut::new();
+    let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
     loop {
         // On HTTP/2 nothing below keeps the time of a body.
         let next = tokio::time::timeout(LONGEST_WAIT, body.frame()).await;
@@ -279,6 +282,12 @@ where
         count.fetch_add(data.len() as u64, Ordering::Relaxed);
         if (whole.len() + data.len()) as u64 > limit {
             return Err(ProxyError::BodyTooLarge { limit });
+        }
+        if whole.is_empty() {
+            if body.is_end_stream() {
+                return Ok(data);
+            }
+            whole.reserve(room as usize);
         }
         whole.extend_from_slice(&data);
     }
