@@ -341,10 +341,6 @@ fn tightest(balances: &[Balance]) -> Option<&Balance> {
 /// Says once what thresholds were crossed, and counts what was not reserved for.
 fn tell(settled: &Settled, spending: &Spending) {
     let metrics = spending.metrics.spending();
-    for balance in &settled.balances {
-        let (budget, scope) = (&balance.limit.budget, &balance.scope);
-        metrics.budget(budget, scope, balance.remaining(), balance.max);
-    }
     for (balance, percent) in &settled.alerts {
         let unit = &balance.limit.unit;
         tracing::warn!(

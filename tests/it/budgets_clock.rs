@@ -82,7 +82,7 @@ impl Clocked {
 fn set(clock: &std::path::Path, at: &str) {
     let at: Timestamp = at.parse().unwrap();
     let off: SignedDuration = at.duration_since(Timestamp::now());
-    put(clock, &format!("{:+}s", off.as_secs()));
+    put(clock, format!("{:+}s", off.as_secs()));
 }
 
 #[tokio::test]

@@ -278,7 +278,7 @@ pub fn text(tokens: u64) -> String {
 pub fn portions(tokens: u64, piece: u64) -> Vec<u64> {
     let whole = usize::try_from(tokens / piece).unwrap();
     let mut portions = vec![piece; whole];
-    if tokens % piece > 0 {
+    if !tokens.is_multiple_of(piece) {
         portions.push(tokens % piece);
     }
     portions
