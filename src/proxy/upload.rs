@@ -284,9 +284,8 @@ where
             return Err(ProxyError::BodyTooLarge { limit });
         }
         if whole.is_empty() {
-            if body.is_end_stream() {
-                return Ok(data);
-            }
+            // Copied also where it is all in one piece: that is a part of the connection's buffer, which
+            // would have to be made anew while somebody has it.
             whole.reserve(room as usize);
         }
         whole.extend_from_slice(&data);
