@@ -22,6 +22,8 @@ use crate::listen::{accept, forward};
 const GRACE: Duration = Duration::from_secs(25);
 /// Longer than a token endpoint may take by default.
 const RENEWAL_GRACE: Duration = Duration::from_secs(35);
+/// How long abandoned answers are read on at the end.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// How often documents are looked at; a change must be in force within 5 s.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -82,6 +84,7 @@ async fn serve(
         .grace
         .map_or(GRACE, |g| g.0);
     let ledgers = doors.exchange.ledgers.clone();
+    let spending = doors.exchange.spending.clone();
 
     let admin_drain = drain.clone();
     let (admin_stop, stopped) = oneshot::channel::<()>();
@@ -110,6 +113,7 @@ async fn serve(
         tracing::warn!(cut, "connections were cut at the end of shutdown.grace");
     }
     finish(&renewals).await;
+    spending.drained(DRAIN_GRACE).await;
     books.close().await;
     ledgers.log().flush();
     admin_stop.send(()).ok();

@@ -346,6 +346,17 @@ impl Accounting {
         self.record = None;
     }
 
+    /// Goes on elsewhere; nothing is left here to settle.
+    pub fn hand_over(&mut self) -> Self {
+        Self {
+            record: self.record.take(),
+            uploaded: self.uploaded.take(),
+            started: self.started,
+            complete: self.complete,
+            ledgers: self.ledgers.clone(),
+        }
+    }
+
     /// The last byte was handed on.
     pub fn complete(&mut self) {
         self.complete = true;

@@ -33,9 +33,6 @@ pub enum BodyError {
     Idle,
 }
 
-/// How long an answer is read on that nobody waits for.
-const DRAIN_TIME: Duration = Duration::from_secs(30);
-
 /// A response's body on its way to the agent. Dropping it settles the exchange's account.
 pub enum ResponseBody {
     /// One that was made here.
@@ -222,13 +219,14 @@ impl StreamedResponse {
 }
 
 impl Drop for StreamedResponse {
-    /// An answer that the agent left is billed as far as it came; where the provider bills it whole, it
-    /// is read on without the agent.
+    /// An answer that the agent left is billed as far as it came, and what is under way has come: it is
+    /// read on for a moment without the agent, or to its end where the provider bills it whole.
     fn drop(&mut self) {
         let Some(mut meter) = self.meter.take() else {
             return;
         };
-        if let (Some(room), Some(mut inner)) = (meter.drain_room(), self.inner.take())
+        let mut accounting = self.accounting.hand_over();
+        if let (Some((room, time)), Some(mut inner)) = (meter.drain_room(), self.inner.take())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(async move {
@@ -239,16 +237,19 @@ impl Drop for StreamedResponse {
                         }
                     }
                 };
-                // However it ends, what was read is settled when the meter goes.
-                tokio::time::timeout(DRAIN_TIME, reading).await.ok();
-                drop(meter);
+                // However it ends, what was read is what counts.
+                tokio::time::timeout(time, reading).await.ok();
+                meter.abandon(Ending::AgentLeft);
+                if let Some(cost) = meter.cost() {
+                    accounting.billed(&cost);
+                }
                 drop(room);
             });
             return;
         }
         meter.abandon(Ending::AgentLeft);
         if let Some(cost) = meter.cost() {
-            self.accounting.billed(&cost);
+            accounting.billed(&cost);
         }
     }
 }

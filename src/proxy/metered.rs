@@ -20,6 +20,10 @@ use crate::types::model_api::ModelApi;
 
 /// How long a stream stands still for more budget before it is cut.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer is read on that its agent has left, where the provider makes and bills all of it.
+const BILLED_WHOLE: Duration = Duration::from_secs(30);
+/// The same where leaving ends it: what the provider has sent by then is made, and billed.
+const UNDER_WAY: Duration = Duration::from_millis(100);
 /// How much of an event is let through after a cut is due, so that the error comes behind a whole one.
 const LONGEST_EVENT: usize = 1 << 20;
 
@@ -218,12 +222,15 @@ impl Meter {
             && self.hide.is_none()
     }
 
-    /// Room to read the rest in, where a provider bills an abandoned answer whole.
-    pub fn drain_room(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    /// Room to read on in after the agent has left, and for how long.
+    pub fn drain_room(&self) -> Option<(tokio::sync::OwnedSemaphorePermit, Duration)> {
         let open = self.open.as_ref()?;
-        let billed_whole = matches!(open.hold.api(), Some(ModelApi::Bedrock | ModelApi::Vertex));
-        let room = billed_whole.then(|| open.hold.drains());
-        room.and_then(|room| room.try_acquire_owned().ok())
+        let time = match open.hold.api() {
+            Some(ModelApi::Bedrock | ModelApi::Vertex) => BILLED_WHOLE,
+            _ => UNDER_WAY,
+        };
+        let room = open.hold.drains().try_acquire_owned().ok()?;
+        Some((room, time))
     }
 
     /// Reads on without handing anything on.

@@ -42,6 +42,7 @@ use crate::meter::unpack;
 use crate::meter::usage_option::asking_for_usage;
 use crate::policy::decision::Permit;
 use crate::types::charge::Need;
+use crate::types::host::Host;
 use crate::types::model_api::ModelApi;
 
 /// The longest body of a call that is priced: it is read whole before anything is sent. Anthropic takes
@@ -169,12 +170,15 @@ impl Asking<'_> {
             })
         })?;
         let (path, query) = (head.uri.path(), head.uri.query());
-        let call =
+        let mut call =
             scan::read(api, operation, path, query, &head.headers, &plain).map_err(|error| {
                 self.refuse(Why::Unreadable {
                     reason: error.to_string(),
                 })
             })?;
+        if call.terms.geo.is_none() {
+            call.terms.geo = region(&self.asked.authority.host);
+        }
         let covering = self.covering(&call.model, &call.others);
         if covering.is_empty() {
             return Ok(Admission::Uncounted);
@@ -456,6 +460,17 @@ fn on_exhausted(covering: &Covering) -> OnExhausted {
         true => OnExhausted::Cut,
         false => OnExhausted::Finish,
     }
+}
+
+/// The region that a host of OpenAI's stands for; serving within one costs more.
+/// <https://platform.openai.com/docs/guides/your-data#data-residency-controls>
+fn region(host: &Host) -> Option<Box<str>> {
+    let Host::Name(name) = host else {
+        return None;
+    };
+    let name: &str = name.as_ref();
+    let region = name.strip_suffix(".api.openai.com")?;
+    Some(region.into())
 }
 
 fn is_events(response: &Response<Incoming>) -> bool {

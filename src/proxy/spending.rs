@@ -2,6 +2,7 @@
 //! earlier calls.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -41,6 +42,13 @@ impl Spending {
     /// The books, once there was a budget.
     pub fn ledger(&self) -> Option<&Arc<dyn Ledger>> {
         self.ledger.get()
+    }
+
+    /// Waits until no abandoned answer is read on any more, or for this long.
+    pub async fn drained(&self, patience: Duration) {
+        let all = self.drains.acquire_many(DRAINS as u32);
+        // What is still read then counts as it was reserved when the books are next opened.
+        tokio::time::timeout(patience, all).await.ok();
     }
 
     /// Keeps the books for the life of the process; a second call changes nothing.
