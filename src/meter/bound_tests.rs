@@ -30,6 +30,7 @@ fn call(model: &str, body_bytes: u64, max_output: Option<u64>) -> Call {
         tools: Vec::new(),
         terms: Terms::default(),
         asks_for_usage: false,
+        thinks_unseen: false,
     }
 }
 

@@ -35,6 +35,35 @@ pub struct Call {
     pub terms: Terms,
     /// Chat Completions: whether the request itself asks for usage in a stream.
     pub asks_for_usage: bool,
+    /// Whether it asks Claude or Nova to think, without being told in the stream how much that is.
+    pub thinks_unseen: bool,
+}
+
+impl Call {
+    /// Whether its answer may be thought out where nothing of it is seen: then no count of what passes
+    /// tells how much was produced.
+    pub fn hides_reasoning(&self) -> bool {
+        // Any of the models that may work on it.
+        let any_but = |aloud: &[&str]| {
+            let mut models = std::iter::once(&self.model).chain(&self.others);
+            models.any(|model| !aloud.iter().any(|head| model.starts_with(head)))
+        };
+        match self.operation {
+            Operation::ChatCompletions | Operation::Responses => {
+                any_but(&["gpt-4", "gpt-3.5", "chatgpt-4o"])
+            }
+            // Thoughts are counted in the first piece, which comes after them.
+            Operation::GenerateContent => any_but(&["gemini-1", "gemini-2.0", "gemma-"]),
+            _ => self.thinks_unseen,
+        }
+    }
+
+    /// Whether what was seen of an answer that broke off says how much of it was produced. One that is no
+    /// stream was whole before its first octet was sent; Gemini counts its thoughts as it goes.
+    pub fn shows_what_it_costs(&self) -> bool {
+        let counts = self.operation == Operation::GenerateContent;
+        self.stream && (counts || !self.hides_reasoning())
+    }
 }
 
 /// The longest-lived cache that a prompt may be written to.

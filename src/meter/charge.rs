@@ -5,6 +5,7 @@
 //! | with the provider's final count | as counted | as counted |
 //! | before it, the prompt having been told | as told | as reported or seen, at most what was granted |
 //! | without any count, part of it having been seen | as reserved | as seen, at most what was granted |
+//! | early, and was no stream, or may have been thought out unseen | as told or reserved | as granted |
 //! | unreadable | as reserved | as reserved |
 //!
 //! An answer that is not a success costs nothing; it does not come here.
@@ -120,6 +121,11 @@ impl Desk<'_> {
                 left -= one.usage[class];
             }
         }
+        if !self.call.shows_what_it_costs()
+            && let Some(main) = uses.first_mut()
+        {
+            main.usage[TokenClass::Output] = main.usage[TokenClass::Output].saturating_add(left);
+        }
         let mut bill = self.counted(uses);
         bill.estimated = true;
         bill
@@ -128,6 +134,7 @@ impl Desk<'_> {
     /// The prompt as reserved; of the answer what was seen, or all where nothing was.
     fn seen(&self, produced: u64) -> Bill {
         let output = match produced {
+            _ if !self.call.shows_what_it_costs() => self.granted.output,
             0 => self.granted.output,
             seen => seen.min(self.granted.output),
         };

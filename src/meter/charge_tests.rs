@@ -23,6 +23,7 @@ fn call(model: &str) -> Call {
         tools: Vec::new(),
         terms: Terms::default(),
         asks_for_usage: false,
+        thinks_unseen: false,
     }
 }
 
@@ -235,4 +236,41 @@ fn a_bill_beyond_all_measure_stays_at_the_end_of_the_scale() {
         Reading::Exact(vec![one.clone(), one]),
     );
     assert_eq!(bill.total(), NanoUsd(u64::MAX));
+}
+
+/// Whoever leaves early must not pay for the first words of an answer that was produced whole.
+#[test]
+fn an_answer_left_early_is_charged_whole_where_what_was_seen_does_not_tell_how_much_was_produced() {
+    let told = || Reading::Partial(vec![used(None, &[(Input, 500), (Output, 1)])]);
+    let seen = || Reading::Unknown { produced: 2 };
+    let output = |call: &Call, reading: Reading| {
+        let bill = bill(call, reading);
+        assert!(bill.estimated);
+        bill.charges[0].usage.total_output()
+    };
+    let stream = call("claude-opus-4-5");
+    assert_eq!((output(&stream, told()), output(&stream, seen())), (1, 2));
+    let whole = Call {
+        stream: false,
+        ..stream.clone()
+    };
+    let thinking = Call {
+        thinks_unseen: true,
+        ..stream
+    };
+    let openai = Call {
+        api: ModelApi::OpenAI,
+        operation: Operation::ChatCompletions,
+        ..call("o3")
+    };
+    for call in [whole, thinking, openai] {
+        assert_eq!(output(&call, told()), 1_000, "{call:?}");
+        assert_eq!(output(&call, seen()), 1_000, "{call:?}");
+    }
+    let aloud = Call {
+        api: ModelApi::OpenAI,
+        operation: Operation::ChatCompletions,
+        ..call("gpt-4o")
+    };
+    assert_eq!(output(&aloud, seen()), 2);
 }

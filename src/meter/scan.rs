@@ -11,7 +11,9 @@ use http::header::CONTENT_TYPE;
 
 use super::call::Call;
 use super::endpoint::{Operation, model_of_path, overridden};
-use super::field::{Field, Seen, anything, field, flag, limit, natural, string};
+use super::field::{
+    Field, Folded, Seen, anything, field, flag, limit, natural, string, string_if_any,
+};
 use super::gathered::{Gathered, model_name};
 use super::json::{Kind, Walker};
 use super::path::name;
@@ -21,6 +23,9 @@ use super::scan_prompt::{Look, Place};
 use super::scan_tools;
 use crate::types::model_api::ModelApi;
 use crate::types::usage::{Fee, Terms};
+
+/// The beta of Anthropic's with which a stream tells how many tokens of thinking it does not show.
+const THINKING_COUNT: &str = "thinking-token-count-2026-05-13";
 
 /// Reads a metered request. `path` and `query` are as they stand in the request line; `body` is whole
 /// and decoded (see `unpack`).
@@ -75,6 +80,7 @@ pub fn read(
         tools,
         terms: terms(scan.terms, path, headers),
         asks_for_usage: scan.asks_for_usage,
+        thinks_unseen: scan.thinks && !tells_thinking(operation, headers),
     })
 }
 
@@ -204,6 +210,35 @@ fn term(
     Ok(())
 }
 
+/// Whether thinking is asked for: everything but `{"type": "disabled"}`, and nothing, does.
+fn thinks(walker: &mut Walker<'_>) -> Result<bool, ScanError> {
+    if walker.peek()? != Kind::Object {
+        return anything(walker);
+    }
+    let (mut off, mut on) = (false, false);
+    walker.object(|walker, name| {
+        if Folded::of(name).as_str() != "type" {
+            return walker.pass::<ScanError>();
+        }
+        match string_if_any(walker)?.is_some_and(|kind| kind.said() == "disabled") {
+            true => off = true,
+            false => on = true,
+        }
+        Ok(())
+    })?;
+    Ok(on || !off)
+}
+
+/// Whether the stream will say how much was thought. What shows of thinking is a summary or nothing, so
+/// only Anthropic's own count (`estimated_tokens`), which a beta turns on, tells; other clouds have none.
+fn tells_thinking(operation: Operation, headers: &HeaderMap) -> bool {
+    let betas = headers.get_all("anthropic-beta").iter();
+    let mut betas = betas
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    operation == Operation::Messages && betas.any(|beta| beta.trim() == THINKING_COUNT)
+}
+
 /// What has been read of a body so far.
 struct Scan {
     model: Option<Box<str>>,
@@ -211,6 +246,7 @@ struct Scan {
     answers: u64,
     stream: Option<bool>,
     asks_for_usage: bool,
+    thinks: bool,
     max_tool_calls: Option<u64>,
     terms: Terms,
     gathered: Gathered,
@@ -225,6 +261,7 @@ impl Scan {
             answers: 1,
             stream: None,
             asks_for_usage: false,
+            thinks: false,
             max_tool_calls: None,
             terms: Terms::default(),
             gathered: Gathered::default(),
@@ -285,6 +322,7 @@ impl Scan {
             Slot::StoredPrompt => {}
             Slot::WebSearch if anything(walker)? => self.gathered.tool(Fee::WebSearch, None),
             Slot::WebSearch => {}
+            Slot::Thinking => self.thinks |= thinks(walker)?,
             Slot::Prompt => self.look().through(walker, Place::Content)?,
             Slot::Pictures => self.look().pictures(walker)?,
             Slot::Tools => scan_tools::typed(walker, &mut self.look())?,

@@ -30,6 +30,8 @@ pub(super) enum Slot {
     /// A prompt that the provider keeps.
     StoredPrompt,
     WebSearch,
+    /// Whether the model thinks before it answers.
+    Thinking,
     Prompt,
     /// Pictures in base64.
     Pictures,
@@ -73,6 +75,7 @@ const MESSAGES: &[Field<Slot>] = &[
     one("messages", &["messages"], Slot::Prompt),
     one("system", &["system"], Slot::Prompt),
     one("tools", &["tools"], Slot::Tools),
+    one("thinking", &["thinking"], Slot::Thinking),
     one("mcpservers", &["mcp_servers"], Slot::Reach),
     one("container", &["container"], Slot::Reach),
     one("servicetier", &["service_tier"], Slot::ServiceTier),
@@ -274,6 +277,13 @@ const INVOKE: &[Field<Slot>] = &[
     one("system", &["system"], Slot::Prompt),
     one("prompt", &["prompt"], Slot::Prompt),
     one("tools", &["tools"], Slot::Tools),
+    // Claude, and how Bedrock called it first; Nova.
+    one("thinking", &["thinking"], Slot::Thinking),
+    one(
+        "reasoningconfig",
+        &["reasoning_config", "reasoningConfig"],
+        Slot::Thinking,
+    ),
     one("mcpservers", &["mcp_servers"], Slot::Reach),
     one("container", &["container"], Slot::Reach),
     one("servicetier", &["service_tier"], Slot::ServiceTier),

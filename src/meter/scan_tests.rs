@@ -818,3 +818,53 @@ proptest! {
         let _call_or_error = at(ModelApi::Anthropic, Operation::Messages, "/v1/messages", &body);
     }
 }
+
+#[test]
+fn thinking_that_the_stream_does_not_count_is_noticed() {
+    let on = json!({"thinking": {"type": "enabled", "budget_tokens": 30_000}});
+    assert!(with(on.clone()).thinks_unseen && with(on.clone()).hides_reasoning());
+    assert!(with(json!({"thinking": {"type": "adaptive", "display": "omitted"}})).thinks_unseen);
+    assert!(with(json!({"thinking": {}})).thinks_unseen);
+    for off in [
+        json!({}),
+        json!({"thinking": null}),
+        json!({"thinking": {"type": "disabled"}}),
+    ] {
+        assert!(!with(off.clone()).thinks_unseen, "{off}");
+    }
+    let twice = r#"{"model":"m","messages":[],"thinking":{"type":"disabled","type":"enabled"}}"#;
+    assert!(!messages(twice).is_ok_and(|call| !call.thinks_unseen));
+
+    let body = json!({"model": "m", "max_tokens": 1, "messages": [], "thinking": on["thinking"]});
+    let beta = header(
+        "anthropic-beta",
+        "claude-code-1,thinking-token-count-2026-05-13",
+    );
+    let thinks = |api, operation, path: &str| {
+        let body = body.to_string();
+        let call = read(api, operation, path, None, &beta, body.as_bytes());
+        call.unwrap().thinks_unseen
+    };
+    assert!(!thinks(
+        ModelApi::Anthropic,
+        Operation::Messages,
+        "/v1/messages"
+    ));
+    // Other clouds know no such beta.
+    assert!(thinks(
+        ModelApi::Bedrock,
+        Operation::InvokeModelStream,
+        "/model/anthropic.claude-x/invoke-with-response-stream",
+    ));
+    let nova = json!({"messages": [], "additionalModelRequestFields":
+        {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}});
+    let path = "/model/amazon.nova-x/converse-stream";
+    let nova = nova.to_string();
+    let call = at(
+        ModelApi::Bedrock,
+        Operation::ConverseStream,
+        path,
+        nova.as_bytes(),
+    );
+    assert!(call.unwrap().thinks_unseen);
+}

@@ -161,11 +161,16 @@ impl Hold {
 
     /// The origin refused the first try, which cost nothing; the reservation is the second one's.
     pub async fn retry(&mut self) -> Result<(), ProxyError> {
-        let retried = self.opened.ledger.retry(self.opened.id.clone()).await;
-        retried.map_err(|error| ProxyError::Budget(Box::new(self.cut(error.into()))))?;
+        // The order is given here, and followed even if the agent leaves while it is: from now on it is the
+        // second try that is open, and dropping this must settle that one.
+        let retrying = self.opened.ledger.retry(self.opened.id.clone());
         self.opened.id.attempt += 1;
         self.sent.store(false, Ordering::Relaxed);
-        Ok(())
+        let retried = retrying.await;
+        retried.map_err(|error| {
+            self.opened.id.attempt -= 1;
+            ProxyError::Budget(Box::new(self.cut(error.into())))
+        })
     }
 
     /// The origin answered with an error: nothing is charged.

@@ -142,6 +142,10 @@ impl Meter {
         };
         if let Cut::Due(error, passed) = &mut self.cut {
             let error = error.clone();
+            // It was produced, whether or not the agent gets to see all of it.
+            if let Some(open) = &mut self.open {
+                open.reader.feed(&data);
+            }
             match self.seam.first_end(&data) {
                 Some(end) => {
                     let last = self.shown(data.slice(..end));

@@ -187,7 +187,7 @@ impl Asking<'_> {
         let price = self.price(&covering, &call, at)?;
         let most = bound::strict(price.as_deref(), &call);
         let in_tranches = call.stream
-            && !hides_reasoning(&call)
+            && !call.hides_reasoning()
             && !covering
                 .budgets
                 .iter()
@@ -476,15 +476,4 @@ fn region(host: &Host) -> Option<Box<str>> {
 fn is_events(response: &Response<Incoming>) -> bool {
     let kind = response.headers().get(http::header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
-}
-
-/// Whether a stream may think where nothing of it is seen: then no count of what passes tells how much was
-/// produced, and all it may produce is reserved.
-fn hides_reasoning(call: &Call) -> bool {
-    let openai = matches!(
-        call.operation,
-        Operation::ChatCompletions | Operation::Responses
-    );
-    let thinks_aloud = ["gpt-4", "gpt-3.5", "chatgpt-4o"];
-    openai && !thinks_aloud.iter().any(|head| call.model.starts_with(head))
 }

@@ -29,6 +29,7 @@ pub(super) fn call(operation: Operation) -> Call {
         tools: Vec::new(),
         terms: Terms::default(),
         asks_for_usage: false,
+        thinks_unseen: false,
     }
 }
 
