@@ -273,7 +273,9 @@ impl Asking<'_> {
                     ..call.clone()
                 };
                 let price = prices.for_call(&stand_in, at);
-                price.map(Some).map_err(|_| refuse(&models[0]))
+                let counting = covering.budgets.iter().find(|b| b.counts_money());
+                let budget = counting.map_or("", |budget| &*budget.name);
+                price.map(Some).map_err(|_| refuse(budget))
             }
         }
     }
