@@ -150,6 +150,23 @@ impl PriceTable {
         }))
     }
 
+    /// The name that a model is listed under, however a request spells it, and all names that mean it.
+    /// Nothing for one that is not listed.
+    pub fn names(&self, api: ModelApi, model: &str) -> Option<(Arc<str>, Vec<Arc<str>>)> {
+        let folded = model.to_ascii_lowercase();
+        let listed = self
+            .listed(api, model)
+            .or_else(|| self.listed(api, &folded))?;
+        if &*listed.model == ANY {
+            return Some((folded.as_str().into(), Vec::new()));
+        }
+        let of = |api: ModelApi| self.models.get(&api).into_iter().flatten();
+        let all = of(api).chain(of(ModelApi::OpenAI).filter(|_| api == ModelApi::Azure));
+        let same = all.filter(|(_, other)| std::ptr::eq(&raw const ***other, listed));
+        let names = same.map(|(name, _)| Arc::from(&**name)).collect();
+        Some((listed.model.clone(), names))
+    }
+
     /// Every name, and where its price comes from.
     pub fn sources(&self) -> impl Iterator<Item = (ModelApi, &str, Option<&Source>)> {
         self.models.iter().flat_map(|(api, models)| {

@@ -67,6 +67,8 @@ pub struct Hold {
     opened: Opened,
     sent: Arc<AtomicBool>,
     credential: Option<Arc<str>>,
+    /// How it ended if nobody says otherwise.
+    ending: Ending,
     settled: bool,
 }
 
@@ -90,6 +92,7 @@ impl Hold {
             opened,
             sent: Arc::default(),
             credential: None,
+            ending: Ending::AgentLeft,
             settled: false,
         }
     }
@@ -130,6 +133,11 @@ impl Hold {
     /// A credential went into the request.
     pub fn injected(&mut self, credential: &Arc<str>) {
         self.credential.get_or_insert_with(|| credential.clone());
+    }
+
+    /// The origin broke off, or gave no answer in time.
+    pub fn origin_broke(&mut self) {
+        self.ending = Ending::OriginBroke;
     }
 
     /// Asks for more. The order is given at once; [`Hold::grew`] notes that it was followed.
@@ -300,7 +308,7 @@ impl Drop for Hold {
             true => {
                 let mut bill = self.bill(Reading::Unknown { produced: 0 });
                 bill.estimated = true;
-                self.book(bill, Ending::AgentLeft)
+                self.book(bill, self.ending)
             }
             false => self.book(Bill::default(), Ending::Refused),
         };

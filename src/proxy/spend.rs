@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::Response;
 use http::header::{
@@ -11,6 +12,7 @@ use http::header::{
 use http::request::Parts;
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::account::Accounting;
 use super::budget_refusal::{BudgetRefusal, Why};
@@ -24,7 +26,7 @@ use super::spending::Spending;
 use super::tranche::{TOKENS, Tranche};
 use super::upload::{RequestBody, Upload};
 use crate::budget::covering::{Covering, Unpriced};
-use crate::budget::ledger::{Ask, Ending, HoldId, Patience};
+use crate::budget::ledger::{Ask, Ending, HoldId, NotReserved, Patience};
 use crate::budget::limit::Labels;
 use crate::budget::rate::{RateKind, RateRefusal};
 use crate::budget::terms::FixedPrice;
@@ -67,6 +69,27 @@ pub struct Counted {
     /// Usage was asked for where the agent had not.
     hides_usage: bool,
 }
+
+/// What a call may need.
+struct Estimate {
+    /// By its size, without experience.
+    sure: Need,
+    /// By what earlier calls of this agent were; an agent can teach what it likes, so only one call at a
+    /// time may run on it.
+    bold: Option<Need>,
+}
+
+impl Estimate {
+    fn exactly(need: Need) -> Self {
+        Self {
+            sure: need,
+            bold: None,
+        }
+    }
+}
+
+/// What models are counted under that nobody listed.
+const UNLISTED: &str = "other";
 
 /// Who asks for what, as far as budgets care.
 pub struct Asking<'a> {
@@ -145,8 +168,15 @@ impl Asking<'_> {
             output: 0,
         };
         let billing = Billing::Fixed(need);
-        let hold = self
-            .reserve(&covering, "", billing, need, None, accounting)
+        let (hold, _) = self
+            .reserve(
+                &covering,
+                "",
+                billing,
+                Estimate::exactly(need),
+                None,
+                accounting,
+            )
             .await?;
         Ok(Admission::Counted(Box::new(Counted {
             hold,
@@ -179,7 +209,8 @@ impl Asking<'_> {
         if call.terms.geo.is_none() {
             call.terms.geo = region(&self.asked.authority.host);
         }
-        let covering = self.covering(&call.model, &call.others);
+        let (label, names) = self.names(&call);
+        let covering = self.covering(&label, &names);
         if covering.is_empty() {
             return Ok(Admission::Uncounted);
         }
@@ -195,12 +226,16 @@ impl Asking<'_> {
         let learned = self
             .spending
             .learned
-            .of(self.asked.agent.name(), &call.model);
-        let need = match in_tranches {
-            true => bound::tranche(price.as_deref(), &call, learned, TOKENS),
-            false => most,
+            .of(self.asked.agent.name(), &call.model)
+            .filter(|_| in_tranches);
+        let priced = price.as_deref();
+        let estimate = Estimate {
+            sure: match in_tranches {
+                true => bound::tranche(priced, &call, None, TOKENS),
+                false => most,
+            },
+            bold: learned.map(|learned| bound::tranche(priced, &call, Some(learned), TOKENS)),
         };
-        let tranche = Tranche::new(need.output, most.output, on_exhausted(&covering));
         // Usage of a stream is told only to who asks; the agent does not get to see what it did not ask for.
         let hides_usage =
             operation == Operation::ChatCompletions && call.stream && !call.asks_for_usage;
@@ -216,16 +251,40 @@ impl Asking<'_> {
         strip_own(&mut head.headers);
         head.headers
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let model = call.model.clone();
         let billing = Billing::Metered(Box::new(call));
-        let hold = self
-            .reserve(&covering, &model, billing, need, price, accounting)
+        let (hold, trust) = self
+            .reserve(&covering, &label, billing, estimate, price, accounting)
             .await?;
+        let output = hold.granted().output;
+        let tranche = Tranche::new(output, most.output, on_exhausted(&covering), trust);
         Ok(Admission::Counted(Box::new(Counted {
             hold,
             tranche: Some(tranche),
             hides_usage,
         })))
+    }
+
+    /// The name that the call's model is counted under, and every name that budgets may know it or its
+    /// helpers by. An agent can make names up: those that nobody listed are counted as one.
+    fn names(&self, call: &Call) -> (Arc<str>, Vec<Arc<str>>) {
+        let prices = &self.snapshot.prices;
+        let mut names = vec![call.model.clone()];
+        names.extend(call.others.iter().cloned());
+        let mut label = None;
+        for (index, model) in std::iter::once(&call.model).chain(&call.others).enumerate() {
+            let folded = model.to_ascii_lowercase();
+            if folded != **model {
+                names.push(folded.into());
+            }
+            let Some((own, same)) = prices.names(call.api, model) else {
+                continue;
+            };
+            names.extend(same);
+            if index == 0 {
+                label = Some(own);
+            }
+        }
+        (label.unwrap_or_else(|| UNLISTED.into()), names)
     }
 
     fn labels(&self, model: &str) -> Labels {
@@ -285,10 +344,10 @@ impl Asking<'_> {
         covering: &Covering,
         model: &str,
         billing: Billing,
-        need: Need,
+        estimate: Estimate,
         price: Option<Arc<Price>>,
         accounting: &Accounting,
-    ) -> Result<Hold, ProxyError> {
+    ) -> Result<(Hold, Option<OwnedSemaphorePermit>), ProxyError> {
         let labels = self.labels(model);
         let pace = self
             .spending
@@ -303,20 +362,45 @@ impl Asking<'_> {
             attempt: 1,
         };
         let at = Timestamp::now();
-        let ask = Ask {
+        let ask = |need: Need, patience: Patience| Ask {
             id: id.clone(),
             at,
             labels: labels.clone(),
             limits: covering.limits.clone(),
             need,
-            patience: Patience::Queue,
+            patience,
             unwritten: covering.without_store(),
         };
-        let balances = ledger
-            .reserve(ask)
-            .await
-            .map_err(|cause| self.refuse(why(cause)))?;
-        Ok(Hold::new(Opened {
+        let Estimate { sure, bold } = estimate;
+        let trust = self.spending.trust(&labels.agent);
+        let own = bold.and_then(|bold| Some((bold, trust.clone().try_acquire_owned().ok()?)));
+        let (need, patience, own) = match (own, bold) {
+            (Some((bold, own)), _) => (bold, Patience::Queue, Some(own)),
+            (None, Some(_)) => (sure, Patience::UpTo(Duration::ZERO), None),
+            (None, None) => (sure, Patience::Queue, None),
+        };
+        let mut granted = (need, own);
+        let mut reserved = ledger.reserve(ask(need, patience)).await;
+        if let (
+            Err(NotReserved::Exhausted(shortage) | NotReserved::Contended(shortage)),
+            Some(bold),
+        ) = (&reserved, bold)
+            && granted.1.is_none()
+        {
+            // It may fit by its estimate, once another's has been confirmed.
+            let queue = covering.limits.iter().map(|limit| limit.queue).min();
+            let turn = tokio::time::timeout(queue.unwrap_or_default(), trust.acquire_owned()).await;
+            reserved = match turn {
+                Ok(Ok(own)) => {
+                    granted = (bold, Some(own));
+                    ledger.reserve(ask(bold, Patience::Queue)).await
+                }
+                _ => Err(NotReserved::Contended(shortage.clone())),
+            };
+        }
+        let balances = reserved.map_err(|cause| self.refuse(why(cause)))?;
+        let (need, trust) = granted;
+        let hold = Hold::new(Opened {
             ledger: ledger.clone(),
             spending: self.spending.clone(),
             id,
@@ -329,7 +413,8 @@ impl Asking<'_> {
             price,
             balances,
             pace: Some(pace),
-        }))
+        });
+        Ok((hold, trust))
     }
 
     fn refuse(&self, why: Why) -> ProxyError {
@@ -373,10 +458,12 @@ impl Admission {
 
     /// It failed on its way. What did not reach the origin costs nothing.
     pub fn failed(&mut self, error: &ProxyError) {
-        if matches!(error, ProxyError::Dial(_))
-            && let Some(hold) = self.hold()
-        {
-            hold.sent().store(false, Ordering::Relaxed);
+        let Some(hold) = self.hold() else {
+            return;
+        };
+        match error {
+            ProxyError::Dial(_) => hold.sent().store(false, Ordering::Relaxed),
+            _ => hold.origin_broke(),
         }
     }
 

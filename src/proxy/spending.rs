@@ -1,7 +1,8 @@
 //! Owns what all exchanges share that cost money: the books, the limits on pace, and what was learned of
 //! earlier calls.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -10,6 +11,7 @@ use crate::budget::ledger::Ledger;
 use crate::budget::rate::Rates;
 use crate::meter::learned::LearnedTable;
 use crate::telemetry::metrics::Metrics;
+use crate::types::agent::Agent;
 
 /// Abandoned answers that are read to their end at once.
 const DRAINS: usize = 100;
@@ -21,6 +23,9 @@ pub struct Spending {
     pub rates: Rates,
     /// What a prompt of each agent and model costs by its length.
     pub learned: LearnedTable,
+    /// One call of each agent at a time may run on an estimate that no answer has confirmed: a wrong one is
+    /// then wrong once, however many calls there are at once.
+    trust: Mutex<HashMap<Agent, Arc<Semaphore>>>,
     /// Answers that their agent left, and that are read to their end since they are billed whole.
     pub drains: Arc<Semaphore>,
     /// Where settlements are counted.
@@ -34,6 +39,7 @@ impl Spending {
             ledger: OnceLock::new(),
             rates: Rates::default(),
             learned: LearnedTable::default(),
+            trust: Mutex::default(),
             drains: Arc::new(Semaphore::new(DRAINS)),
             metrics,
         }
@@ -42,6 +48,19 @@ impl Spending {
     /// The books, once there was a budget.
     pub fn ledger(&self) -> Option<&Arc<dyn Ledger>> {
         self.ledger.get()
+    }
+
+    /// The right to run on an estimate; there is one for each agent.
+    pub fn trust(&self, agent: &Agent) -> Arc<Semaphore> {
+        let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        match trust.get(agent) {
+            Some(own) => own.clone(),
+            None => {
+                let own = Arc::new(Semaphore::new(1));
+                trust.insert(agent.clone(), own.clone());
+                own
+            }
+        }
     }
 
     /// Waits until no abandoned answer is read on any more, or for this long.

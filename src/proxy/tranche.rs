@@ -1,5 +1,7 @@
 //! Owns how much of a budget an answer under way has reserved, and when it needs more or can give back.
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::config::budget::OnExhausted;
 use crate::meter::bound;
 use crate::meter::reading::Progress;
@@ -31,18 +33,26 @@ pub struct Tranche {
     /// Whether the prompt's own count has been taken over.
     exact_input: bool,
     on_exhausted: OnExhausted,
+    /// Held while the prompt's share is an estimate.
+    trust: Option<OwnedSemaphorePermit>,
     /// A refusal was final: the answer goes on without more.
     over: bool,
 }
 
 impl Tranche {
     /// With `output` tokens reserved of `most` that may come.
-    pub fn new(output: u64, most: u64, on_exhausted: OnExhausted) -> Self {
+    pub fn new(
+        output: u64,
+        most: u64,
+        on_exhausted: OnExhausted,
+        trust: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self {
             output,
             most,
             exact_input: false,
             on_exhausted,
+            trust,
             over: false,
         }
     }
@@ -55,6 +65,7 @@ impl Tranche {
             && let Some(input) = &progress.input
         {
             self.exact_input = true;
+            self.trust = None;
             let output = self.output.max(progress.produced);
             hold.learn(input);
             let need = bound::trued_up(price, call, input, output);

@@ -27,6 +27,7 @@ mod budgets_clients;
 mod budgets_clock;
 mod budgets_crash;
 mod budgets_endpoints;
+mod budgets_evasion;
 mod budgets_life;
 mod budgets_refusals;
 mod budgets_usage;

@@ -1,0 +1,93 @@
+//! What an agent could do to spend more than its budget lets it: each of these once worked.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::support::budgeted::{Budgeted, cap, is_exhausted, with};
+use crate::support::operator::{PATIENCE, until};
+use crate::support::provider::conduct::Conduct;
+use crate::support::provider::gate::Gate;
+use crate::support::provider::prices::usd;
+use crate::support::spender::{Ask, message, streamed};
+
+const SONNET: &str = "claude-sonnet-4-5";
+
+/// A body of so many octets that says no more than a short one.
+fn padded(mut body: Value, octets: usize) -> Value {
+    body["metadata"] = json!({"user_id": "a"});
+    let padding = "lorem ipsum dolor ".repeat(octets / 18);
+    body["messages"] = json!([{"role": "user", "content": padding}]);
+    body
+}
+
+/// Long bodies with short prompts teach that a body costs little. Then long prompts come, all at once.
+#[tokio::test]
+async fn what_an_agent_teaches_is_believed_for_one_call_at_a_time() {
+    let scene = Budgeted::new(&with(&cap("1.00"), "contention: {queue: 1s}")).await;
+    let spender = scene.spender();
+    let teaching = Ask::message(&streamed(padded(message(SONNET, 100), 300_000)));
+    scene.provider.usually(Conduct::says(1).input(10));
+    for _ in 0..10 {
+        assert_eq!(spender.ask(&teaching).await.status, 200);
+    }
+    let taught = scene.books().await.total();
+
+    // Nothing is told of these prompts before all of them have been asked for: 60 cents each.
+    let gate = Gate::closed();
+    scene
+        .provider
+        .usually(Conduct::says(1).input(200_000).held(0, &gate));
+    let ended = AtomicUsize::new(0);
+    let calls = (0..20).map(|_| async {
+        let answer = spender.begin(&teaching).await.whole().await;
+        ended.fetch_add(1, Ordering::SeqCst);
+        answer
+    });
+    let (answers, ()) = tokio::join!(join_all(calls), async {
+        // Two at most are let through: one on its estimate, one by its size.
+        until("all but two are refused", PATIENCE, async || {
+            ended.load(Ordering::SeqCst) >= 18
+        })
+        .await;
+        gate.open();
+    });
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!(served >= 1, "{answers:?}");
+    let spent = scene.never_under().await.total() - taught;
+    // One that was believed is 60 cents beyond its estimate; the others were reserved by their size.
+    assert!(spent <= usd("1.00") + usd("0.60"), "{spent} for {served}");
+}
+
+/// A model's other names are the same model.
+#[tokio::test]
+async fn a_budget_for_a_model_holds_for_its_other_names() {
+    let budget = format!("match: {{models: [{SONNET}]}}\n{}", cap("0.0001"));
+    let scene = Budgeted::new(&budget).await;
+    let spender = scene.spender();
+    for name in [SONNET, "claude-sonnet-4-5-20250929", "Claude-Sonnet-4-5"] {
+        let refused = spender.ask(&Ask::message(&message(name, 600))).await;
+        assert_ne!(refused.status, 200, "{name}: {}", refused.text());
+    }
+    assert_eq!(scene.reached(), 0);
+}
+
+/// Names that an agent makes up do not each get a budget of their own.
+#[tokio::test]
+async fn models_that_nobody_knows_share_one_budget() {
+    let budget =
+        "match: {groupBy: [agent, model]}\nlimits:\n  - {unit: tokens, max: 1500, window: total}\n";
+    let scene = Budgeted::new(budget).await;
+    scene.provider.usually(Conduct::says(600).input(40));
+    let spender = scene.spender();
+    let mut served = 0;
+    for name in ["made-up", "Made-Up", "made-up-2", "made-up-3"] {
+        let answer = spender.ask(&Ask::message(&message(name, 600))).await;
+        match answer.status {
+            200 => served += 1,
+            _ => assert!(is_exhausted(&answer), "{}", answer.text()),
+        }
+    }
+    assert!(served <= 2, "{served}");
+}
