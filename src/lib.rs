@@ -123,7 +123,7 @@
 //! * [`types::secret::Secret`] has no `Display`, no `Serialize` and no `Deref`; its `Debug` shows nothing.
 //! * [`policy::decision::Permit`] has private fields; [`proxy::upstream::Upstream::send`] wants one.
 //! * [`telemetry::redact::SafeTarget`] is the only form in which a path reaches a log.
-//! * [`proxy::spend::Admission`] is made in one place; [`proxy::attempt::Attempt::send`] wants one, and what
+//! * [`proxy::admission::Admission`] is made by [`proxy::spend`] alone; [`proxy::attempt::Attempt::send`] wants one, and what
 //!   is in the books is settled when it is dropped.
 //! * [`proxy::account::Accounting`] settles when it is dropped, so that no way out goes unrecorded.
 

@@ -8,6 +8,7 @@ use super::settings::Settings;
 use super::state::StateDir;
 use crate::budget::set::BudgetSet;
 use crate::budget::sqlite::SqliteLedger;
+use crate::budget::terms::UnknownModel;
 use crate::config::bundle::Bundle;
 use crate::meter::price_table::{self, PriceTable};
 use crate::proxy::spending::Spending;
@@ -20,6 +21,26 @@ pub struct Books {
     pub prices: Arc<PriceTable>,
 }
 
+/// Compiles budgets and prices.
+pub fn read_books(settings: &Settings, bundle: &Bundle) -> Result<Books, StartError> {
+    let budgets = BudgetSet::compile(bundle)?;
+    let prices = price_table::load(settings.root.spec.prices.file.as_deref())?;
+    for budget in budgets.budgets() {
+        if let UnknownModel::PriceAs(model) = &budget.unknown_model
+            && !prices.knows(model)
+        {
+            return Err(StartError::setting(
+                format!(
+                    "the budget `{}` charges unknown models as `{model}`, which has no price either",
+                    budget.name
+                ),
+                "name a model of policies/prices.yaml under unknownModel.priceAs, or add a price for it",
+            ));
+        }
+    }
+    Ok(Books { budgets, prices })
+}
+
 /// Compiles budgets and prices, and opens the ledger if there is none yet and a budget needs it.
 pub async fn open_books(
     settings: &Settings,
@@ -27,8 +48,7 @@ pub async fn open_books(
     spending: &Spending,
     ledger: &LedgerKeeper,
 ) -> Result<Books, StartError> {
-    let budgets = BudgetSet::compile(bundle)?;
-    let prices = price_table::load(settings.root.spec.prices.file.as_deref())?;
+    let Books { budgets, prices } = read_books(settings, bundle)?;
     if !budgets.is_empty() && spending.ledger().is_none() {
         let opened = ledger.open(settings).await?;
         spending.keep(opened);

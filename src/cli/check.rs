@@ -5,11 +5,11 @@ use super::context::{Context, block_on};
 use super::finding::{Finding, State, finding, print};
 use super::output::Exit;
 use crate::app::authority::open_configured_authority;
+use crate::app::books::read_books;
 use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
 use crate::app::grant_desk::logins;
 use crate::app::settings::Settings;
-use crate::budget::set::BudgetSet;
 use crate::credential::held::HeldCredential;
 use crate::credential::open::Patience;
 use crate::policy::compile::compile;
@@ -21,7 +21,7 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
     let sources = context.sources(&settings)?;
     let bundle = settings.bundle()?;
     let engine = compile(&bundle)?;
-    let budgets = BudgetSet::compile(&bundle)?;
+    let budgets = read_books(&settings, &bundle)?.budgets;
     let mut findings = vec![finding(
         "policy",
         State::Ok,

@@ -167,6 +167,13 @@ impl PriceTable {
         Some((listed.model.clone(), names))
     }
 
+    /// Whether a model has a price with any provider.
+    pub fn knows(&self, model: &str) -> bool {
+        self.models
+            .keys()
+            .any(|api| self.listed(*api, model).is_some())
+    }
+
     /// Every name, and where its price comes from.
     pub fn sources(&self) -> impl Iterator<Item = (ModelApi, &str, Option<&Source>)> {
         self.models.iter().flat_map(|(api, models)| {

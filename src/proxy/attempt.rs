@@ -5,11 +5,11 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::account::Accounting;
+use super::admission::Admission;
 use super::error::ProxyError;
 use super::headers;
 use super::passage::Asked;
 use super::snapshot::Snapshot;
-use super::spend::Admission;
 use super::spool::Keep;
 use super::upload::{Prepared, RequestBody, Upload};
 use super::upstream::{Protocols, Upstream};

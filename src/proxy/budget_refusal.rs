@@ -150,7 +150,7 @@ impl BudgetRefusal {
     pub fn remedy(&self) -> &'static str {
         match &self.why {
             Why::Exhausted(_) => {
-                "Retrying will not help before the reset; tell the operator, who can raise it with `tollgate budget raise`."
+                "Tell the operator, who can raise it with `tollgate budget raise`."
             }
             Why::Contended(_) | Why::AtOnce { .. } | Why::Rate { .. } => {
                 "This is not a denial; the same request may succeed shortly."

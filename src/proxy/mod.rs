@@ -1,6 +1,7 @@
 //! The data path: one exchange, whichever door it came through.
 
 pub mod account;
+pub mod admission;
 pub mod attempt;
 pub mod body;
 pub mod budget_refusal;

@@ -9,9 +9,9 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::account::{Accounting, Replay};
+use super::admission::Admission;
 use super::attempt::{Attempt, Sent};
 use super::error::ProxyError;
-use super::spend::Admission;
 use super::spool::{Keep, Room};
 use super::upload::Upload;
 use crate::credential::held::{HeldCredential, Renewer};

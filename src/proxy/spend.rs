@@ -2,43 +2,34 @@
 //! is read off it, and reserved, before anything is sent.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::Response;
-use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue,
-};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::account::Accounting;
+use super::admission::{Admission, Counted};
 use super::budget_refusal::{BudgetRefusal, Why};
 use super::error::ProxyError;
 use super::headers::UpgradeWish;
 use super::hold::{Billing, Hold, Opened, why};
-use super::metered::Meter;
 use super::passage::Asked;
 use super::snapshot::Snapshot;
 use super::spending::Spending;
 use super::tranche::{TOKENS, Tranche};
-use super::upload::{RequestBody, Upload};
+use super::upload::Upload;
 use crate::budget::covering::{Covering, Unpriced};
-use crate::budget::ledger::{Ask, Ending, HoldId, NotReserved, Patience};
+use crate::budget::ledger::{Ask, HoldId, NotReserved, Patience};
 use crate::budget::limit::Labels;
 use crate::budget::rate::{RateKind, RateRefusal};
 use crate::budget::terms::FixedPrice;
 use crate::config::budget::{OnExhausted, StreamMode};
-use crate::inject::injector::InjectedCredential;
 use crate::meter::bound;
 use crate::meter::call::Call;
 use crate::meter::endpoint::{Endpoint, Operation, classify_request};
-use crate::meter::hide_usage::HideUsage;
 use crate::meter::price::Price;
-use crate::meter::reader::{AnswerHead, Reader};
-use crate::meter::reading::Reading;
 use crate::meter::scan;
 use crate::meter::unpack;
 use crate::meter::usage_option::asking_for_usage;
@@ -52,23 +43,6 @@ use crate::types::model_api::ModelApi;
 const LONGEST_BODY: u64 = 32 << 20;
 /// The same once it is unpacked.
 const LONGEST_UNPACKED: u64 = 64 << 20;
-
-/// Proof that the budgets let a request out: it is in the books, or none of them counts it.
-pub enum Admission {
-    /// No budget counts it.
-    Uncounted,
-    /// It is in the books.
-    Counted(Box<Counted>),
-}
-
-/// A request that is in the books.
-pub struct Counted {
-    hold: Hold,
-    /// How its answer is held to the reservation; nothing where the answer is not read.
-    tranche: Option<Tranche>,
-    /// Usage was asked for where the agent had not.
-    hides_usage: bool,
-}
 
 /// What a call may need.
 struct Estimate {
@@ -427,98 +401,6 @@ impl Asking<'_> {
     }
 }
 
-impl Admission {
-    fn hold(&mut self) -> Option<&mut Hold> {
-        match self {
-            Self::Uncounted => None,
-            Self::Counted(counted) => Some(&mut counted.hold),
-        }
-    }
-
-    /// The body on its way out, noted where it goes: from its first octet on it may cost something.
-    pub fn sending(
-        &mut self,
-        body: RequestBody,
-        credentials: &[InjectedCredential],
-    ) -> RequestBody {
-        let Some(hold) = self.hold() else {
-            return body;
-        };
-        for credential in credentials {
-            hold.injected(&credential.name);
-        }
-        match body {
-            RequestBody::Whole(bytes) => RequestBody::Noted(bytes, hold.sent()),
-            body => {
-                hold.sent().store(true, Ordering::Relaxed);
-                body
-            }
-        }
-    }
-
-    /// It failed on its way. What did not reach the origin costs nothing.
-    pub fn failed(&mut self, error: &ProxyError) {
-        let Some(hold) = self.hold() else {
-            return;
-        };
-        match error {
-            ProxyError::Dial(_) => hold.sent().store(false, Ordering::Relaxed),
-            _ => hold.origin_broke(),
-        }
-    }
-
-    /// The origin refused it, and it is sent once more.
-    pub async fn retry(&mut self) -> Result<(), ProxyError> {
-        let Some(hold) = self.hold() else {
-            return Ok(());
-        };
-        hold.retry().await
-    }
-
-    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here.
-    pub async fn answered(
-        self,
-        response: &mut Response<Incoming>,
-        accounting: &mut Accounting,
-    ) -> Option<Box<Meter>> {
-        let Self::Counted(counted) = self else {
-            return None;
-        };
-        let Counted {
-            hold,
-            tranche,
-            hides_usage,
-        } = *counted;
-        hold.mark(response.headers_mut());
-        if !response.status().is_success() {
-            hold.refused().await;
-            return None;
-        }
-        let (Some(call), Some(tranche)) = (hold.call(), tranche) else {
-            let nothing = Reading::Exact(Vec::new());
-            let (settling, cost) = hold.read(nothing, Ending::Complete);
-            accounting.billed(&cost);
-            settling.await;
-            return None;
-        };
-        let api = call.api;
-        let reader = Reader::new(
-            call,
-            &AnswerHead {
-                status: response.status(),
-                headers: response.headers(),
-            },
-        );
-        let hide = (hides_usage && is_events(response)).then(HideUsage::new);
-        let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);
-        if is_events(response) {
-            // What is hidden or cut makes it another length.
-            response.headers_mut().remove(CONTENT_LENGTH);
-        }
-        Some(Box::new(meter))
-    }
-}
-
 /// Fields under our own name are ours to send, not the agent's.
 fn strip_own(headers: &mut HeaderMap) {
     let own = |name: &&HeaderName| name.as_str().starts_with("x-tollgate-");
@@ -560,9 +442,4 @@ fn region(host: &Host) -> Option<Box<str>> {
     let name: &str = name.as_ref();
     let region = name.strip_suffix(".api.openai.com")?;
     Some(region.into())
-}
-
-fn is_events(response: &Response<Incoming>) -> bool {
-    let kind = response.headers().get(http::header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }

@@ -1,0 +1,134 @@
+//! Owns the proof that the budgets let a request out, and what becomes of it on the way: sent, refused,
+//! sent once more, answered.
+
+use std::sync::atomic::Ordering;
+
+use http::Response;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::body::Incoming;
+
+use super::account::Accounting;
+use super::error::ProxyError;
+use super::hold::Hold;
+use super::metered::Meter;
+use super::tranche::Tranche;
+use super::upload::RequestBody;
+use crate::budget::ledger::Ending;
+use crate::inject::injector::InjectedCredential;
+use crate::meter::hide_usage::HideUsage;
+use crate::meter::reader::{AnswerHead, Reader};
+use crate::meter::reading::Reading;
+
+/// Proof that the budgets let a request out: it is in the books, or none of them counts it.
+pub enum Admission {
+    /// No budget counts it.
+    Uncounted,
+    /// It is in the books.
+    Counted(Box<Counted>),
+}
+
+/// A request that is in the books.
+pub struct Counted {
+    pub(super) hold: Hold,
+    /// How its answer is held to the reservation; nothing where the answer is not read.
+    pub(super) tranche: Option<Tranche>,
+    /// Usage was asked for where the agent had not.
+    pub(super) hides_usage: bool,
+}
+
+impl Admission {
+    fn hold(&mut self) -> Option<&mut Hold> {
+        match self {
+            Self::Uncounted => None,
+            Self::Counted(counted) => Some(&mut counted.hold),
+        }
+    }
+
+    /// The body on its way out, noted where it goes: from its first octet on it may cost something.
+    pub fn sending(
+        &mut self,
+        body: RequestBody,
+        credentials: &[InjectedCredential],
+    ) -> RequestBody {
+        let Some(hold) = self.hold() else {
+            return body;
+        };
+        for credential in credentials {
+            hold.injected(&credential.name);
+        }
+        match body {
+            RequestBody::Whole(bytes) => RequestBody::Noted(bytes, hold.sent()),
+            body => {
+                hold.sent().store(true, Ordering::Relaxed);
+                body
+            }
+        }
+    }
+
+    /// It failed on its way. What did not reach the origin costs nothing.
+    pub fn failed(&mut self, error: &ProxyError) {
+        let Some(hold) = self.hold() else {
+            return;
+        };
+        match error {
+            ProxyError::Dial(_) => hold.sent().store(false, Ordering::Relaxed),
+            _ => hold.origin_broke(),
+        }
+    }
+
+    /// The origin refused it, and it is sent once more.
+    pub async fn retry(&mut self) -> Result<(), ProxyError> {
+        let Some(hold) = self.hold() else {
+            return Ok(());
+        };
+        hold.retry().await
+    }
+
+    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here.
+    pub async fn answered(
+        self,
+        response: &mut Response<Incoming>,
+        accounting: &mut Accounting,
+    ) -> Option<Box<Meter>> {
+        let Self::Counted(counted) = self else {
+            return None;
+        };
+        let Counted {
+            hold,
+            tranche,
+            hides_usage,
+        } = *counted;
+        hold.mark(response.headers_mut());
+        if !response.status().is_success() {
+            hold.refused().await;
+            return None;
+        }
+        let (Some(call), Some(tranche)) = (hold.call(), tranche) else {
+            let nothing = Reading::Exact(Vec::new());
+            let (settling, cost) = hold.read(nothing, Ending::Complete);
+            accounting.billed(&cost);
+            settling.await;
+            return None;
+        };
+        let api = call.api;
+        let reader = Reader::new(
+            call,
+            &AnswerHead {
+                status: response.status(),
+                headers: response.headers(),
+            },
+        );
+        let hide = (hides_usage && is_events(response)).then(HideUsage::new);
+        let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);
+        if is_events(response) {
+            // What is hidden or cut makes it another length.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        Some(Box::new(meter))
+    }
+}
+
+fn is_events(response: &Response<Incoming>) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
