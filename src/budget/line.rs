@@ -82,6 +82,13 @@ impl<T> Line<T> {
         self.queues.get(&series).map_or(0, BTreeSet::len)
     }
 
+    /// How many of them `chosen` says.
+    pub fn waiting_for(&self, series: SeriesId, chosen: impl Fn(&T) -> bool) -> usize {
+        let queue = self.queues.get(&series).into_iter().flatten();
+        let waiters = queue.filter_map(|ticket| self.waiters.get(ticket));
+        waiters.filter(|waiter| chosen(&waiter.what)).count()
+    }
+
     /// Waits in these queues, no longer than until `deadline`.
     pub fn join(&mut self, ticket: Ticket, what: T, queues: &[SeriesId], deadline: Instant) {
         let mut own = Vec::with_capacity(queues.len());

@@ -12,6 +12,7 @@ use super::ledger::{
 };
 use super::limit::{Labels, Limit};
 use super::sqlite_report::Standing;
+use crate::types::agent::Agent;
 use crate::types::charge::Need;
 
 /// What the thread is asked to do: the methods of the port, and a few of the ledger's own.
@@ -91,6 +92,14 @@ impl Want {
         match self {
             Self::Reserve(ask, _) => &ask.id,
             Self::Extend(id, ..) => id,
+        }
+    }
+
+    /// Who makes a new call.
+    pub(super) fn caller(&self) -> Option<&Agent> {
+        match self {
+            Self::Reserve(ask, _) => Some(&ask.labels.agent),
+            Self::Extend(..) => None,
         }
     }
 

@@ -329,6 +329,32 @@ async fn nobody_waits_longer_than_was_said_and_no_more_than_may() {
 }
 
 #[tokio::test]
+async fn no_agent_fills_the_whole_queue_of_a_shared_pot() {
+    let scene = Scene::new();
+    let cap = Arc::new(Limit {
+        waiters: 4,
+        ..(*queued("cap", 100, LONG)).clone()
+    });
+    let ledger = scene.open();
+    ledger.reserve(ask("r0", 100, &[&cap])).await.unwrap();
+    let waiting = ["r1", "r2", "r3"].map(|request| ledger.reserve(ask(request, 10, &[&cap])));
+    let refused = ledger.reserve(ask("r4", 10, &[&cap])).await;
+    assert!(
+        matches!(refused, Err(NotReserved::Contended(_))),
+        "{refused:?}"
+    );
+    let other = ledger.reserve(Ask {
+        labels: labels("b"),
+        ..ask("r5", 10, &[&cap])
+    });
+    ledger.settle(settlement("r0", 0)).await.unwrap();
+    for outcome in join_all(waiting).await {
+        outcome.unwrap();
+    }
+    other.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_call_under_way_gets_more_before_a_new_one_starts() {
     let scene = Scene::new();
     let cap = queued("cap", 100, LONG);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::book::nothing_open;
 use super::hold::Place;
 use super::ledger::{Ask, Balance, HoldId, LedgerError, NotReserved, Patience};
-use super::limit::Limit;
+use super::limit::{GroupBy, Limit};
 use super::line::{Left, Rank, Ticket};
 use super::series::SeriesId;
 use super::span::later;
@@ -74,8 +74,13 @@ impl Writer {
         let queues: Vec<SeriesId> = full.iter().map(|place| place.series).collect();
         let is_new = matches!(want, Want::Reserve(..));
         let crowded = |place: &Place| {
-            let waiting = self.line.waiting(place.series);
-            waiting >= usize::try_from(place.limit.waiters).unwrap_or(usize::MAX)
+            let most = usize::try_from(place.limit.waiters).unwrap_or(usize::MAX);
+            // A quarter of a shared queue is left to others than the one who fills it.
+            let share = most - most / 4;
+            let is_shared = !place.limit.group_by.contains(&GroupBy::Agent);
+            let same = |other: &Waiting| other.want.caller() == want.caller();
+            self.line.waiting(place.series) >= most
+                || is_shared && self.line.waiting_for(place.series, same) >= share
         };
         if patience.is_zero() || (is_new && full.iter().any(crowded)) {
             return want.refuse(shortage);
