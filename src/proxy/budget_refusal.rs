@@ -47,6 +47,9 @@ pub enum Why {
         /// The budget.
         budget: String,
     },
+    /// Documents were read again while it waited.
+    #[error("the budgets changed while the request waited")]
+    Changed,
     /// The books cannot be written.
     #[error("the spending ledger cannot be written; nothing that costs money is sent until it can")]
     Unavailable,
@@ -105,7 +108,7 @@ impl BudgetRefusal {
             (Why::Exhausted(_) | Why::Contended(_) | Why::Rate { .. } | Why::AtOnce { .. }, _) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            (Why::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (Why::Unavailable | Why::Changed, _) => StatusCode::SERVICE_UNAVAILABLE,
             (Why::UnknownModel { .. }, _) => StatusCode::NOT_FOUND,
             (Why::Unmetered { .. }, _) => StatusCode::FORBIDDEN,
             (Why::WebSocket { .. }, _) => StatusCode::UPGRADE_REQUIRED,
@@ -122,6 +125,7 @@ impl BudgetRefusal {
             Why::Rate { .. } => "budget_rate",
             Why::AtOnce { .. } => "budget_concurrency",
             Why::Unavailable => "ledger_unavailable",
+            Why::Changed => "budget_changed",
             Why::UnknownModel { .. } => "unknown_model",
             Why::Unmetered { .. } | Why::WebSocket { .. } => "unmetered",
             Why::Unreadable { .. } => "unreadable_call",
@@ -133,6 +137,7 @@ impl BudgetRefusal {
         match &self.why {
             Why::Contended(_) | Why::Unavailable => Advice::Wait(5),
             Why::AtOnce { .. } => Advice::Wait(2),
+            Why::Changed => Advice::Wait(1),
             Why::Rate { after, .. } if *after <= LONGEST_WAIT => {
                 let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
                 Advice::Wait(whole.max(1))
@@ -152,7 +157,7 @@ impl BudgetRefusal {
             Why::Exhausted(_) => {
                 "Tell the operator, who can raise it with `tollgate budget raise`."
             }
-            Why::Contended(_) | Why::AtOnce { .. } | Why::Rate { .. } => {
+            Why::Contended(_) | Why::AtOnce { .. } | Why::Rate { .. } | Why::Changed => {
                 "This is not a denial; the same request may succeed shortly."
             }
             Why::Unavailable => {
@@ -216,7 +221,7 @@ impl BudgetRefusal {
                     Why::Contended(_) | Why::Rate { .. } | Why::AtOnce { .. } => {
                         ("rate_limit_error", "rate_limit_exceeded")
                     }
-                    Why::Unavailable => ("server_error", "overloaded"),
+                    Why::Unavailable | Why::Changed => ("server_error", "overloaded"),
                     Why::UnknownModel { .. } => ("invalid_request_error", "model_not_found"),
                     Why::Unmetered { .. } => ("permission_error", self.reason()),
                     Why::WebSocket { .. } => ("invalid_request_error", "upgrade_required"),
@@ -232,7 +237,7 @@ impl BudgetRefusal {
                     | Why::Contended(_)
                     | Why::Rate { .. }
                     | Why::AtOnce { .. } => "RESOURCE_EXHAUSTED",
-                    Why::Unavailable => "UNAVAILABLE",
+                    Why::Unavailable | Why::Changed => "UNAVAILABLE",
                     Why::UnknownModel { .. } => "NOT_FOUND",
                     Why::Unmetered { .. } => "PERMISSION_DENIED",
                     _ => "INVALID_ARGUMENT",
@@ -253,7 +258,7 @@ impl BudgetRefusal {
         match &self.why {
             Why::Exhausted(_) => "billing_error",
             Why::Contended(_) | Why::Rate { .. } | Why::AtOnce { .. } => "rate_limit_error",
-            Why::Unavailable => "overloaded_error",
+            Why::Unavailable | Why::Changed => "overloaded_error",
             Why::UnknownModel { .. } => "not_found_error",
             Why::Unmetered { .. } => "permission_error",
             Why::WebSocket { .. } | Why::Unreadable { .. } | Why::Packed { .. } => {
@@ -276,7 +281,7 @@ impl BudgetRefusal {
             let kind = match &self.why {
                 Why::Exhausted(_) => "ServiceQuotaExceededException",
                 Why::Contended(_) | Why::Rate { .. } | Why::AtOnce { .. } => "ThrottlingException",
-                Why::Unavailable => "ServiceUnavailableException",
+                Why::Unavailable | Why::Changed => "ServiceUnavailableException",
                 Why::UnknownModel { .. } => "ResourceNotFoundException",
                 Why::Unmetered { .. } => "AccessDeniedException",
                 _ => "ValidationException",

@@ -200,6 +200,7 @@ impl Exchange {
         let asking = Asking {
             spending: &self.spending,
             snapshot,
+            snapshots: &self.snapshots,
             asked: &asked,
             permit: &permit,
             wish,

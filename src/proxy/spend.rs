@@ -16,7 +16,7 @@ use super::error::ProxyError;
 use super::headers::UpgradeWish;
 use super::hold::{Billing, Hold, Opened, why};
 use super::passage::Asked;
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, SnapshotStore};
 use super::spending::Spending;
 use super::tranche::{TOKENS, Tranche};
 use super::upload::Upload;
@@ -69,8 +69,10 @@ const UNLISTED: &str = "other";
 pub struct Asking<'a> {
     /// What all exchanges share.
     pub spending: &'a Arc<Spending>,
-    /// The view in force.
+    /// The view that the request is judged by.
     pub snapshot: &'a Snapshot,
+    /// Tells whether that is still the one in force.
+    pub snapshots: &'a SnapshotStore,
     /// Who asks for which origin.
     pub asked: &'a Asked,
     /// What policy allows.
@@ -388,6 +390,10 @@ impl Asking<'_> {
             balances,
             pace: Some(pace),
         });
+        // It may have waited, and what counts it may be another budget by now. Dropped, it gives all back.
+        if self.snapshots.load().version != self.snapshot.version {
+            return Err(self.refuse(Why::Changed));
+        }
         Ok((hold, trust))
     }
 
