@@ -546,6 +546,11 @@ async fn an_operator_raises_and_resets_and_both_outlive_the_process() {
     spend(&ledger, "r2", 50, &cap).await;
     let full = ledger.reserve(ask("r3", 1, &[&cap])).await;
     assert!(matches!(full, Err(NotReserved::Exhausted(_))), "{full:?}");
+    // A call of the same millisecond counts when a limit is added up anew: rather twice than not at all.
+    let spent = Timestamp::now().as_millisecond();
+    while Timestamp::now().as_millisecond() == spent {
+        tokio::task::yield_now().await;
+    }
     let reset = ledger.amend(change(Amendment::Reset)).await;
     assert_eq!(reset, Ok(Amended { old: 150, new: 0 }));
     assert_eq!(counts(&ledger, &cap).await, (0, 0, 0));
