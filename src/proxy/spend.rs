@@ -301,10 +301,13 @@ impl Asking<'_> {
             Unpriced::Free => Ok(None),
             Unpriced::Refused(budget) => Err(refuse(&budget)),
             Unpriced::PricedAs(models) => {
-                // All of them may be meant: the dearest is what `others` are for.
+                // All of them may be meant, and so may the call's models that do have a price: a name that is
+                // made up beside a dear model does not make it cheap. What `others` are for is the dearest.
+                let asked = std::iter::once(&call.model).chain(&call.others);
+                let priced = asked.filter(|model| prices.find(call.api, model, at).is_some());
                 let stand_in = Call {
                     model: models[0].clone(),
-                    others: models[1..].to_vec(),
+                    others: models[1..].iter().chain(priced).cloned().collect(),
                     ..call.clone()
                 };
                 let price = prices.for_call(&stand_in, at);

@@ -91,3 +91,16 @@ async fn models_that_nobody_knows_share_one_budget() {
     }
     assert!(served <= 2, "{served}");
 }
+
+/// A helper that nobody knows is charged as another model; the one that is known is not.
+#[tokio::test]
+async fn a_made_up_model_beside_a_dear_one_does_not_make_it_cheap() {
+    let budget = with(&cap("0.03"), "unknownModel: {priceAs: claude-haiku-4-5}");
+    let scene = Budgeted::new(&budget).await;
+    // 2,000 tokens of Opus are 5 cents, of Haiku one.
+    let mut body = message("claude-opus-4-5", 2000);
+    body["fallbacks"] = json!([{"model": "made-up"}]);
+    let refused = scene.spender().ask(&Ask::message(&body)).await;
+    assert!(is_exhausted(&refused), "{}", refused.text());
+    assert_eq!(scene.reached(), 0);
+}
