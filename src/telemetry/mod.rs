@@ -5,3 +5,4 @@ pub mod init;
 pub mod metrics;
 pub mod redact;
 pub mod spend_metrics;
+pub mod vocabulary;
