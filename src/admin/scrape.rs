@@ -18,6 +18,9 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         metrics.credential(credential.name(), &health(&credential));
     }
     spend::observe(&admin, metrics).await;
+    metrics
+        .audit()
+        .observe(admin.ledgers.sinks().audit.status().as_ref());
     let leaves = admin.leaves.stats();
     metrics.observe(&Observed {
         minted: leaves.minted,

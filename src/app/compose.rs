@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::authority::{CaChoice, covers, open_authority, signer};
+use super::audit::{Inventory, Replaces, ca_event, open_audit, recall, start_event};
+use super::authority::{CaChoice, Made, covers, open_authority, signer};
 use super::books::{LedgerKeeper, open_books};
 use super::credentials::{Credentials, Held, Ownership};
 use super::error::StartError;
@@ -33,6 +34,7 @@ use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sinks::Sinks;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
 
@@ -87,7 +89,7 @@ pub async fn compose_with(
     let policy = compile(&bundle)?;
     let state = StateDir::locate(spec.state_dir.as_deref());
 
-    let (authority, trust) = open_authority(&settings, &policy, ca)?;
+    let (authority, trust, made) = open_authority(&settings, &policy, ca)?;
     covers(&authority, &policy)?;
     let authority = Arc::new(authority);
     let policy = policy.signed_by(signer(&authority));
@@ -113,6 +115,12 @@ pub async fn compose_with(
     let dialer = dialer(&settings, own)?;
     let trust_in_origins = origin_trust(&settings)?;
 
+    let start = start_event(&bundle, &policy, &authority);
+    let audit = open_audit(&settings, &context, start).await?;
+    if made == Made::Now {
+        audit.note(ca_event(&authority, Replaces::None));
+    }
+
     let metrics = Metrics::new()
         .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
     let ownership = Ownership::Owned(GrantContext {
@@ -121,6 +129,7 @@ pub async fn compose_with(
         directory: settings.grants.clone(),
         tasks: renewals.clone(),
         metrics: Some(metrics.clone()),
+        audit: audit.clone(),
     });
     let credentials = Arc::new(Credentials::new(context.clone(), ownership));
     let open = credentials.open(&bundle, Patience::Answer).await;
@@ -129,10 +138,12 @@ pub async fn compose_with(
     credentials.keep(&bundle, &open);
     report(&open.held);
 
-    let spending = Arc::new(Spending::new(metrics.clone()));
+    let spending = Arc::new(Spending::new(metrics.clone(), audit.clone()));
     let keeper = Arc::new(LedgerKeeper::default());
     let books = open_books(&settings, &bundle, &spending, &keeper).await?;
-    let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, metrics));
+    let sinks = Sinks::new(open_log(&settings)?, audit);
+    recall(&settings, &sinks.denials);
+    let ledgers = Arc::new(Ledgers::new(sinks, metrics));
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
         policy,
         injectors,
@@ -182,6 +193,7 @@ pub async fn compose_with(
         },
     });
     let reloader = Reloader {
+        inventory: Inventory::of(&bundle),
         settings,
         credentials,
         snapshots,

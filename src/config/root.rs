@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::audit::AuditSpec;
 use super::located::Located;
 use super::source::SourceSpec;
 use super::units::Span;
@@ -46,6 +47,9 @@ pub struct TollgateConfigSpec {
     /// Where exchanges are logged.
     #[serde(default)]
     pub access_log: AccessLogSpec,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: AuditSpec,
     /// Where the books of budgets are kept.
     #[serde(default)]
     pub ledger: LedgerSpec,

@@ -9,11 +9,15 @@ use http::{Method, StatusCode, Version};
 
 use super::error::ProxyError;
 use super::hold::Cost;
+use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::policy::decision::Permit;
-use crate::telemetry::access_log::{AccessLog, CostRecord, Kind, Record, Verdict};
+use crate::telemetry::access_log::{
+    AccessLog, CanaryRecord, CostRecord, Kind, Record, UsedCredential, Verdict,
+};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::{SafeTarget, safe_method};
+use crate::telemetry::sinks::Sinks;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{Ingress, Scheme};
@@ -21,7 +25,7 @@ use crate::types::usage::TokenClass;
 
 /// Where accounts are settled.
 pub struct Ledgers {
-    log: AccessLog,
+    sinks: Sinks,
     metrics: Metrics,
     /// Makes request ids differ between processes and starts.
     boot: u64,
@@ -29,13 +33,13 @@ pub struct Ledgers {
 }
 
 impl Ledgers {
-    /// Settles into this log and these metrics.
-    pub fn new(log: AccessLog, metrics: Metrics) -> Self {
+    /// Settles into these logs and metrics.
+    pub fn new(sinks: Sinks, metrics: Metrics) -> Self {
         let boot = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |d| d.as_micros() as u64);
         Self {
-            log,
+            sinks,
             metrics,
             boot,
             next: AtomicU64::new(1),
@@ -44,7 +48,12 @@ impl Ledgers {
 
     /// The access log.
     pub fn log(&self) -> &AccessLog {
-        &self.log
+        &self.sinks.log
+    }
+
+    /// Everything that records go to.
+    pub fn sinks(&self) -> &Sinks {
+        &self.sinks
     }
 
     /// The metrics.
@@ -71,6 +80,9 @@ impl Ledgers {
             reason: None,
             rule: None,
             credentials: Vec::new(),
+            credential_versions: Vec::new(),
+            budget: None,
+            canary: None,
             cost: None,
             replayed: false,
             token_call: None,
@@ -78,6 +90,7 @@ impl Ledgers {
             request_bytes: 0,
             response_bytes: 0,
             upstream: None,
+            first_byte: None,
             duration: None,
             end: None,
         };
@@ -214,17 +227,37 @@ impl Accounting {
         });
     }
 
-    /// Credentials went in. Each is counted once a request, in however many places and tries it goes in.
-    pub fn injected(&mut self, credentials: &[InjectedCredential]) {
+    /// Credentials went in, and the request is about to leave. Each is counted once a request, in however
+    /// many places and tries it goes in.
+    ///
+    /// Errors: the audit log cannot be written, and the operator wants nothing to leave unrecorded.
+    pub async fn injected(&mut self, credentials: &[InjectedCredential]) -> Result<(), ProxyError> {
+        if credentials.is_empty() {
+            return Ok(());
+        }
         let ledgers = self.ledgers.clone();
         self.edit(|r| {
-            for credential in credentials {
-                if !r.credentials.contains(&credential.name) {
-                    r.credentials.push(credential.name.clone());
-                    ledgers.metrics.injected(&credential.name);
+            for InjectedCredential { name, version, .. } in credentials {
+                match r.credentials.iter().position(|known| known == name) {
+                    Some(at) => r.credential_versions[at] = *version,
+                    None => {
+                        r.credentials.push(name.clone());
+                        r.credential_versions.push(*version);
+                        ledgers.metrics.injected(name);
+                    }
                 }
             }
         });
+        let Some(record) = &self.record else {
+            return Ok(());
+        };
+        let used = credentials.iter().map(|credential| UsedCredential {
+            name: credential.name.clone(),
+            version: credential.version,
+            placement: credential.placement,
+        });
+        let witnessed = ledgers.sinks.uses(record, used.collect()).await;
+        witnessed.map_err(|_| ProxyError::Unrecorded)
     }
 
     /// An origin refused these credentials, and this came of a second try.
@@ -285,7 +318,7 @@ impl Accounting {
         let reached = matches!(
             error,
             ProxyError::Silent { .. } | ProxyError::Origin { .. } | ProxyError::Dial(_)
-        );
+        ) && error.status() != StatusCode::FORBIDDEN;
         self.edit(|r| {
             if !reached {
                 r.decision = Verdict::Deny;
@@ -293,6 +326,8 @@ impl Accounting {
             }
             r.reason = Some(error.reason());
             r.status = Some(error.status().as_u16());
+            r.budget = error.budget().map(Into::into);
+            r.canary = canary(error);
         });
         // An origin that fails refuses nothing: the status says it.
         if !reached {
@@ -321,7 +356,13 @@ impl Accounting {
 
     /// Body bytes to the agent.
     pub fn sent(&mut self, bytes: u64) {
-        self.edit(|r| r.response_bytes += bytes);
+        let started = self.started;
+        self.edit(|r| {
+            r.response_bytes += bytes;
+            if bytes > 0 && r.first_byte.is_none() {
+                r.first_byte = Some(started.elapsed());
+            }
+        });
     }
 
     /// Bytes of a tunnel or an upgraded connection, both ways.
@@ -387,8 +428,28 @@ impl Accounting {
         self.ledgers
             .metrics
             .exchange(agent, decision, status, took, record.upstream);
-        self.ledgers.log.record(record);
+        self.ledgers.sinks.settle(record);
     }
+}
+
+/// The placeholder that an exchange was refused for.
+fn canary(error: &ProxyError) -> Option<CanaryRecord> {
+    let ProxyError::Injection(error) = error else {
+        return None;
+    };
+    let InjectError::Canary {
+        credential,
+        position,
+        misuse,
+    } = &**error
+    else {
+        return None;
+    };
+    Some(CanaryRecord {
+        credential: credential.clone(),
+        place: position.kind(),
+        misuse: misuse.as_str(),
+    })
 }
 
 impl Drop for Accounting {

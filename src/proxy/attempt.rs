@@ -90,7 +90,7 @@ impl Attempt<'_> {
             .prepare(&mut head, injected.body.take(), keep, accounting)
             .await?;
         injected.credentials.extend(credentials);
-        accounting.injected(&injected.credentials);
+        accounting.injected(&injected.credentials).await?;
         let body = admission.sending(body, &injected.credentials);
         let mut request = outgoing(self.asked, head, body)?;
         if let Some(wanted) = wanted.clone() {

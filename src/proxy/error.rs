@@ -84,6 +84,9 @@ pub enum ProxyError {
     /// A budget says no.
     #[error("{0}")]
     Budget(Box<BudgetRefusal>),
+    /// The audit log cannot be written, and the operator wants nothing to leave unrecorded.
+    #[error("the audit log cannot be written, and no credential goes out until it can")]
+    Unrecorded,
     /// The process is ending.
     #[error("the proxy is shutting down; this is not a denial")]
     Draining,
@@ -124,7 +127,7 @@ impl ProxyError {
             Self::Origin { .. } => StatusCode::BAD_GATEWAY,
             Self::TokenCall(error) => error.status(),
             Self::Budget(refusal) => refusal.status(),
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unrecorded | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -149,6 +152,7 @@ impl ProxyError {
             Self::Origin { .. } => "origin_error",
             Self::TokenCall(error) => error.reason(),
             Self::Budget(refusal) => refusal.reason(),
+            Self::Unrecorded => "audit_unavailable",
             Self::Draining => "draining",
         }
     }
@@ -164,7 +168,7 @@ impl ProxyError {
             | Self::Target(_)
             | Self::AgentBody
             | Self::BodyTooLarge { .. } => "http_request_error",
-            Self::Draining => "destination_unavailable",
+            Self::Unrecorded | Self::Draining => "destination_unavailable",
             _ => "http_request_denied",
         }
     }
@@ -173,7 +177,7 @@ impl ProxyError {
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
-            Self::Silent { .. } | Self::Origin { .. } | Self::Draining
+            Self::Silent { .. } | Self::Origin { .. } | Self::Unrecorded | Self::Draining
         ) || matches!(self, Self::Dial(error) if error.is_temporary())
             || matches!(self, Self::TokenCall(error) if error.is_temporary())
             || matches!(self, Self::Budget(refusal) if refusal.is_temporary())
@@ -183,6 +187,14 @@ impl ProxyError {
     pub fn rule(&self) -> Option<&RuleRef> {
         match self {
             Self::Denied(denial) => denial.nearest.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The budget that refused.
+    pub fn budget(&self) -> Option<&str> {
+        match self {
+            Self::Budget(refusal) => refusal.budget(),
             _ => None,
         }
     }
@@ -211,6 +223,9 @@ impl ProxyError {
             Self::BodyTooLarge { .. } => "Send a smaller body, or ask the operator to raise the limit.".to_owned(),
             Self::Silent { .. } | Self::Origin { .. } => {
                 "The origin is at fault or out of reach; trying again later may help.".to_owned()
+            }
+            Self::Unrecorded => {
+                "Try again in a moment; the operator finds the cause on /readyz.".to_owned()
             }
             Self::Draining => "Try again in a second.".to_owned(),
         }

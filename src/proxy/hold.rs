@@ -20,6 +20,7 @@ use crate::meter::charge::{Bill, charges};
 use crate::meter::price::Price;
 use crate::meter::price_table::PriceTable;
 use crate::meter::reading::Reading;
+use crate::telemetry::audit_event::Event;
 use crate::types::charge::{Charge, Need};
 use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
@@ -365,6 +366,13 @@ fn tell(settled: &Settled, spending: &Spending) {
             "a budget has reached a threshold"
         );
         metrics.alert(&balance.limit.budget, *percent);
+        spending.audit.note(Event::BudgetAlert {
+            budget: balance.limit.budget.to_string(),
+            scope: balance.scope.to_string(),
+            percent: *percent,
+            spent: unit.show(balance.settled).to_string(),
+            limit: unit.show(balance.max).to_string(),
+        });
     }
     metrics.underreserved(settled.underreserved);
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audit_metrics::AuditMetrics;
 use super::spend_metrics::SpendMetrics;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -35,6 +36,7 @@ pub struct Metrics {
     log_dropped: IntGauge,
     ready: Gauge,
     spending: Arc<SpendMetrics>,
+    audit: AuditMetrics,
 }
 
 /// How a credential is doing, as metrics tell it.
@@ -63,6 +65,11 @@ impl Metrics {
     /// What calls of models used and cost.
     pub fn spending(&self) -> &SpendMetrics {
         &self.spending
+    }
+
+    /// How the audit log is doing.
+    pub fn audit(&self) -> &AuditMetrics {
+        &self.audit
     }
 
     /// Registers everything once.
@@ -183,7 +190,9 @@ impl Metrics {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         let spending = Arc::new(SpendMetrics::new(&registry)?);
+        let audit = AuditMetrics::new(&registry)?;
         Ok(Self {
+            audit,
             spending,
             registry,
             requests,

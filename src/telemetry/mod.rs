@@ -1,8 +1,19 @@
 //! What leaves as log and metric. Everything passes `redact` on its way.
 
 pub mod access_log;
+pub mod audit;
+pub mod audit_event;
+pub mod audit_file;
+pub mod audit_key;
+pub mod audit_line;
+pub mod audit_metrics;
+pub mod audit_read;
+pub mod audit_verify;
+pub mod denials;
 pub mod init;
 pub mod metrics;
 pub mod redact;
+pub mod sinks;
 pub mod spend_metrics;
+pub mod tap;
 pub mod vocabulary;
