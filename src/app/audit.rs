@@ -2,23 +2,24 @@
 //! commands add to it beside a running proxy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use jiff::Timestamp;
 
 use super::error::StartError;
-use super::identity::fetch;
 use super::settings::Settings;
 use super::state::StateDir;
 use crate::config::bundle::{Bundle, Document};
-use crate::credential::open::SourceContext;
+use crate::credential::held::Need;
+use crate::credential::open::{Patience, SourceContext, open_document};
 use crate::policy::engine::Engine;
 use crate::telemetry::audit::{AuditLog, AuditTerms};
 use crate::telemetry::audit_event::{Changes, Counts, Event, Start};
 use crate::telemetry::audit_file::{AuditFile, FileTerms};
 use crate::telemetry::audit_key::Signer;
-use crate::telemetry::audit_read::read;
+use crate::telemetry::audit_read::{moment, read_newest};
 use crate::telemetry::denials::Denials;
 use crate::tls::authority::CertificateAuthority;
 
@@ -59,7 +60,11 @@ pub async fn open_audit(
     let signer = match &spec.signing_key {
         None => None,
         Some(source) => {
-            let pem = fetch("audit-signing-key", source, context).await?;
+            let name = "audit-signing-key";
+            let key = open_document(name, source, Need::Required, Patience::Answer, context).await;
+            let pem = key
+                .current()
+                .map_err(|error| StartError::setting(error, "mend spec.audit.signingKey"))?;
             let signer = Signer::parse(&pem).map_err(|error| {
                 StartError::setting(
                     format!("spec.audit.signingKey: {error}"),
@@ -140,16 +145,16 @@ pub fn add_event(settings: &Settings, event: Event) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Fills the table of refusals with those of the last week that the log tells of.
-pub fn recall(settings: &Settings, denials: &Denials) {
+/// Fills the table of refusals with those of the last week that the log tells of, up to `until`. Of a very
+/// large log only the newest files are read.
+pub fn recall(path: &Path, denials: &Denials, until: Timestamp) {
     const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
-    let Some(path) = audit_path(settings) else {
-        return;
-    };
-    let since = jiff::Timestamp::now() - WEEK;
+    const MOST: u64 = 256 << 20;
     // A log that cannot be read is told of when it is written, or verified.
-    read(&path, Some(since), |_, record| {
-        denials.note_audited(&record)
+    read_newest(path, Some(until - WEEK), MOST, |_, record| {
+        if moment(&record).is_some_and(|moment| moment < until) {
+            denials.note_audited(&record);
+        }
     })
     .ok();
 }

@@ -359,7 +359,7 @@ impl Accounting {
         let started = self.started;
         self.edit(|r| {
             r.response_bytes += bytes;
-            if bytes > 0 && r.first_byte.is_none() {
+            if bytes > 0 && r.upstream.is_some() && r.first_byte.is_none() {
                 r.first_byte = Some(started.elapsed());
             }
         });

@@ -14,9 +14,26 @@ use super::audit_file::all_files;
 pub fn read(
     path: &Path,
     since: Option<Timestamp>,
+    each: impl FnMut(&str, Value),
+) -> io::Result<()> {
+    read_newest(path, since, u64::MAX, each)
+}
+
+/// The same of the newest files alone, so many octets of them at most.
+pub fn read_newest(
+    path: &Path,
+    since: Option<Timestamp>,
+    most: u64,
     mut each: impl FnMut(&str, Value),
 ) -> io::Result<()> {
-    let files = all_files(path);
+    let mut files = all_files(path);
+    let mut octets = 0_u64;
+    let newest = files.iter().rev().take_while(|file| {
+        octets += std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+        octets <= most
+    });
+    let kept = newest.count();
+    files.drain(..files.len() - kept);
     // The last file that begins before `since` is the first that may hold something.
     let begins_before = |file: &std::path::PathBuf| {
         since.is_some_and(|since| begin(file).is_some_and(|begin| begin <= since))

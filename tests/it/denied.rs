@@ -300,6 +300,9 @@ async fn refusals_are_grouped_and_outlive_the_process_in_the_audit_log() {
     assert_eq!(counts(&offline), counts(&groups), "read off the audit log");
     assert_eq!(offline[1]["edit"], groups[1]["edit"]);
     proxy.restart().await;
-    assert_eq!(counts(&proxy.denied(&[]).await), counts(&groups));
+    until("it is read back", PATIENCE, async || {
+        counts(&proxy.denied(&[]).await) == counts(&groups)
+    })
+    .await;
     assert_eq!(proxy.denied(&["--agent", "nobody"]).await.len(), 0);
 }
