@@ -59,9 +59,35 @@ pub struct LedgerFile {
     pub connection: Connection,
     /// How it was left.
     pub left: Left,
+    /// Whether it is still there.
+    pub place: InPlace,
+    _lock: Lock,
+}
+
+/// A file that somebody could take away while it is in use.
+#[derive(Clone, Debug)]
+pub struct InPlace {
+    path: PathBuf,
     /// Device and number of the file: another one at the path is not ours.
     identity: (u64, u64),
-    _lock: Lock,
+}
+
+impl InPlace {
+    /// Where the file was.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the path still leads to the file that is written.
+    pub fn check(&self) -> Result<(), LedgerError> {
+        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+            return Ok(());
+        }
+        Err(LedgerError(format!(
+            "the ledger {} was removed or replaced while it is in use: put it back, or start this process again",
+            self.path.display()
+        )))
+    }
 }
 
 /// How the process before ended.
@@ -91,20 +117,12 @@ impl LedgerFile {
             path: path.to_owned(),
             connection,
             left,
-            identity: identity(path).map_err(|error| unreachable(path, &error))?,
+            place: InPlace {
+                path: path.to_owned(),
+                identity: identity(path).map_err(|error| unreachable(path, &error))?,
+            },
             _lock: lock,
         })
-    }
-
-    /// Whether the path still leads to the file that is written.
-    pub fn is_in_place(&self) -> Result<(), LedgerError> {
-        if identity(&self.path).is_ok_and(|there| there == self.identity) {
-            return Ok(());
-        }
-        Err(LedgerError(format!(
-            "the ledger {} was removed or replaced while it is in use: put it back, or start this process again",
-            self.path.display()
-        )))
     }
 
     /// Marks the file as closed well, and moves everything into it.
@@ -201,6 +219,31 @@ pub fn boot_id() -> Option<String> {
     Some(text.trim().to_owned())
 }
 
+/// The number of the last record of the journal that the tables have.
+pub fn folded(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = meta(connection, "folded")?;
+    Ok(number.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// Notes that number, within the transaction that writes what the record says.
+pub fn set_folded(connection: &Connection, number: u64) -> rusqlite::Result<()> {
+    set_meta(connection, "folded", &number.to_string())
+}
+
+/// Why the journal cannot be written.
+pub fn unwritable(path: &Path, error: &io::Error) -> LedgerError {
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on its volume; it goes on by itself then"
+        }
+        _ => "see to its volume; it goes on by itself once it can be written",
+    };
+    LedgerError(format!(
+        "the journal of the ledger {} cannot be written: {error}; {hint}",
+        path.display()
+    ))
+}
+
 /// Why the file cannot be used, from what SQLite said.
 pub fn broken(path: &Path, error: &rusqlite::Error) -> LedgerError {
     use rusqlite::ErrorCode as Code;
@@ -223,7 +266,8 @@ pub fn broken(path: &Path, error: &rusqlite::Error) -> LedgerError {
     ))
 }
 
-fn unreachable(path: &Path, error: &io::Error) -> LedgerError {
+/// Why the file cannot be opened.
+pub fn unreachable(path: &Path, error: &io::Error) -> LedgerError {
     LedgerError(format!(
         "the ledger {} cannot be opened: {error}; its directory must be there and writable for this process",
         path.display()
