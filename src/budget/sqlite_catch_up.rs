@@ -25,7 +25,7 @@ pub fn catch_up_beside(path: &Path) {
     if is_empty(path) {
         return;
     }
-    let Ok(mut file) = LedgerFile::open(path, None) else {
+    let Ok(mut file) = LedgerFile::open_unused(path) else {
         return;
     };
     if let Err(error) = catch_up(&mut file) {

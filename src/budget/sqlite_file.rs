@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
@@ -20,6 +20,9 @@ const VERSION: i64 = 1;
 
 /// A process that checkpoints or reads holds the file for no longer.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// A report that finds nobody writing holds the lock for a moment, to read what the last process left.
+const READING: Duration = Duration::from_millis(500);
 
 /// Times are milliseconds since the epoch, amounts are in a limit's own unit (nano-dollars, thousandths
 /// of a token, requests), costs in nano-dollars.
@@ -105,8 +108,17 @@ impl LedgerFile {
     /// Opens or makes the ledger at `path` for this process alone. `boot` names the machine's present
     /// run; nothing means that it cannot be known, and then the worst is assumed.
     pub fn open(path: &Path, boot: Option<&str>) -> Result<Self, LedgerError> {
-        let lock = lock(path)?;
+        let lock = lock(path, READING)?;
         make(path)?;
+        Self::open_locked(path, boot, lock)
+    }
+
+    /// Opens one that is there, if nobody has it open.
+    pub fn open_unused(path: &Path) -> Result<Self, LedgerError> {
+        Self::open_locked(path, None, lock(path, Duration::ZERO)?)
+    }
+
+    fn open_locked(path: &Path, boot: Option<&str>, lock: Lock) -> Result<Self, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| broken(path, &error))?;
@@ -274,18 +286,24 @@ pub fn unreachable(path: &Path, error: &io::Error) -> LedgerError {
     ))
 }
 
-fn lock(path: &Path) -> Result<Lock, LedgerError> {
+fn lock(path: &Path, patience: Duration) -> Result<Lock, LedgerError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let taken = Lock::try_file(&name).map_err(|error| unreachable(path, &error))?;
-    taken.ok_or_else(|| {
-        LedgerError(format!(
-            "the ledger {} is in use by another process (which holds {}): a ledger has one writer, so give each proxy its own file",
-            path.display(),
-            name.display()
-        ))
-    })
+    let begun = Instant::now();
+    loop {
+        let taken = Lock::try_file(&name).map_err(|error| unreachable(path, &error))?;
+        match taken {
+            Some(lock) => return Ok(lock),
+            None if begun.elapsed() < patience => std::thread::sleep(READING / 20),
+            None => break,
+        }
+    }
+    Err(LedgerError(format!(
+        "the ledger {} is in use by another process (which holds {}): a ledger has one writer, so give each proxy its own file",
+        path.display(),
+        name.display()
+    )))
 }
 
 /// Makes the file if it is not there, for its owner alone: SQLite gives its log the same mode.
