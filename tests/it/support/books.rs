@@ -116,12 +116,6 @@ impl Books {
         assert_eq!(new.len(), 1, "{new:#?}");
         new.remove(0).clone()
     }
-
-    /// The sum of what some rows cost.
-    pub fn sum(&self, wanted: impl Fn(&Row) -> bool) -> u64 {
-        let entries = self.entries.iter();
-        entries.filter(|row| wanted(row)).map(Row::cost).sum()
-    }
 }
 
 fn table(connection: &Connection, name: &str) -> Vec<Row> {
