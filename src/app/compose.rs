@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::audit::{Inventory, Replaces, ca_event, open_audit, recall, start_event};
+use super::audit::{Inventory, Replaces, audit_path, ca_event, open_audit, recall, start_event};
 use super::authority::{CaChoice, Made, covers, open_authority, signer};
 use super::books::{LedgerKeeper, open_books};
 use super::credentials::{Credentials, Held, Ownership};
@@ -115,6 +115,7 @@ pub async fn compose_with(
     let dialer = dialer(&settings, own)?;
     let trust_in_origins = origin_trust(&settings)?;
 
+    let begun = jiff::Timestamp::now();
     let start = start_event(&bundle, &policy, &authority);
     let audit = open_audit(&settings, &context, start).await?;
     if made == Made::Now {
@@ -142,7 +143,11 @@ pub async fn compose_with(
     let keeper = Arc::new(LedgerKeeper::default());
     let books = open_books(&settings, &bundle, &spending, &keeper).await?;
     let sinks = Sinks::new(open_log(&settings)?, audit);
-    recall(&settings, &sinks.denials);
+    if let Some(path) = audit_path(&settings) {
+        let denials = sinks.denials.clone();
+        // Nobody waits for it: what comes from now on is noted as it happens.
+        tokio::task::spawn_blocking(move || recall(&path, &denials, begun));
+    }
     let ledgers = Arc::new(Ledgers::new(sinks, metrics));
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
         policy,
@@ -155,7 +160,7 @@ pub async fn compose_with(
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
-        upstream: Upstream::new(dialer, trust_in_origins),
+        upstream: Upstream::new(dialer, trust_in_origins, ledgers.metrics().clone()),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         room: Arc::default(),
@@ -170,7 +175,8 @@ pub async fn compose_with(
     let warnings = Warnings::default();
     let (listed, owning) = (credentials.clone(), credentials.clone());
     let kept = keeper.clone();
-    let default_agent = identifier.agents().into_iter().next();
+    let agents = identifier.agents();
+    let default_agent = agents.first().cloned();
     let admin = Arc::new(Admin {
         token,
         snapshots: snapshots.clone(),
@@ -187,6 +193,7 @@ pub async fn compose_with(
             .local_addr()
             .map_err(|error| StartError::setting(error, ""))?,
         trust: trust.clone(),
+        agents,
         default_agent: match default_agent {
             Some(agent) => agent,
             None => default_name()?,

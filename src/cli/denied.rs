@@ -18,7 +18,7 @@ use super::output::Exit;
 use super::tap::told;
 use crate::admin::amend_request::printable;
 use crate::admin::denials::{DenialGroup, groups};
-use crate::app::audit::recall;
+use crate::app::audit::{audit_path, recall};
 use crate::app::authority::{open_configured_authority, signer};
 use crate::app::error::StartError;
 use crate::app::settings::Settings;
@@ -94,7 +94,9 @@ fn offline(args: &DeniedArgs, settings: &Settings) -> Result<Vec<DenialGroup>, S
         engine = engine.signed_by(signer(&Arc::new(authority)));
     }
     let denials = Denials::default();
-    recall(settings, &denials);
+    if let Some(path) = audit_path(settings) {
+        recall(&path, &denials, Timestamp::now());
+    }
     let since = Timestamp::now() - args.since;
     let mut found = groups(&denials, since, &engine);
     found.retain(|group| {

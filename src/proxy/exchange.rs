@@ -96,12 +96,17 @@ impl Exchange {
             }
             Err(error) => Err(error),
         };
+        accounting.handed_on();
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
-                let in_flight = passage.gate.as_ref().map(GateState::exchange);
-                let idle = relayed.permit.dial().timeouts.idle;
+                let timeouts = relayed.permit.dial().timeouts;
+                let in_flight = passage.gate.as_ref().map(|gate| {
+                    gate.answering(timeouts.agent_idle);
+                    gate.exchange()
+                });
                 let meter = relayed.meter;
-                response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight, meter))
+                response
+                    .map(|body| ResponseBody::stream(body, &timeouts, accounting, in_flight, meter))
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
@@ -128,6 +133,7 @@ impl Exchange {
     ) -> Result<Answer, ProxyError> {
         accounting.identified(&asked.agent);
         accounting.aimed(asked.scheme, &asked.authority);
+        accounting.named(snapshot.policy.name_of(&asked.authority.host));
         if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
             return Err(ProxyError::Ambiguous(violation));
         }

@@ -94,6 +94,14 @@ pub struct Record {
         skip_serializing_if = "Option::is_none"
     )]
     pub upstream: Option<Duration>,
+    /// What the proxy added before the answer began: policy, credentials, budgets, renewals, and bodies
+    /// that are read whole; absent where no origin answered.
+    #[serde(
+        serialize_with = "millis",
+        rename = "added_ms",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub added: Option<Duration>,
     /// Until the first octet of the answer's body went on to the agent: of a stream, the time to the first
     /// token.
     #[serde(
@@ -477,6 +485,7 @@ pub(super) mod tests {
             request_bytes: 0,
             response_bytes: 0,
             upstream: None,
+            added: None,
             first_byte: None,
             duration: None,
             end: None,

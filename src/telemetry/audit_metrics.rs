@@ -1,54 +1,36 @@
-//! Owns what is counted of the audit log.
+//! Owns what is counted of the audit log. It is read off the log before each scrape.
 
-use prometheus::{IntGauge, Registry};
+use prometheus::{Error, IntCounter, IntGauge, Registry};
 
 use super::audit::AuditStatus;
+use super::families;
 
-/// The metrics of the audit log. They are read off it before each scrape.
-#[derive(Clone)]
+/// The metrics of the audit log.
 pub struct AuditMetrics {
     ok: IntGauge,
-    records: IntGauge,
-    lost: IntGauge,
+    records: IntCounter,
     seq: IntGauge,
 }
 
 impl AuditMetrics {
     /// Registers everything once.
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
+    pub(super) fn new(registry: &Registry) -> Result<Self, Error> {
         Ok(Self {
-            ok: gauge(
-                "tollgate_audit_ok",
-                "1 while the audit log can be written; 0 also where it is off",
-            )?,
-            records: gauge(
-                "tollgate_audit_records",
-                "Audit records written since the start",
-            )?,
-            lost: gauge(
-                "tollgate_audit_lost",
-                "Audit records lost since the start, because they could not be written in time",
-            )?,
-            seq: gauge(
-                "tollgate_audit_seq",
-                "The number of the last audit record; it falls when somebody cuts the log",
-            )?,
+            ok: families::AUDIT_OK.int_gauge(registry)?,
+            records: families::AUDIT_RECORDS.int_counter(registry)?,
+            seq: families::AUDIT_SEQ.int_gauge(registry)?,
         })
     }
 
     /// How the log is doing; nothing where it is off.
-    pub fn observe(&self, status: Option<&AuditStatus>) {
-        let saturating = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let Some(status) = status else { return };
+    pub(super) fn observe(&self, status: Option<&AuditStatus>) {
+        let Some(status) = status else {
+            return self.ok.set(0);
+        };
         self.ok.set(i64::from(status.trouble.is_none()));
-        self.records.set(saturating(status.written));
-        self.lost.set(saturating(status.lost));
-        self.seq
-            .set(saturating(status.tip.map_or(0, |tip| tip.seq)));
+        let new = status.written.saturating_sub(self.records.get());
+        self.records.inc_by(new);
+        let seq = status.tip.map_or(0, |tip| tip.seq);
+        self.seq.set(i64::try_from(seq).unwrap_or(i64::MAX));
     }
 }

@@ -103,7 +103,10 @@ async fn the_life_of_a_proxy_is_in_the_chain_and_no_secret_is() {
     );
 
     let documents = std::fs::read_to_string(scene.proxy.file("documents.yaml")).unwrap();
-    let more = documents.replace("[bare.example.com]", "[bare.example.com, new.example.com]");
+    let more = documents.replace(
+        "[tunnel.example.com]",
+        "[tunnel.example.com, new.example.com]",
+    );
     assert_ne!(documents, more);
     scene.proxy.reload(&more).await;
     let reloaded = scene.proxy.last("policy_reloaded").await;
@@ -382,7 +385,8 @@ async fn a_full_disk_stops_no_traffic_and_loses_no_record_unless_asked_to_refuse
     assert_eq!(listed.stdout.lines().count(), 20, "{listed:?}");
     let verified = scene.proxy.verify(&[]).await;
     assert_eq!(verified.code, Some(0), "{verified:?}");
-    assert_eq!(scene.proxy.metric("tollgate_audit_lost").await, Some(0.0));
+    let lost = "tollgate_telemetry_dropped_total{sink=\"audit_log\"}";
+    assert_eq!(scene.proxy.metric(lost).await, Some(0.0));
 }
 
 #[tokio::test]
