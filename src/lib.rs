@@ -37,6 +37,7 @@
 //!         proxy/body        frames leave as they come
 //!           proxy/metered     read beside their way, held to the reservation, settled before the last one
 //!       proxy/account     one record and one count, on every way out
+//!         telemetry/sinks   to the access log, the audit log, whoever watches, and the table of refusals
 //! ```
 //!
 //! A refusal is made in one place, [`proxy::refusal`], in the error shape that the agent's own library
@@ -106,6 +107,7 @@
 //! | placeholder | the harmless value the agent holds instead |
 //! | placement | a place in a request where a placeholder may stand |
 //! | foreign credential | one that is not a placeholder, on a host that has a credential |
+//! | audit log | a chain of records of what matters to security; a head is its signed end |
 //! | canary | a placeholder where it does not belong: refused, counted, logged |
 //! | intercept, tunnel | end TLS and read; pass the bytes unread |
 //! | leaf, authority, bundle | a minted certificate; our CA; the PEM file agents trust |

@@ -450,3 +450,135 @@ pub const FIELDS: &[Item] = &[
     ),
     Item::text("signature", "`head`: Ed25519, in base64."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::super::access_log::tests::record;
+    use super::*;
+
+    /// One of each, with everything in it that it can have.
+    fn all() -> Vec<Event> {
+        let mut full = record("scan", 403);
+        full.rule = Some(RuleRef {
+            policy: "p".into(),
+            file: "f.yaml".into(),
+            line: 1,
+        });
+        full.target = SafeTarget::of(Some(&"/x?y=z".parse().unwrap()), |_| false);
+        full.budget = Some("b".into());
+        full.token_call = Some("refresh");
+        full.canary = Some(CanaryRecord {
+            credential: Some("c".into()),
+            place: "header",
+            misuse: "elsewhere",
+        });
+        let used = UsedCredential {
+            name: "c".into(),
+            version: 1,
+            placement: "bearer",
+        };
+        let exchange = || Exchange::of(&full, vec![used.clone()]);
+        let text = String::new;
+        let change = || BudgetChange {
+            budget: text(),
+            scope: text(),
+            window: text(),
+            old: text(),
+            new: text(),
+            until: Some(text()),
+            who: text(),
+            why: text(),
+        };
+        vec![
+            Event::Start(Start {
+                version: "1",
+                policy: text(),
+                ca: text(),
+                counts: Counts::default(),
+            }),
+            Event::Stop { lost: 0 },
+            Event::Refused(exchange()),
+            Event::WouldRefuse(exchange()),
+            Event::Allowed(exchange()),
+            Event::Canary(exchange()),
+            Event::CredentialUsed(exchange()),
+            Event::TokenCall(exchange()),
+            Event::TokenRenewal {
+                credential: text(),
+                result: "ok",
+            },
+            Event::LoginStored {
+                credential: text(),
+                by: "login",
+                who: text(),
+            },
+            Event::BudgetAlert {
+                budget: text(),
+                scope: text(),
+                percent: 100,
+                spent: text(),
+                limit: text(),
+            },
+            Event::BudgetRaised(change()),
+            Event::BudgetReset(change()),
+            Event::PolicyReloaded {
+                policy: text(),
+                before: text(),
+                changes: Changes::default(),
+            },
+            Event::PolicyRejected { policy: text() },
+            Event::CaMade {
+                sha256: text(),
+                names: Some(1),
+                kept: "file",
+                replaces: false,
+            },
+            Event::Admin {
+                path: text(),
+                method: "POST",
+                status: 200,
+            },
+            Event::Lost { records: 1 },
+            Event::Rotated {
+                previous: text(),
+                cause: "size",
+            },
+            Event::Torn {
+                bytes: 1,
+                kept: text(),
+                sha256: text(),
+            },
+            Event::Cut {
+                records: 1,
+                head: text(),
+            },
+            Event::Head(Head {
+                key: text(),
+                signature: text(),
+            }),
+        ]
+    }
+
+    #[test]
+    fn every_event_and_every_field_is_described_and_nothing_else_is() {
+        let (mut events, mut fields) = (BTreeSet::new(), BTreeSet::new());
+        for event in all() {
+            let value = serde_json::to_value(&event).unwrap();
+            events.insert(value["event"].as_str().unwrap().to_owned());
+            fields.extend(value.as_object().unwrap().keys().cloned());
+        }
+        // What every line has besides.
+        fields.extend(["seq", "time", "prev", "hash"].map(ToOwned::to_owned));
+        let named = |items: &[Item]| -> BTreeSet<String> {
+            items.iter().map(|item| item.name.to_owned()).collect()
+        };
+        assert_eq!(events, named(EVENTS));
+        assert_eq!(fields, named(FIELDS));
+        let text = serde_json::to_value(&all()[2]).unwrap();
+        assert_eq!(text["target"], Value::from("/x?y=[redacted]"));
+    }
+}

@@ -136,3 +136,25 @@ async fn a_watcher_who_does_not_read_stops_nobody() {
         .await;
     assert_eq!(stranger.status, 401);
 }
+
+#[tokio::test]
+async fn refusals_are_followed_and_a_new_kind_of_one_comes_with_its_edit() {
+    let mut scene = Scene::new().await;
+    let mut follow = Watching::start(&scene.proxy, &["denied", "--follow"]).await;
+    for _ in 0..2 {
+        tunnel::connect(&scene.door, "none.example.com:443").await;
+    }
+    follow.line("- CONNECT none.example.com:443 403").await;
+    follow.line("hosts: [none.example.com]").await;
+    scene.proxy.terminate().await;
+    scene.proxy.ended().await;
+    let status = tokio::time::timeout(PATIENCE, follow.child.wait()).await;
+    assert_eq!(status.unwrap().unwrap().code(), Some(0));
+    let printed = follow.printed.lock().unwrap().join("\n");
+    assert_eq!(printed.matches("- CONNECT").count(), 2, "{printed}");
+    assert_eq!(
+        printed.matches("kind: EgressPolicy").count(),
+        1,
+        "{printed}"
+    );
+}
