@@ -5,6 +5,7 @@ pub mod book_keep;
 pub mod compile;
 pub mod covering;
 pub mod entry;
+pub mod filed_names;
 #[cfg(test)]
 mod fixture;
 pub mod hold;

@@ -43,7 +43,7 @@ pub fn error(message: &str) -> Value {
 
 /// A whole answer.
 pub fn answer(conduct: &Conduct, used: &Used) -> String {
-    line(conduct, used, used.output, true).to_string()
+    last(conduct, used, used.output).to_string()
 }
 
 /// The same in lines.
@@ -52,28 +52,31 @@ pub fn lines(conduct: &Conduct, used: &Used) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for portion in portions(used.output, conduct.piece) {
         spoken += portion;
-        let line = line(conduct, used, portion, false);
+        let line = line(used, portion);
         pieces.push(Piece::new(format!("{line}\n"), spoken));
     }
-    let last = line(conduct, used, 0, true);
+    let last = last(conduct, used, 0);
     pieces.push(Piece::new(format!("{last}\n"), spoken));
     pieces
 }
 
-fn line(conduct: &Conduct, used: &Used, tokens: u64, done: bool) -> Value {
-    let mut line = json!({
+fn line(used: &Used, tokens: u64) -> Value {
+    json!({
         "model": used.model,
         "created_at": "2026-11-21T12:00:00Z",
         "message": {"role": "assistant", "content": text(tokens)},
-        "done": done,
-    });
-    if done {
-        line["done_reason"] = "stop".into();
-        line["total_duration"] = 5_000_000.into();
-        if conduct.tells != Tells::Nothing {
-            line["prompt_eval_count"] = used.input.into();
-            line["eval_count"] = used.output.into();
-        }
+        "done": false,
+    })
+}
+
+fn last(conduct: &Conduct, used: &Used, tokens: u64) -> Value {
+    let mut line = line(used, tokens);
+    line["done"] = true.into();
+    line["done_reason"] = "stop".into();
+    line["total_duration"] = 5_000_000.into();
+    if conduct.tells != Tells::Nothing {
+        line["prompt_eval_count"] = used.input.into();
+        line["eval_count"] = used.output.into();
     }
     line
 }
