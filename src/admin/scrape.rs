@@ -1,6 +1,7 @@
 //! Owns `/metrics`: what is counted as it happens, and what is only looked at when somebody asks.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::header;
@@ -9,27 +10,31 @@ use axum::response::{IntoResponse, Response};
 use super::api::Admin;
 use super::spend;
 use crate::credential::held::{CredentialState, HeldCredential};
-use crate::telemetry::metrics::{CredentialHealth, Observed};
+use crate::telemetry::credential_metrics::CredentialHealth;
+use crate::telemetry::metrics::Observed;
 
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let metrics = admin.ledgers.metrics();
-    metrics.forget_credentials();
-    for credential in (admin.credentials)() {
-        metrics.credential(credential.name(), &health(&credential));
-    }
-    spend::observe(&admin, metrics).await;
+    let (ledger, budgets) = spend::observe(&admin).await;
     let leaves = admin.leaves.stats();
-    metrics.observe(&Observed {
+    let observed = Observed {
         minted: leaves.minted,
         hits: leaves.hits,
         log_dropped: admin.ledgers.log().dropped(),
+        ca_ends_at: unix(admin.authority.not_after()),
         ready: admin.blocked().is_empty(),
-    });
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        metrics.render(),
-    )
-        .into_response()
+        credentials: (admin.credentials)().iter().map(|c| health(c)).collect(),
+        ledger,
+        budgets,
+    };
+    let text = admin.ledgers.metrics().scrape(&observed);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+fn unix(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 fn health(credential: &HeldCredential) -> CredentialHealth {
@@ -39,6 +44,7 @@ fn health(credential: &HeldCredential) -> CredentialHealth {
         Some(at.as_second())
     };
     CredentialHealth {
+        name: credential.name().into(),
         usable: credential.current().is_ok(),
         // One that may be missing, and was never there, is not failing.
         failing: status.last_error.is_some() && (status.version > 0 || !status.optional),
@@ -46,5 +52,7 @@ fn health(credential: &HeldCredential) -> CredentialHealth {
         state: status.state.as_str(),
         expires_at: seconds(status.expires_at),
         renewed_at: seconds(status.last_renewal),
+        opening: credential.opening(),
+        failures: credential.failures(),
     }
 }

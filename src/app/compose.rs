@@ -144,7 +144,7 @@ pub async fn compose_with(
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
-        upstream: Upstream::new(dialer, trust_in_origins),
+        upstream: Upstream::new(dialer, trust_in_origins, ledgers.metrics().clone()),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         room: Arc::default(),

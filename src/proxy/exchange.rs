@@ -96,6 +96,7 @@ impl Exchange {
             }
             Err(error) => Err(error),
         };
+        accounting.handed_on();
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
                 let timeouts = relayed.permit.dial().timeouts;
@@ -132,6 +133,7 @@ impl Exchange {
     ) -> Result<Answer, ProxyError> {
         accounting.identified(&asked.agent);
         accounting.aimed(asked.scheme, &asked.authority);
+        accounting.named(snapshot.policy.name_of(&asked.authority.host));
         if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
             return Err(ProxyError::Ambiguous(violation));
         }

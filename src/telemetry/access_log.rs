@@ -85,6 +85,14 @@ pub struct Record {
         skip_serializing_if = "Option::is_none"
     )]
     pub upstream: Option<Duration>,
+    /// What the proxy added before the answer began: policy, credentials, budgets, renewals, and bodies
+    /// that are read whole; absent where no origin answered.
+    #[serde(
+        serialize_with = "millis",
+        rename = "added_ms",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub added: Option<Duration>,
     /// From first to last byte.
     #[serde(serialize_with = "millis", rename = "duration_ms")]
     pub duration: Option<Duration>,
