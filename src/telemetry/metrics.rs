@@ -41,6 +41,7 @@ struct Inner {
     handshake_failures: IntCounterVec,
     leaves: IntCounterVec,
     ca_expiry: IntGauge,
+    ca_lifetime: IntGauge,
     reloads: IntCounterVec,
     last_reload_ok: IntGauge,
     policy_since: IntGauge,
@@ -109,6 +110,7 @@ impl Metrics {
             handshake_failures: families::HANDSHAKE_FAILURES.int_counters(of)?,
             leaves: families::LEAF_CACHE.int_counters(of)?,
             ca_expiry: families::CA_EXPIRY.int_gauge(of)?,
+            ca_lifetime: families::CA_LIFETIME.int_gauge(of)?,
             reloads: families::RELOADS.int_counters(of)?,
             last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
             policy_since: families::POLICY_SINCE.int_gauge(of)?,
@@ -252,6 +254,7 @@ impl Metrics {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
         inner.ca_expiry.set(observed.ca_ends_at - now());
+        inner.ca_lifetime.set(observed.ca_lifetime);
         inner.ready.set(i64::from(observed.ready));
         inner.credentials.observe(&observed.credentials, now());
         inner.spending.observe(observed.ledger, &observed.budgets);
@@ -308,6 +311,8 @@ pub struct Observed {
     pub log_dropped: u64,
     /// When the certificate authority ends, in Unix seconds.
     pub ca_ends_at: i64,
+    /// From its beginning to its end, in seconds.
+    pub ca_lifetime: i64,
     /// Whether the process is ready.
     pub ready: bool,
     /// Every open credential.
