@@ -310,9 +310,9 @@ impl Prometheus {
                 .spawn()
                 .unwrap();
             let mut runs = true;
-            until("Prometheus is up", 2 * PATIENCE, async || {
+            until("Prometheus is ready", 2 * PATIENCE, async || {
                 runs = child.try_wait().unwrap().is_none();
-                !runs || TcpStream::connect(address).await.is_ok()
+                !runs || is_ready(address).await
             })
             .await;
             if runs {
@@ -328,11 +328,7 @@ impl Prometheus {
 
     /// What its API answers with.
     async fn ask(&self, path: &str) -> Value {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        // Of 1.0, so that the answer ends with the connection and is in one piece.
-        let head = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let answer = String::from_utf8(wire::rest(&mut stream).await).unwrap();
+        let answer = get(self.address, path).await.unwrap();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
         serde_json::from_str(body).unwrap_or_else(|e| panic!("{path}: {e}: {answer}"))
     }
@@ -352,6 +348,19 @@ impl Prometheus {
         let names = alerts.map(|a| a["labels"]["alertname"].as_str().unwrap().to_owned());
         names.collect()
     }
+}
+
+async fn is_ready(address: SocketAddr) -> bool {
+    let answer = get(address, "/-/ready").await;
+    answer.is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"))
+}
+
+/// An answer as it came. Of HTTP/1.0, so that it ends with the connection and is in one piece.
+async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    Ok(String::from_utf8(wire::rest(&mut stream).await).unwrap())
 }
 
 #[tokio::test]
