@@ -67,6 +67,9 @@ pub(super) async fn spend(
     let Some(ledger) = (admin.books)() else {
         return Json(SpendReport::empty(&question)).into_response();
     };
+    if let Err(error) = ledger.fold().await {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+    }
     // A long history takes its time, and must not keep requests waiting.
     let path = ledger.path().to_owned();
     let read = move || SpendReport::read(&path, &question);

@@ -335,7 +335,7 @@ pub struct RaiseArgs {
     /// The budget.
     pub name: String,
     /// By how much: 5usd, 100000tokens, 20requests.
-    #[arg(long, value_name = "AMOUNT", value_parser = Amount::parse)]
+    #[arg(long, value_name = "AMOUNT", value_parser = Amount::parse, allow_hyphen_values = true)]
     pub by: Amount,
     /// Until when: 18:00 (in the limit's time zone), 2026-11-22T18:00:00Z, 2h, or `never`; the end of the
     /// present window when absent.

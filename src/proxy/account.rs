@@ -419,6 +419,13 @@ impl Accounting {
         self.complete = true;
     }
 
+    /// The agent took nothing of it for too long, unless it is over already.
+    pub fn stalled(&mut self) {
+        if !self.complete {
+            self.ended("agent_stalled");
+        }
+    }
+
     fn settle(&mut self, mut record: Box<Record>) {
         let took: Duration = self.started.elapsed();
         record.duration = Some(took);

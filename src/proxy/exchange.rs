@@ -99,10 +99,14 @@ impl Exchange {
         accounting.handed_on();
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
-                let in_flight = passage.gate.as_ref().map(GateState::exchange);
-                let idle = relayed.permit.dial().timeouts.idle;
+                let timeouts = relayed.permit.dial().timeouts;
+                let in_flight = passage.gate.as_ref().map(|gate| {
+                    gate.answering(timeouts.agent_idle);
+                    gate.exchange()
+                });
                 let meter = relayed.meter;
-                response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight, meter))
+                response
+                    .map(|body| ResponseBody::stream(body, &timeouts, accounting, in_flight, meter))
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),

@@ -25,6 +25,7 @@ pub mod snapshot;
 pub mod spend;
 pub mod spending;
 pub mod spool;
+pub mod taking;
 pub mod token_call;
 pub mod tranche;
 pub mod tunnel;
