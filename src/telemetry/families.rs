@@ -236,9 +236,9 @@ pub(super) const READY: Family = Family::gauge(
 );
 pub(super) const DROPPED: Family = Family::counter(
     "tollgate_telemetry_dropped_total",
-    "Records that a sink lost because it did not keep up or failed",
+    "Records that a sink lost, by why: `queue_full` where it did not keep up",
 )
-.by(&["sink"]);
+.by(&["sink", "reason"]);
 pub(super) const BUILD: Family =
     Family::gauge("tollgate_build_info", "1, with the version that runs").by(&["version"]);
 

@@ -75,10 +75,8 @@ pub struct Ended<'a> {
     pub response_bytes: u64,
 }
 
-/// What loses records when it does not keep up.
-pub const SINKS: &[&str] = &[ACCESS_LOG];
-/// The access log.
-const ACCESS_LOG: &str = "access_log";
+/// The access log as a sink, and why it loses records.
+const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
 
 impl Metrics {
     /// Registers everything once.
@@ -228,9 +226,10 @@ impl Metrics {
         }
     }
 
-    /// A sink lost so many records.
-    pub fn telemetry_dropped(&self, sink: &'static str, records: u64) {
-        self.0.dropped.with_label_values(&[sink]).inc_by(records);
+    /// A sink lost so many records, for this reason.
+    pub fn telemetry_dropped(&self, sink: &'static str, reason: &'static str, records: u64) {
+        let dropped = self.0.dropped.with_label_values(&[sink, reason]);
+        dropped.inc_by(records);
     }
 
     /// Everything, in the Prometheus text format, after what is only looked at when somebody asks has
@@ -246,7 +245,7 @@ impl Metrics {
             ),
             (&inner.leaves.with_label_values(&["hit"]), observed.hits),
             (
-                &inner.dropped.with_label_values(&[ACCESS_LOG]),
+                &inner.dropped.with_label_values(&ACCESS_LOG),
                 observed.log_dropped,
             ),
         ] {
@@ -284,9 +283,7 @@ impl Inner {
         for kind in ["agent", "intercepted", "tunnel"] {
             self.open.with_label_values(&[kind]);
         }
-        for sink in SINKS {
-            self.dropped.with_label_values(&[*sink]);
-        }
+        self.dropped.with_label_values(&ACCESS_LOG);
         self.last_reload_ok.set(1);
         self.policy_since.set(now());
     }

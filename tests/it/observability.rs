@@ -170,9 +170,9 @@ fn families_of(series: &str) -> Vec<Family> {
     }
     let found = families::ALL.iter().find(|family| {
         let parts = ["_bucket", "_count", "_sum"];
-        let is_part = |part: &&str| series.strip_suffix(*part) == Some(family.name());
+        let is_part = |part: &str| series.strip_suffix(part) == Some(family.name());
         match family.item.kind {
-            Kind::Histogram => parts.iter().any(|part| is_part(&part)),
+            Kind::Histogram => parts.iter().any(|part| is_part(part)),
             _ => family.name() == series,
         }
     });
