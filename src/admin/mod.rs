@@ -14,5 +14,6 @@ pub mod scrape;
 pub mod server;
 pub mod spend;
 pub mod spend_report;
+pub mod taken_up;
 pub mod tap;
 pub mod witness;

@@ -62,7 +62,8 @@ fn the_two_files_are_read_in_the_order_of_their_records() {
     assert!(journal.turn().is_none(), "the other is still needed");
     let (requests, last) = found(&path, 4);
     assert_eq!((requests, last), (vec![long.clone(), "later".into()], 6));
-    journal.empty(&old).unwrap();
+    empty(&journal.file(&old)).unwrap();
+    journal.has_spare();
     for _ in 0..5 {
         closed(&mut journal, &long);
     }

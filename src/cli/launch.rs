@@ -295,7 +295,9 @@ async fn supervise(
     let status = wait(&mut child, signals).await;
     done.send(()).ok();
     serving.await.ok();
-    context.printer.note(&summary(&sinks, begun.elapsed()));
+    if let Some(summary) = summary(&sinks, begun.elapsed()) {
+        context.printer.note(&summary);
+    }
     match status {
         Ok(status) => Ok(Exit::Child(code(status))),
         Err(error) => Err(StartError::setting(
@@ -306,10 +308,13 @@ async fn supervise(
 }
 
 /// `tollgate: 214 requests, 2 denied (pypi.org: host_not_allowed), $1.37, 12m04s`.
-fn summary(sinks: &Sinks, took: Duration) -> String {
+///
+/// Nothing where the program made no request.
+fn summary(sinks: &Sinks, took: Duration) -> Option<String> {
     const MOST: usize = 3;
     let sum = sinks.sum();
     let mut text = match sum.exchanges {
+        0 => return None,
         1 => "tollgate: 1 request".to_owned(),
         requests => format!("tollgate: {requests} requests"),
     };
@@ -343,7 +348,7 @@ fn summary(sinks: &Sinks, took: Duration) -> String {
         0..60 => text.push_str(&format!(", {seconds}s")),
         _ => text.push_str(&format!(", {}m{:02}s", seconds / 60, seconds % 60)),
     }
-    text
+    Some(text)
 }
 
 fn deaf(error: &std::io::Error) -> StartError {

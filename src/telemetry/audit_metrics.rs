@@ -25,7 +25,7 @@ impl AuditMetrics {
     /// How the log is doing; nothing where it is off.
     pub(super) fn observe(&self, status: Option<&AuditStatus>) {
         let Some(status) = status else {
-            return self.ok.set(0);
+            return self.ok.set(1);
         };
         self.ok.set(i64::from(status.trouble.is_none()));
         let new = status.written.saturating_sub(self.records.get());

@@ -43,6 +43,7 @@ struct Inner {
     handshake_failures: IntCounterVec,
     leaves: IntCounterVec,
     ca_expiry: IntGauge,
+    ca_lifetime: IntGauge,
     reloads: IntCounterVec,
     last_reload_ok: IntGauge,
     policy_since: IntGauge,
@@ -77,12 +78,10 @@ pub struct Ended<'a> {
     pub response_bytes: u64,
 }
 
-/// What loses records when it does not keep up.
-pub const SINKS: &[&str] = &[ACCESS_LOG, AUDIT_LOG];
-/// The access log.
-const ACCESS_LOG: &str = "access_log";
-/// The audit log.
-const AUDIT_LOG: &str = "audit_log";
+/// The access log as a sink, and why it loses records.
+const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
+/// The same of the audit log.
+const AUDIT_LOG: [&str; 2] = ["audit_log", "queue_full"];
 
 impl Metrics {
     /// Registers everything once.
@@ -114,6 +113,7 @@ impl Metrics {
             handshake_failures: families::HANDSHAKE_FAILURES.int_counters(of)?,
             leaves: families::LEAF_CACHE.int_counters(of)?,
             ca_expiry: families::CA_EXPIRY.int_gauge(of)?,
+            ca_lifetime: families::CA_LIFETIME.int_gauge(of)?,
             reloads: families::RELOADS.int_counters(of)?,
             last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
             policy_since: families::POLICY_SINCE.int_gauge(of)?,
@@ -232,9 +232,10 @@ impl Metrics {
         }
     }
 
-    /// A sink lost so many records.
-    pub fn telemetry_dropped(&self, sink: &'static str, records: u64) {
-        self.0.dropped.with_label_values(&[sink]).inc_by(records);
+    /// A sink lost so many records, for this reason.
+    pub fn telemetry_dropped(&self, sink: &'static str, reason: &'static str, records: u64) {
+        let dropped = self.0.dropped.with_label_values(&[sink, reason]);
+        dropped.inc_by(records);
     }
 
     /// Everything, in the Prometheus text format, after what is only looked at when somebody asks has
@@ -250,11 +251,11 @@ impl Metrics {
             ),
             (&inner.leaves.with_label_values(&["hit"]), observed.hits),
             (
-                &inner.dropped.with_label_values(&[ACCESS_LOG]),
+                &inner.dropped.with_label_values(&ACCESS_LOG),
                 observed.log_dropped,
             ),
             (
-                &inner.dropped.with_label_values(&[AUDIT_LOG]),
+                &inner.dropped.with_label_values(&AUDIT_LOG),
                 observed.audit.as_ref().map_or(0, |audit| audit.lost),
             ),
         ] {
@@ -263,6 +264,7 @@ impl Metrics {
         }
         inner.audit.observe(observed.audit.as_ref());
         inner.ca_expiry.set(observed.ca_ends_at - now());
+        inner.ca_lifetime.set(observed.ca_lifetime);
         inner.ready.set(i64::from(observed.ready));
         inner.credentials.observe(&observed.credentials, now());
         inner.spending.observe(observed.ledger, &observed.budgets);
@@ -292,8 +294,8 @@ impl Inner {
         for kind in ["agent", "intercepted", "tunnel"] {
             self.open.with_label_values(&[kind]);
         }
-        for sink in SINKS {
-            self.dropped.with_label_values(&[*sink]);
+        for sink in [ACCESS_LOG, AUDIT_LOG] {
+            self.dropped.with_label_values(&sink);
         }
         self.last_reload_ok.set(1);
         self.policy_since.set(now());
@@ -321,6 +323,8 @@ pub struct Observed {
     pub audit: Option<AuditStatus>,
     /// When the certificate authority ends, in Unix seconds.
     pub ca_ends_at: i64,
+    /// From its beginning to its end, in seconds.
+    pub ca_lifetime: i64,
     /// Whether the process is ready.
     pub ready: bool,
     /// Every open credential.

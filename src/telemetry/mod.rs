@@ -1,6 +1,7 @@
-//! What leaves as log and metric. Everything passes `redact` on its way.
+//! What leaves as log and metric, and the files that describe it. Everything passes `redact` on its way.
 
 pub mod access_log;
+pub mod alerts;
 pub mod audit;
 pub mod audit_event;
 pub mod audit_file;
@@ -10,6 +11,8 @@ pub mod audit_metrics;
 pub mod audit_read;
 pub mod audit_verify;
 pub mod credential_metrics;
+pub mod dashboard;
+pub mod dashboard_panels;
 pub mod denials;
 pub mod families;
 pub mod family;
@@ -17,6 +20,7 @@ pub mod init;
 pub mod lanes;
 pub mod metrics;
 pub mod redact;
+pub mod reference;
 pub mod sinks;
 pub mod spend_metrics;
 pub mod tap;

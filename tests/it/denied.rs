@@ -55,7 +55,7 @@ async fn ask(door: &Door, method: &str, host: &str, port: u16, path: &str) -> u1
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", host)
+        .header("host", format!("{host}:{port}"))
         .body(http_body_util::Empty::<bytes::Bytes>::new())
         .unwrap();
     sender
