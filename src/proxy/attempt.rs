@@ -102,7 +102,7 @@ impl Attempt<'_> {
         }
         let sent = self.upstream.send(self.permit, self.protocols, request);
         let response = sent.await.inspect_err(|error| admission.failed(error))?;
-        accounting.answered(response.status());
+        accounting.answered(&response);
         if let Some(wanted) = wanted {
             wanted.answered();
         }

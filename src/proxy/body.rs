@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
 use super::metered::{Meter, Turn};
+use super::observe::Observer;
 use crate::budget::ledger::Ending;
 use crate::net::gate::InFlight;
 
@@ -49,6 +50,8 @@ pub struct StreamedResponse {
     inner: Option<Incoming>,
     /// What it costs is read beside it.
     meter: Option<Box<Meter>>,
+    /// What it used is, where nothing of it costs anything here.
+    observer: Option<Box<Observer>>,
     silence: Silence,
     accounting: Accounting,
     /// While it lives the agent's connection is not idle.
@@ -67,11 +70,12 @@ impl ResponseBody {
         idle: Duration,
         accounting: Accounting,
         in_flight: Option<InFlight>,
-        meter: Option<Box<Meter>>,
+        (meter, observer): (Option<Box<Meter>>, Option<Box<Observer>>),
     ) -> Self {
         Self::Stream(Box::new(StreamedResponse {
             inner: Some(inner),
             meter,
+            observer,
             silence: Silence::new(idle),
             accounting,
             _in_flight: in_flight,
@@ -199,6 +203,9 @@ impl StreamedResponse {
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(data) = frame.data_ref() {
             self.accounting.sent(data.len() as u64);
+            if let Some(observer) = &mut self.observer {
+                observer.see(data);
+            }
         }
         self.silence.broken();
         if self.is_end_stream() {
@@ -222,6 +229,9 @@ impl Drop for StreamedResponse {
     /// An answer that the agent left is billed as far as it came, and what is under way has come: it is
     /// read on for a moment without the agent, or to its end where the provider bills it whole.
     fn drop(&mut self) {
+        if let Some(observer) = self.observer.take() {
+            self.accounting.observed(*observer);
+        }
         let Some(mut meter) = self.meter.take() else {
             return;
         };

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::gate;
+use super::sink_metrics::SinkMetrics;
 use super::spend_metrics::SpendMetrics;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -35,6 +37,7 @@ pub struct Metrics {
     log_dropped: IntGauge,
     ready: Gauge,
     spending: Arc<SpendMetrics>,
+    sinks: SinkMetrics,
 }
 
 /// How a credential is doing, as metrics tell it.
@@ -63,6 +66,11 @@ impl Metrics {
     /// What calls of models used and cost.
     pub fn spending(&self) -> &SpendMetrics {
         &self.spending
+    }
+
+    /// What was sent, lost and taken out of telemetry.
+    pub fn sinks(&self) -> &SinkMetrics {
+        &self.sinks
     }
 
     /// Registers everything once.
@@ -183,7 +191,9 @@ impl Metrics {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         let spending = Arc::new(SpendMetrics::new(&registry)?);
+        let sinks = SinkMetrics::new(&registry)?;
         Ok(Self {
+            sinks,
             spending,
             registry,
             requests,
@@ -328,6 +338,7 @@ impl Metrics {
             .with_label_values(&["hit"])
             .set(saturating(observed.hits));
         self.log_dropped.set(saturating(observed.log_dropped));
+        self.sinks.log_withheld(gate::withheld());
         self.ready.set(if observed.ready { 1.0 } else { 0.0 });
     }
 

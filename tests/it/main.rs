@@ -59,6 +59,7 @@ mod oauth_outage;
 mod oauth_refresh;
 mod oauth_replicas;
 mod oauth_shared;
+mod otlp;
 mod placements;
 mod presets;
 mod provider;
