@@ -1,6 +1,7 @@
 //! Owns how it is decided whether spans are made, and where they go: the configuration file first, then the
 //! `OTEL_*` variables, then the specification's defaults.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::collector::{HttpCollector, Place, Security};
 use super::error::StartError;
 use super::identity::fetch;
+use super::outbound::origin_trust;
 use super::settings::Settings;
 use crate::config::located::Located;
 use crate::config::otel_env::{
@@ -22,7 +24,7 @@ use crate::config::units::Number;
 use crate::credential::open::SourceContext;
 use crate::credential::source::SourceError;
 use crate::telemetry::gate::SecretSearch;
-use crate::telemetry::otlp::{self, Batches, Coding};
+use crate::telemetry::otlp::{self, Batches, Coding, Collector as _};
 use crate::telemetry::sampler::{ParentSays, Root, Sampler};
 use crate::telemetry::sink_metrics::SinkMetrics;
 use crate::telemetry::traces::Traces;
@@ -62,7 +64,8 @@ pub async fn open_traces(
     for note in &env.notes {
         tracing::warn!("{note}");
     }
-    let collector = collector(spec, &env, &endpoint, &surroundings).await?;
+    let Surroundings { context, trust, .. } = &surroundings;
+    let collector = collector(spec, &env, &endpoint, context, trust).await?;
     let settings = otlp::Settings {
         sampler: sampler(spec, &env)?,
         resource: resource(spec, &env),
@@ -78,6 +81,22 @@ pub async fn open_traces(
         surroundings.metrics,
     )
     .map_err(|error| StartError::setting(format!("no thread for spans: {error}"), ""))
+}
+
+/// Where spans would go, and what is wrong with that, without sending any.
+pub async fn destination(
+    settings: &Settings,
+    context: &SourceContext,
+) -> Result<Option<String>, StartError> {
+    let spec = &settings.root.spec.telemetry.otlp;
+    let env = OtelEnv::of_process();
+    let Some(endpoint) = endpoint(spec, &env)? else {
+        return Ok(None);
+    };
+    sampler(spec, &env)?;
+    let trust = origin_trust(settings)?;
+    let collector = collector(spec, &env, &endpoint, context, &trust).await?;
+    Ok(Some(collector.name()))
 }
 
 /// Where spans go, and who says so.
@@ -129,9 +148,10 @@ async fn collector(
     spec: &OtlpSpec,
     env: &OtelEnv,
     endpoint: &Endpoint,
-    surroundings: &Surroundings,
+    context: &SourceContext,
+    trust: &OriginTrust,
 ) -> Result<HttpCollector, StartError> {
-    let headers = headers(spec, &surroundings.context).await?;
+    let headers = headers(spec, context).await?;
     let file = |written: &Option<PathBuf>, variable: &Option<String>| {
         written
             .clone()
@@ -144,7 +164,7 @@ async fn collector(
     };
     let tls = match endpoint.place.security {
         Security::Tls => {
-            let config = surroundings.trust.client_config(&upstream, Alpn::Http1);
+            let config = trust.client_config(&upstream, Alpn::Http1);
             Some(config.map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?)
         }
         Security::Cleartext if upstream != UpstreamSpec::default() => {
@@ -158,6 +178,14 @@ async fn collector(
         }
         Security::Cleartext => None,
     };
+    let host = endpoint.place.host.as_str();
+    let is_near = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if tls.is_none() && !headers.is_empty() && !is_near {
+        tracing::warn!(
+            collector = host,
+            "what the collector is shown goes there in the clear; write https"
+        );
+    }
     let limit = spec.timeout.map(|span| span.0).or(env.timeout);
     let limit = limit.unwrap_or(TIMEOUT);
     Ok(HttpCollector::new(

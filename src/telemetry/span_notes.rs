@@ -137,9 +137,8 @@ impl Present {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut bits = 0;
         for name in headers.keys() {
-            let known = CREDENTIAL_FIELDS
-                .iter()
-                .position(|(field, _)| name == field);
+            let mut fields = CREDENTIAL_FIELDS.iter();
+            let known = fields.position(|(field, _)| *field == name.as_str());
             bits |= known.map_or(0, |index| 1 << index);
         }
         Self(bits)
