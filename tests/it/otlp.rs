@@ -169,7 +169,7 @@ async fn a_claude_code_run_arrives_at_a_real_collector() {
             "Slice(Str(anthropic))"
         );
         assert_eq!(call.get("tollgate.credential.versions"), "Slice(Str(1))");
-        assert_eq!(call.text("tollgate.rule"), "documents.yaml:8");
+        assert!(call.text("tollgate.rule").starts_with("documents.yaml:"));
         assert!(call.text("user_agent.original").starts_with("claude-cli/"));
         assert!(call.text("gen_ai.response.model").starts_with("claude-"));
         assert_eq!(call.get("gen_ai.usage.input_tokens"), "Int(12)");
