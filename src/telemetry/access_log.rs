@@ -16,6 +16,8 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::redact::SafeTarget;
+use super::span_notes::SpanNotes;
+use super::trace_context::TraceId;
 use crate::policy::decision::RuleRef;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
@@ -111,6 +113,13 @@ pub struct Record {
     /// How it ended, when not well: a stable word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<&'static str>,
+    /// The trace that its span is in; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub trace_id: Option<TraceId>,
+    /// What its span says besides.
+    #[serde(skip)]
+    pub span: Option<Box<SpanNotes>>,
 }
 
 /// What a call of a model used and cost.
@@ -207,7 +216,7 @@ pub struct AccessLog {
 }
 
 enum Message {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     Flush(SyncSender<()>),
 }
 
@@ -256,7 +265,7 @@ impl AccessLog {
     }
 
     /// Hands a record over.
-    pub fn record(&self, record: Box<Record>) {
+    pub fn record(&self, record: Arc<Record>) {
         let Some(queue) = &self.queue else { return };
         match queue.try_send(Message::Record(record)) {
             Ok(()) => {}
@@ -298,7 +307,8 @@ fn write(out: Box<dyn Write + Send>, records: &Receiver<Message>) {
         while let Some(message) = next.take() {
             match message {
                 Message::Record(record) => {
-                    let written = serde_json::to_writer(&mut out, &record).map_err(io::Error::from);
+                    let written =
+                        serde_json::to_writer(&mut out, &*record).map_err(io::Error::from);
                     if written.and_then(|()| out.write_all(b"\n")).is_err() {
                         return;
                     }

@@ -14,7 +14,9 @@ use prometheus::{
 use super::access_log::Verdict;
 use super::credential_metrics::{CredentialHealth, CredentialMetrics};
 use super::families;
+use super::gate;
 use super::lanes::Lanes;
+use super::sink_metrics::SinkMetrics;
 use super::spend_metrics::{BudgetLeft, SpendMetrics};
 use crate::types::agent::Agent;
 use crate::types::host::HostPattern;
@@ -49,6 +51,7 @@ struct Inner {
     dropped: IntCounterVec,
     credentials: CredentialMetrics,
     spending: SpendMetrics,
+    sinks: SinkMetrics,
     scraping: Mutex<()>,
 }
 
@@ -79,6 +82,11 @@ pub struct Ended<'a> {
 const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
 
 impl Metrics {
+    /// What was sent, lost and taken out of telemetry.
+    pub fn sinks(&self) -> &SinkMetrics {
+        &self.0.sinks
+    }
+
     /// Registers everything once.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
@@ -92,7 +100,9 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         let lanes = Arc::new(Lanes::new(families::REQUESTS.int_counters(of)?));
+        let dropped = families::DROPPED.int_counters(of)?;
         let inner = Inner {
+            sinks: SinkMetrics::new(of, dropped.clone())?,
             refusals: families::REFUSALS.int_counters(of)?,
             seconds: families::REQUEST_SECONDS.histogram(of)?,
             upstream_seconds: families::UPSTREAM_SECONDS.histogram(of)?,
@@ -113,7 +123,7 @@ impl Metrics {
             last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
             policy_since: families::POLICY_SINCE.int_gauge(of)?,
             ready: families::READY.int_gauge(of)?,
-            dropped: families::DROPPED.int_counters(of)?,
+            dropped,
             credentials: CredentialMetrics::new(of)?,
             spending: SpendMetrics::new(of, lanes.clone())?,
             scraping: Mutex::new(()),
@@ -252,6 +262,7 @@ impl Metrics {
             // Counted elsewhere, since the start as well.
             counter.inc_by(total.saturating_sub(counter.get()));
         }
+        inner.sinks.log_withheld(gate::withheld());
         inner.ca_expiry.set(observed.ca_ends_at - now());
         inner.ca_lifetime.set(observed.ca_lifetime);
         inner.ready.set(i64::from(observed.ready));
