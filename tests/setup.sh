@@ -5,7 +5,7 @@
 set -u
 cd "$(dirname "$0")/.."
 
-PYTHON_PACKAGES="anthropic==2.11.0 openai==3.52.0 requests==2.34.2 httpx==0.28.1 grpcio==1.85.1"
+PYTHON_PACKAGES="anthropic==2.11.0 openai==3.52.0 requests==2.34.2 httpx==0.28.1 grpcio==1.85.1 rotel==0.0.1a15"
 NODE_PACKAGES="@anthropic-ai/sdk@1.11.0 openai@6.49.0 undici@7.30.2"
 GRAFANA_PACKAGES="@grafana/schema@13.2.3 typescript@5.9.3"
 CLAUDE=@anthropic-ai/claude-code@2.1.197

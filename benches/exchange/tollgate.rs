@@ -50,6 +50,16 @@ pub enum Log {
     File,
 }
 
+/// Which exchanges become spans.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Spans {
+    Off,
+    /// They could; none does.
+    None(SocketAddr),
+    /// Every one.
+    All(SocketAddr),
+}
+
 /// What agents may spend. All of it is far away.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Budgets {
@@ -177,6 +187,7 @@ impl Tollgate {
         origin: Addresses,
         log: Log,
         budgets: Budgets,
+        spans: Spans,
     ) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let mut resolve = format!(
@@ -217,9 +228,26 @@ impl Tollgate {
         std::fs::write(&file, config).unwrap();
         let mut command = command();
         command.env_clear().arg("serve").arg("--config").arg(file);
+        let sampled = match spans {
+            Spans::Off => None,
+            Spans::None(collector) => Some((collector, "always_off")),
+            Spans::All(collector) => Some((collector, "always_on")),
+        };
+        if let Some((collector, sampler)) = sampled {
+            let endpoint = format!("http://{collector}");
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+            command.env("OTEL_TRACES_SAMPLER", sampler);
+            // At full speed the specification's queue is full within a tenth of a second.
+            command.env("OTEL_BSP_MAX_QUEUE_SIZE", "65536");
+            command.env("OTEL_BSP_SCHEDULE_DELAY", "1000");
+        }
         let (process, address) = Process::start(&mut command, Output::Stderr, listening);
         let subject = Subject {
-            column: budgets.column(),
+            column: match spans {
+                Spans::Off => budgets.column(),
+                Spans::None(_) => Column::Unsampled,
+                Spans::All(_) => Column::Spans,
+            },
             address,
             way: Way::Connect,
             key: PLACEHOLDER,

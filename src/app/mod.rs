@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod authority;
 pub mod books;
+pub mod collector;
 pub mod compose;
 pub mod credentials;
 pub mod error;
@@ -18,3 +19,4 @@ mod secret_store;
 pub mod settings;
 pub mod state;
 pub mod token_transport;
+pub mod traces;

@@ -33,7 +33,9 @@ fn what_was_written_is_found_in_its_order() {
     let path = dir.path().join("ledger.db");
     let mut journal = Journal::start(&path, 7).unwrap();
     assert!(is_empty(&path));
-    ["a", "b", "c"].map(|request| closed(&mut journal, request));
+    for request in ["a", "b", "c"] {
+        closed(&mut journal, request);
+    }
     assert!(!is_empty(&path));
     assert_eq!(
         found(&path, 7),

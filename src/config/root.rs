@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::audit::AuditSpec;
 use super::located::Located;
 use super::source::SourceSpec;
+use super::telemetry::TelemetrySpec;
 use super::units::Span;
 
 /// The `spec` of a `TollgateConfig`.
@@ -50,6 +51,9 @@ pub struct TollgateConfigSpec {
     /// The audit log.
     #[serde(default)]
     pub audit: AuditSpec,
+    /// Where spans go.
+    #[serde(default)]
+    pub telemetry: TelemetrySpec,
     /// Where the books of budgets are kept.
     #[serde(default)]
     pub ledger: LedgerSpec,

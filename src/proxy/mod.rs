@@ -16,6 +16,7 @@ pub mod intercept;
 pub mod last_word;
 pub mod lease;
 pub mod metered;
+pub mod observe;
 pub mod own_time;
 pub mod passage;
 pub mod refusal;

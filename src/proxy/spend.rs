@@ -15,6 +15,7 @@ use super::budget_refusal::{BudgetRefusal, Why};
 use super::error::ProxyError;
 use super::headers::UpgradeWish;
 use super::hold::{Billing, Hold, Opened, why};
+use super::observe::notes;
 use super::passage::Asked;
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spending::Spending;
@@ -185,6 +186,7 @@ impl Asking<'_> {
         if call.terms.geo.is_none() {
             call.terms.geo = region(&self.asked.authority.host);
         }
+        accounting.model(|| notes(api, operation, &call.model));
         let (label, names) = self.names(&call);
         let covering = self.covering(&label, &names);
         if covering.is_empty() {

@@ -16,6 +16,8 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::redact::SafeTarget;
+use super::span_notes::SpanNotes;
+use super::trace_context::TraceId;
 use crate::policy::decision::RuleRef;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
@@ -130,6 +132,13 @@ pub struct Record {
     /// How it ended, when not well: a stable word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<&'static str>,
+    /// The trace that its span is in; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub trace_id: Option<TraceId>,
+    /// What its span says besides.
+    #[serde(skip)]
+    pub span: Option<Box<SpanNotes>>,
 }
 
 /// What a call of a model used and cost.
@@ -258,7 +267,7 @@ pub struct AccessLog {
 }
 
 enum Message {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     Reopen,
     Flush(SyncSender<()>),
 }
@@ -312,7 +321,7 @@ impl AccessLog {
     }
 
     /// Hands a record over.
-    pub fn record(&self, record: Box<Record>) {
+    pub fn record(&self, record: Arc<Record>) {
         let Some(queue) = &self.queue else { return };
         match queue.try_send(Message::Record(record)) {
             Ok(()) => {}
@@ -506,6 +515,8 @@ pub(super) mod tests {
             first_byte: None,
             duration: None,
             end: None,
+            trace_id: None,
+            span: None,
         }
     }
 
@@ -517,11 +528,11 @@ pub(super) mod tests {
             dir.path().join("access.log.1"),
         );
         let log = AccessLog::file(&path).unwrap();
-        log.record(Box::new(record("a", 1)));
+        log.record(Arc::new(record("a", 1)));
         log.flush();
         std::fs::rename(&path, &old).unwrap();
         log.reopen();
-        log.record(Box::new(record("a", 2)));
+        log.record(Arc::new(record("a", 2)));
         log.flush();
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
         assert_eq!((lines(&old), lines(&path)), (1, 1));
@@ -535,12 +546,12 @@ pub(super) mod tests {
         let log = AccessLog::file(&path).unwrap();
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         std::thread::sleep(LOOK);
-        log.record(Box::new(record("a", 1)));
+        log.record(Arc::new(record("a", 1)));
         log.flush();
         assert_eq!(log.dropped(), 1);
         std::fs::create_dir(path.parent().unwrap()).unwrap();
         std::thread::sleep(LOOK);
-        log.record(Box::new(record("a", 2)));
+        log.record(Arc::new(record("a", 2)));
         log.flush();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
     }

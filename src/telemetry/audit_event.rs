@@ -195,6 +195,11 @@ pub struct Exchange {
 impl Exchange {
     /// What a record says of it.
     pub fn of(record: &Record, credentials: Vec<UsedCredential>) -> Self {
+        let mut target = record.target.clone();
+        if let Some(target) = &mut target {
+            // It may wait for the disk, and the request's head should not.
+            target.detach();
+        }
         Self {
             id: record.id.clone(),
             peer: record.peer,
@@ -203,7 +208,7 @@ impl Exchange {
             method: record.method.clone(),
             scheme: record.scheme,
             authority: record.authority.clone(),
-            target: record.target.clone(),
+            target,
             reason: record.reason,
             rule: record.rule.clone(),
             credentials,

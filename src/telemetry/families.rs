@@ -236,7 +236,7 @@ pub(super) const READY: Family = Family::gauge(
 );
 pub(super) const DROPPED: Family = Family::counter(
     "tollgate_telemetry_dropped_total",
-    "Records that a sink lost, by why: `queue_full` where it did not keep up",
+    "Records that a sink lost, by why: `queue_full` where it did not keep up, `unreachable`, `refused` and `shutdown` of spans",
 )
 .by(&["sink", "reason"]);
 pub(super) const AUDIT_OK: Family = Family::gauge(
@@ -249,6 +249,15 @@ pub(super) const AUDIT_SEQ: Family = Family::gauge(
     "tollgate_audit_seq",
     "The number of the last audit record; it falls where somebody cuts the log",
 );
+pub(super) const SPANS_SENT: Family = Family::counter(
+    "tollgate_spans_sent_total",
+    "Spans that a collector has taken",
+);
+pub(super) const REDACTIONS: Family = Family::counter(
+    "tollgate_redactions_total",
+    "Texts that the last gate before a sink found a secret in; not 0 means a fault of the program, please report it",
+)
+.by(&["sink"]);
 pub(super) const BUILD: Family =
     Family::gauge("tollgate_build_info", "1, with the version that runs").by(&["version"]);
 
@@ -297,6 +306,8 @@ pub const ALL: &[Family] = &[
     AUDIT_OK,
     AUDIT_RECORDS,
     AUDIT_SEQ,
+    SPANS_SENT,
+    REDACTIONS,
     BUILD,
 ];
 

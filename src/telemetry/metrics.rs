@@ -16,7 +16,9 @@ use super::audit::AuditStatus;
 use super::audit_metrics::AuditMetrics;
 use super::credential_metrics::{CredentialHealth, CredentialMetrics};
 use super::families;
+use super::gate;
 use super::lanes::Lanes;
+use super::sink_metrics::SinkMetrics;
 use super::spend_metrics::{BudgetLeft, SpendMetrics};
 use crate::types::agent::Agent;
 use crate::types::host::HostPattern;
@@ -52,6 +54,7 @@ struct Inner {
     credentials: CredentialMetrics,
     spending: SpendMetrics,
     audit: AuditMetrics,
+    sinks: SinkMetrics,
     scraping: Mutex<()>,
 }
 
@@ -84,6 +87,11 @@ const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
 const AUDIT_LOG: [&str; 2] = ["audit_log", "queue_full"];
 
 impl Metrics {
+    /// What was sent, lost and taken out of telemetry.
+    pub fn sinks(&self) -> &SinkMetrics {
+        &self.0.sinks
+    }
+
     /// Registers everything once.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
@@ -97,7 +105,9 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         let lanes = Arc::new(Lanes::new(families::REQUESTS.int_counters(of)?));
+        let dropped = families::DROPPED.int_counters(of)?;
         let inner = Inner {
+            sinks: SinkMetrics::new(of, dropped.clone())?,
             refusals: families::REFUSALS.int_counters(of)?,
             seconds: families::REQUEST_SECONDS.histogram(of)?,
             upstream_seconds: families::UPSTREAM_SECONDS.histogram(of)?,
@@ -118,7 +128,7 @@ impl Metrics {
             last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
             policy_since: families::POLICY_SINCE.int_gauge(of)?,
             ready: families::READY.int_gauge(of)?,
-            dropped: families::DROPPED.int_counters(of)?,
+            dropped,
             credentials: CredentialMetrics::new(of)?,
             spending: SpendMetrics::new(of, lanes.clone())?,
             audit: AuditMetrics::new(of)?,
@@ -263,6 +273,7 @@ impl Metrics {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
         inner.audit.observe(observed.audit.as_ref());
+        inner.sinks.log_withheld(gate::withheld());
         inner.ca_expiry.set(observed.ca_ends_at - now());
         inner.ca_lifetime.set(observed.ca_lifetime);
         inner.ready.set(i64::from(observed.ready));

@@ -9,6 +9,7 @@ use super::audit::{AuditLog, Unrecorded};
 use super::audit_event::{Event, Exchange};
 use super::denials::Denials;
 use super::tap::Tap;
+use super::traces::Traces;
 use crate::types::money::NanoUsd;
 
 /// Everything that records go to. Cloning is shallow.
@@ -22,6 +23,8 @@ pub struct Sinks {
     pub tap: Tap,
     /// What was refused of late.
     pub denials: Denials,
+    /// Spans.
+    pub traces: Traces,
     tally: Arc<Tally>,
 }
 
@@ -45,18 +48,19 @@ pub struct Sum {
 
 impl Sinks {
     /// With nobody watching, and nothing refused yet.
-    pub fn new(log: AccessLog, audit: AuditLog) -> Self {
+    pub fn new(log: AccessLog, audit: AuditLog, traces: Traces) -> Self {
         Self {
             log,
             audit,
             tap: Tap::default(),
             denials: Denials::default(),
+            traces,
             tally: Arc::default(),
         }
     }
 
     /// Takes the record of an exchange that is over.
-    pub fn settle(&self, record: Box<Record>) {
+    pub fn settle(&self, mut record: Box<Record>) {
         let tally = &self.tally;
         tally.exchanges.fetch_add(1, Ordering::Relaxed);
         if let Some(cost) = &record.cost {
@@ -71,6 +75,13 @@ impl Sinks {
         {
             self.audit.note(event);
         }
+        if record.span.is_some()
+            && let Some(target) = &mut record.target
+        {
+            target.detach();
+        }
+        let record = Arc::new(*record);
+        self.traces.record(&record);
         self.tap.show(&record);
         self.log.record(record);
     }

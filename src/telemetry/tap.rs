@@ -130,20 +130,16 @@ impl Tap {
     }
 
     /// Shows a record to whoever watches.
-    pub fn show(&self, record: &Record) {
+    pub fn show(&self, record: &Arc<Record>) {
         if self.0.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut shown: Option<Arc<Record>> = None;
         let mut list = self.list();
         list.watchers.retain(|watcher| {
             if !watcher.wish.covers(record) {
                 return !watcher.records.is_closed();
             }
-            let record = shown
-                .get_or_insert_with(|| Arc::new(record.clone()))
-                .clone();
-            match watcher.records.try_send(record) {
+            match watcher.records.try_send(record.clone()) {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     watcher.missed.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +174,7 @@ mod tests {
         let tap = Tap::default();
         let mut watch = tap.watch(Wish::default()).unwrap();
         for number in 0..BACKLOG + 7 {
-            tap.show(&record("scan", number as u16));
+            tap.show(&Arc::new(record("scan", number as u16)));
         }
         for number in 0..BACKLOG {
             let Some(Heard::Record(record)) = watch.next().await else {
@@ -187,7 +183,7 @@ mod tests {
             assert_eq!(record.status, Some(number as u16));
         }
         assert!(matches!(watch.next().await, Some(Heard::Missed(7))));
-        tap.show(&record("scan", 1));
+        tap.show(&Arc::new(record("scan", 1)));
         assert!(matches!(watch.next().await, Some(Heard::Record(_))));
         tap.close();
         assert!(watch.next().await.is_none());

@@ -67,6 +67,7 @@ mod oauth_refresh;
 mod oauth_replicas;
 mod oauth_shared;
 mod observability;
+mod otlp;
 mod placements;
 mod presets;
 mod provider;
