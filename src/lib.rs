@@ -143,6 +143,7 @@ pub mod oauth;
 pub mod policy;
 pub mod proxy;
 pub mod rt;
+pub mod scrub;
 pub mod telemetry;
 pub mod tls;
 pub mod types;

@@ -71,6 +71,10 @@ pub struct EgressRuleSpec {
     /// What happens to a path that servers read in more than one way (`%2F`, `//`, `..`, `%25xx`, `\`).
     #[serde(default)]
     pub ambiguous_paths: AmbiguousPaths,
+    /// What happens to an answer that comes in a coding which cannot be undone, so that it cannot be searched
+    /// for the secret that its request had.
+    #[serde(default)]
+    pub unknown_codings: UnknownCodings,
     /// Names of the `EgressCredential`s that apply.
     #[serde(default)]
     pub credentials: Vec<Located<String>>,
@@ -126,6 +130,17 @@ pub enum AmbiguousPaths {
     Refuse,
     /// It is matched and sent byte for byte (`/@scope%2fname` of npm, `group%2Fproject` of GitLab).
     /// Dot segments stay refused on hosts with path rules, which they would undo.
+    Pass,
+}
+
+/// What happens to an answer that cannot be searched for the secret that its request had: it is compressed
+/// in another way than `gzip`, `deflate`, `br` and `zstd`, or its messages are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum UnknownCodings {
+    /// The agent gets a 502 instead.
+    #[default]
+    Refuse,
+    /// It is passed on. An origin that repeats the secret within it shows it to the agent.
     Pass,
 }
 

@@ -9,7 +9,9 @@ use super::credential::{EgressCredentialSpec, PlaceholderSpec};
 use super::error::{ConfigError, SourceFile};
 use super::literal::shown;
 use super::located::Located;
-use super::policy::{Action, AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, SniMode, TlsMode};
+use super::policy::{
+    Action, AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, SniMode, TlsMode, UnknownCodings,
+};
 use super::presets;
 use super::reach::first_beyond;
 use super::spot;
@@ -269,6 +271,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         tls,
         http,
         ambiguous_paths,
+        unknown_codings,
         route,
         allow_addresses,
         sni,
@@ -282,6 +285,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         || *tls != TlsMode::Auto
         || !http.is_empty()
         || *ambiguous_paths != AmbiguousPaths::Refuse
+        || *unknown_codings != UnknownCodings::Refuse
         || route.is_some()
         || !allow_addresses.is_empty()
         || *sni != SniMode::Required

@@ -160,6 +160,7 @@ impl<'b> Compiler<'b> {
             sni: spec.sni,
             api: spec.api,
             ambiguous_paths: spec.ambiguous_paths,
+            unknown_codings: spec.unknown_codings,
             credentials: self.grants.names(&spec.credentials),
             dial: self.dial(spec),
         });

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::config::error::{ConfigError, Place};
-use crate::config::policy::{Action, AmbiguousPaths, EgressRuleSpec, SniMode, TlsMode};
+use crate::config::policy::{
+    Action, AmbiguousPaths, EgressRuleSpec, SniMode, TlsMode, UnknownCodings,
+};
 use crate::types::host::HostPattern;
 
 use super::counted::Counted;
@@ -21,11 +23,14 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
     let http = ("http", !spec.http.is_empty());
     let sni = ("sni", spec.sni == SniMode::Optional);
     let api = ("api", spec.api.is_some());
+    let unsearched = spec.unknown_codings == UnknownCodings::Pass;
+    let unsearched = ("unknownCodings", unsearched);
     let (who, fields) = if spec.action == Action::Deny {
         let fields = vec![
             credentials,
             sni,
             api,
+            unsearched,
             ("route", spec.route.is_some()),
             // `Intercept` says that the refusal is told inside TLS.
             ("tls", spec.tls == TlsMode::Passthrough),
@@ -43,6 +48,7 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
             // On the base-URL door TLS towards the origin is ours all the same.
             ("upstream", spec.upstream.is_some() && spec.route.is_none()),
             ("ambiguousPaths", pass),
+            unsearched,
         ];
         ("`tls: Passthrough`", fields)
     } else if spec.tls == TlsMode::Intercept || http.1 || credentials.1 {
@@ -162,6 +168,8 @@ fn disagreement(a: &Rule, b: &Rule) -> Option<&'static str> {
         "they differ in `allowAddresses`, `upstream` or `timeouts`"
     } else if a.ambiguous_paths != b.ambiguous_paths {
         "they differ in `ambiguousPaths`"
+    } else if a.unknown_codings != b.unknown_codings {
+        "they differ in `unknownCodings`"
     } else if a.sni != b.sni {
         "they differ in `sni`"
     } else {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::config::policy::{Action, AmbiguousPaths, SniMode, TlsMode};
+use crate::config::policy::{Action, AmbiguousPaths, SniMode, TlsMode, UnknownCodings};
 use crate::types::agent::Agent;
 use crate::types::model_api::ModelApi;
 
@@ -29,6 +29,7 @@ pub(super) struct Rule {
     pub(super) tls: TlsMode,
     pub(super) sni: SniMode,
     pub(super) ambiguous_paths: AmbiguousPaths,
+    pub(super) unknown_codings: UnknownCodings,
     /// The model API that its hosts speak, if it says so.
     pub(super) api: Option<ModelApi>,
     pub(super) credentials: Arc<[Arc<str>]>,

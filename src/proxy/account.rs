@@ -74,6 +74,7 @@ impl Ledgers {
             cost: None,
             replayed: false,
             token_call: None,
+            scrubbed: 0,
             status: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -258,6 +259,11 @@ impl Accounting {
             r.token_call = Some(outcome.as_str());
             r.credentials = vec![credential.clone()];
         });
+    }
+
+    /// The answer had secrets in it, which were taken out.
+    pub fn scrubbed(&mut self, hits: u64) {
+        self.edit(|r| r.scrubbed += hits);
     }
 
     /// It came to this.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
 use super::metered::{Meter, Turn};
+use super::origin_body::{OriginBody, OriginError};
 use crate::budget::ledger::Ending;
 use crate::net::gate::InFlight;
 
@@ -28,6 +28,9 @@ pub enum BodyError {
     /// It was cut here, and could not be told so in its own words.
     #[error("the body was cut: the budget is exhausted")]
     Cut,
+    /// The origin's did.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// Nothing came for the idle time.
     #[error("the body was silent too long")]
     Idle,
@@ -46,7 +49,7 @@ pub enum ResponseBody {
 /// The origin's body, with what watches it.
 pub struct StreamedResponse {
     /// Until it is given to somebody who reads it to its end.
-    inner: Option<Incoming>,
+    inner: Option<OriginBody>,
     /// What it costs is read beside it.
     meter: Option<Box<Meter>>,
     silence: Silence,
@@ -63,7 +66,7 @@ impl ResponseBody {
 
     /// The origin's body, cut after `idle` of silence.
     pub fn stream(
-        inner: Incoming,
+        inner: OriginBody,
         idle: Duration,
         accounting: Accounting,
         in_flight: Option<InFlight>,
@@ -163,7 +166,9 @@ impl StreamedResponse {
             let Some(inner) = &mut self.inner else {
                 return Poll::Ready(None);
             };
-            match Pin::new(&mut *inner).poll_frame(cx) {
+            let polled = Pin::new(&mut *inner).poll_frame(cx);
+            self.accounting.scrubbed(inner.take_hits());
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => match &mut self.meter {
                     Some(meter) => {
                         self.silence.broken();
@@ -176,7 +181,10 @@ impl StreamedResponse {
                 },
                 Poll::Ready(Some(Err(error))) => {
                     self.give_up(Ending::OriginBroke);
-                    self.accounting.ended("origin_broke_off");
+                    self.accounting.ended(match error {
+                        OriginError::Undecodable(_) => "origin_undecodable",
+                        OriginError::Broken(_) => "origin_broke_off",
+                    });
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => match &mut self.meter {

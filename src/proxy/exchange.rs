@@ -16,9 +16,11 @@ use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::lease::Lease;
 use super::metered::Meter;
+use super::origin_body::OriginBody;
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
 use super::replay;
+use super::scrubbing::{self, Scrubbers, Scrubbing};
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spend::Asking;
 use super::spending::Spending;
@@ -29,10 +31,13 @@ use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
 use crate::inject::error::InjectError;
 use crate::net::gate::GateState;
+use crate::oauth::local_endpoint::LocalEndpoint;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
+use crate::scrub::needles::Needles;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::redact::SafeTarget;
+use crate::types::agent::Agent;
 use crate::types::intent::Scheme;
 
 /// What every exchange works with.
@@ -47,6 +52,8 @@ pub struct Exchange {
     pub drain: Drain,
     /// Memory for bodies that may have to be sent again.
     pub room: Arc<Room>,
+    /// The searches for secrets in answers.
+    pub scrubbers: Scrubbers,
     /// What requests that cost money share.
     pub spending: Arc<Spending>,
 }
@@ -100,8 +107,13 @@ impl Exchange {
             Ok(Answer::Relayed(response, relayed)) => {
                 let in_flight = passage.gate.as_ref().map(GateState::exchange);
                 let idle = relayed.permit.dial().timeouts.idle;
-                let meter = relayed.meter;
-                response.map(|body| ResponseBody::stream(body, idle, accounting, in_flight, meter))
+                let Relayed {
+                    meter, scrubbing, ..
+                } = relayed;
+                response.map(|body| {
+                    let body = OriginBody::new(body, scrubbing);
+                    ResponseBody::stream(body, idle, accounting, in_flight, meter)
+                })
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
@@ -176,10 +188,14 @@ impl Exchange {
                 injectors: &snapshot.injectors,
                 drain: &self.drain,
             };
-            let answer = token_call::serve(&caller, &called, &head, upload, accounting).await?;
+            let mut answer = token_call::serve(&caller, &called, &head, upload, accounting).await?;
+            if let Some(needles) = self.needles_of(&called, &asked.agent, snapshot) {
+                scrubbing::clean(&needles, &mut answer, accounting);
+            }
             return Ok(Answer::Local(answer));
         }
 
+        let asked_by = head.method.clone();
         let wish = headers::end_hop(&mut head)?;
         let asked_for =
             (wish == UpgradeWish::WebSocket).then(|| (head.method.clone(), head.uri.clone()));
@@ -218,7 +234,9 @@ impl Exchange {
         let Sent {
             mut response,
             credentials,
+            shown,
         } = sending.await?;
+        let needles = self.scrubbers.of(&shown);
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(agent), Some((method, uri))) = (agent_side, asked_for) else {
@@ -226,6 +244,10 @@ impl Exchange {
                     authority: asked.authority,
                 });
             };
+            if let Some(needles) = &needles {
+                scrubbing::begin_upgraded(needles, &mut response, &permit, accounting)
+                    .inspect_err(|error| admission.failed(error))?;
+            }
             // What it carries is not counted; that it was asked for is.
             admission.answered(&mut response, accounting).await;
             let origin = hyper::upgrade::on(&mut response);
@@ -244,11 +266,19 @@ impl Exchange {
                 Box::new(Switch {
                     agent,
                     origin,
+                    needles,
                     lease,
                     idle: permit.dial().timeouts.idle,
                 }),
             ));
         }
+        let scrubbing = match needles {
+            Some(needles) => Some(
+                scrubbing::begin(needles, &mut response, &asked_by, &permit, accounting)
+                    .inspect_err(|error| admission.failed(error))?,
+            ),
+            None => None,
+        };
         headers::end_response_hop(response.headers_mut());
         if response.status() == StatusCode::UNAUTHORIZED && !credentials.is_empty() {
             let held = |name: &Arc<str>| snapshot.injectors.held(name);
@@ -262,7 +292,28 @@ impl Exchange {
             );
         }
         let meter = admission.answered(&mut response, accounting).await;
-        Ok(Answer::Relayed(response, Relayed { permit, meter }))
+        let relayed = Relayed {
+            permit,
+            meter,
+            scrubbing,
+        };
+        Ok(Answer::Relayed(response, relayed))
+    }
+
+    /// What must not stand in the answer of a token endpoint: what requests with these grants have now.
+    fn needles_of(
+        &self,
+        called: &[&LocalEndpoint],
+        agent: &Agent,
+        snapshot: &Snapshot,
+    ) -> Option<Arc<Needles>> {
+        let pairs = called.iter().filter_map(|endpoint| {
+            let credential = endpoint.grant.owner.credential();
+            let secret = snapshot.injectors.held(credential)?.current().ok()?;
+            let placeholder = snapshot.injectors.placeholder(agent, credential)?;
+            Some((secret, placeholder))
+        });
+        self.scrubbers.of(&pairs.collect())
     }
 
     /// Passes the 101 on and relays both ways from then on.
@@ -275,6 +326,7 @@ impl Exchange {
         let Switch {
             agent,
             origin,
+            needles,
             lease,
             idle,
         } = switch;
@@ -282,6 +334,7 @@ impl Exchange {
         let upgrade = Upgrade {
             agent,
             origin,
+            needles,
             idle,
             accounting,
         };
@@ -318,11 +371,13 @@ enum Answer {
 struct Relayed {
     permit: Permit,
     meter: Option<Box<Meter>>,
+    scrubbing: Option<Scrubbing>,
 }
 
 struct Switch {
     agent: OnUpgrade,
     origin: OnUpgrade,
+    needles: Option<Arc<Needles>>,
     lease: Lease,
     idle: Duration,
 }

@@ -67,6 +67,7 @@ mod reload;
 mod replay;
 mod revocation;
 mod run;
+mod scrub;
 mod sdks;
 mod secrets;
 mod spend;
