@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -9,11 +10,22 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::scrubbing::Scrubbing;
+use crate::scrub::coding::Coding;
 use crate::scrub::decoder::{Decoder, Undecodable};
 use crate::scrub::head::{scrub_fields, settle_trailers};
+use crate::scrub::needles::Needles;
 use crate::scrub::stand_in::Fit;
 use crate::scrub::stream::Scrubber;
+
+/// How one answer's body is searched.
+pub struct Scrubbing {
+    /// What for.
+    pub needles: Arc<Needles>,
+    /// What must be undone first, in the order in which it was applied.
+    pub codings: Vec<Coding>,
+    /// Whether its length may change.
+    pub fit: Fit,
+}
 
 /// Why an origin's body ends before its end.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +124,7 @@ impl ScrubbedBody {
             if let Some(text) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(text))));
             }
-            match self.decoder.as_mut().map_or(Ok(None), Decoder::next) {
+            match self.decoder.as_mut().map_or(Ok(None), Decoder::take) {
                 Ok(Some(piece)) => {
                     self.scrubber.feed(piece, &mut self.ready);
                     continue;

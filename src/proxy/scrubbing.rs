@@ -11,9 +11,10 @@ use quick_cache::sync::Cache;
 use super::account::Accounting;
 use super::attempt::Shown;
 use super::error::ProxyError;
+use super::origin_body::Scrubbing;
 use crate::config::policy::UnknownCodings;
 use crate::policy::decision::Permit;
-use crate::scrub::coding::{Coding, UnknownCoding};
+use crate::scrub::coding::UnknownCoding;
 use crate::scrub::head::{self, Holds, Readable};
 use crate::scrub::needles::{Needles, SHORTEST};
 use crate::scrub::stand_in::Fit;
@@ -44,10 +45,9 @@ impl Key {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        let same = |((a, name), (b, other)): (&(Weak<Secret>, String), &(Weak<Secret>, String))| {
-            a.ptr_eq(b) && name == other
-        };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+        let pairs = self.0.iter().zip(&other.0);
+        let mut same = pairs.map(|((a, name), (b, other))| a.ptr_eq(b) && name == other);
+        self.0.len() == other.0.len() && same.all(|same| same)
     }
 }
 
@@ -95,16 +95,6 @@ impl Scrubbers {
         self.0.insert(key, needles.clone());
         needles
     }
-}
-
-/// How one answer's body is searched.
-pub struct Scrubbing {
-    /// What for.
-    pub needles: Arc<Needles>,
-    /// What must be undone first, in the order in which it was applied.
-    pub codings: Vec<Coding>,
-    /// Whether its length may change.
-    pub fit: Fit,
 }
 
 /// Cleans an answer's head and makes it true of the body that will follow.

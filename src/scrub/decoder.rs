@@ -43,7 +43,7 @@ impl Decoder {
         }
     }
 
-    /// The next octets as they came. What came before must have been taken by [`Decoder::next`].
+    /// The next octets as they came. What came before must have been taken by [`Decoder::take`].
     pub fn feed(&mut self, octets: Bytes) {
         if let Some(first) = self.stages.first_mut() {
             first.input.push_back(octets);
@@ -51,7 +51,7 @@ impl Decoder {
     }
 
     /// The next piece; nothing until more is fed.
-    pub fn next(&mut self) -> Result<Option<Bytes>, Undecodable> {
+    pub fn take(&mut self) -> Result<Option<Bytes>, Undecodable> {
         self.pull(self.stages.len())
     }
 

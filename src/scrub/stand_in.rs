@@ -42,15 +42,9 @@ impl StandIn {
         let characters = self.characters(needle, &pieces, fit);
         let manner = Manner::of(&pieces);
         let mut text = Vec::with_capacity(found.len());
-        for (index, character) in characters.into_iter().enumerate() {
+        for character in characters {
             let before = text.len();
-            let like = pieces.get(index).or(pieces.last());
-            rewrite(
-                like.copied().unwrap_or_default(),
-                character,
-                manner,
-                &mut text,
-            );
+            rewrite(example(&pieces, character), character, manner, &mut text);
             if fit == Fit::Same && text.len() > found.len() {
                 text.truncate(before);
                 break;
@@ -86,5 +80,17 @@ impl StandIn {
             (letter, _) => letter,
         };
         groups.iter().map(letter).collect()
+    }
+}
+
+/// Which of the pieces shows how `character` is written: where letters are escaped, everything is; else what
+/// is no letter and no digit, unless it stands there as it is.
+fn example<'t>(pieces: &[&'t [u8]], character: u8) -> &'t [u8] {
+    let escaped = pieces.iter().find(|piece| piece.len() > 1);
+    let stands_plain = pieces.contains(&[character].as_slice());
+    let all = pieces.iter().all(|piece| piece.len() > 1);
+    match escaped {
+        Some(escaped) if all || !character.is_ascii_alphanumeric() && !stands_plain => escaped,
+        _ => b"",
     }
 }

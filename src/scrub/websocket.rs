@@ -70,14 +70,17 @@ impl ServerFrames {
             let taken = usize::try_from(frame.left)
                 .unwrap_or(usize::MAX)
                 .min(octets.len());
-            let (payload, rest) = octets.split_at(taken);
-            octets = rest;
+            let (payload, behind) = octets.split_at(taken);
+            octets = behind;
             let left = frame.left - taken as u64;
             self.frame = (left > 0).then_some(Frame { left, ..frame });
-            let ends = left == 0 && frame.is_final;
+            let rest = match left == 0 && frame.is_final {
+                true => Rest::None,
+                false => Rest::ToCome,
+            };
             match frame.is_control {
                 true => self.pass(payload, out),
-                false => self.search(payload, ends, out),
+                false => self.search(payload, rest, out),
             }
         }
         Ok(())
@@ -117,7 +120,7 @@ impl ServerFrames {
         if left > 0 {
             self.frame = Some(frame);
         } else if frame.is_final && !frame.is_control {
-            self.search(&[], true, out);
+            self.search(&[], Rest::None, out);
         }
         Ok(())
     }
@@ -130,17 +133,13 @@ impl ServerFrames {
         }
     }
 
-    fn search(&mut self, payload: &[u8], ends: bool, out: &mut Vec<u8>) {
+    fn search(&mut self, payload: &[u8], rest: Rest, out: &mut Vec<u8>) {
         if !payload.is_empty() {
             self.stretches
                 .push_back((self.waiting.len(), payload.len()));
             self.waiting.extend_from_slice(payload);
             self.text.extend_from_slice(payload);
         }
-        let rest = match ends {
-            true => Rest::None,
-            false => Rest::ToCome,
-        };
         self.decide(rest, out);
     }
 
