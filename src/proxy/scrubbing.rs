@@ -15,7 +15,7 @@ use super::origin_body::Scrubbing;
 use crate::config::policy::UnknownCodings;
 use crate::policy::decision::Permit;
 use crate::scrub::coding::UnknownCoding;
-use crate::scrub::head::{self, Holds, Readable};
+use crate::scrub::head::{self, Readable};
 use crate::scrub::needles::{Needles, SHORTEST};
 use crate::scrub::stand_in::Fit;
 use crate::types::secret::Secret;
@@ -110,14 +110,11 @@ pub fn begin(
     let hits = head::scrub_reason(&needles, response)
         + head::scrub_fields(&needles, response.headers_mut());
     accounting.scrubbed(hits);
-    let holds = match *asked == Method::HEAD || !may_have_body(response.status()) {
-        true => Holds::Nothing,
-        false => Holds::Body,
-    };
+    let has_body = *asked != Method::HEAD && may_have_body(response.status());
     let passes = permit.unknown_codings() == UnknownCodings::Pass;
     let codings = match head::readable(response) {
         Readable::Coded(codings) => codings,
-        Readable::No(coding) if holds == Holds::Body && !passes => {
+        Readable::No(coding) if has_body && !passes => {
             return Err(unsearchable(permit, coding));
         }
         // Searched as it is, for what it is worth, and not one octet shorter or longer.
@@ -130,7 +127,7 @@ pub fn begin(
         }
     };
     let fit = match may_have_body(response.status()) {
-        true => head::settle(&needles, response.headers_mut(), &codings, holds),
+        true => head::settle(response.headers_mut(), &codings),
         false => Fit::Same,
     };
     Ok(Scrubbing {

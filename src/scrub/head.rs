@@ -22,17 +22,6 @@ const ASKED_WITHIN: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encodin
 const CODED_WITHIN: [&str; 2] = ["grpc-encoding", "connect-content-encoding"];
 /// Deltas to something that was sent before (RFC 3229).
 const DELTA: &str = "a-im";
-/// Up to here a body is short, in octets.
-const SHORT: u64 = 64 << 10;
-
-/// What an answer may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
-    /// A body.
-    Body,
-    /// Nothing: it answers HEAD, or its status allows none.
-    Nothing,
-}
 
 /// Whether an answer's body can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,13 +164,12 @@ fn is_partial(status: StatusCode) -> bool {
 /// | field | stays |
 /// |---|---|
 /// | `Content-Encoding` | no, where it is undone |
-/// | `Content-Length` | where nothing is undone, and the body is large or each placeholder as long as its secret |
+/// | `Content-Length` | where nothing is undone |
 /// | `ETag` | made weak where a coding is undone |
 /// | digests, `Accept-Ranges` | no |
 ///
-/// A short body may change its length, since agents use what they are told in one (a key that an API shows
-/// again). Of a large one the length is worth more: clients size files and check downloads by it.
-pub fn settle(needles: &Needles, headers: &mut HeaderMap, codings: &[Coding], holds: Holds) -> Fit {
+/// A length that was told holds: clients size files and check downloads by it, and hits are rare.
+pub fn settle(headers: &mut HeaderMap, codings: &[Coding]) -> Fit {
     for name in DIGESTS {
         headers.remove(name);
     }
@@ -191,18 +179,10 @@ pub fn settle(needles: &Needles, headers: &mut HeaderMap, codings: &[Coding], ho
         headers.remove(CONTENT_LENGTH);
         weaken(headers);
     }
-    if is_framed(headers) || holds == Holds::Nothing {
-        return Fit::Same;
+    match headers.contains_key(CONTENT_LENGTH) || is_framed(headers) {
+        true => Fit::Same,
+        false => Fit::Free,
     }
-    let Some(length) = headers.get(CONTENT_LENGTH) else {
-        return Fit::Free;
-    };
-    let length = length.to_str().ok().and_then(|text| text.parse().ok());
-    if needles.are_as_long() || length.is_none_or(|length: u64| length > SHORT) {
-        return Fit::Same;
-    }
-    headers.remove(CONTENT_LENGTH);
-    Fit::Free
 }
 
 /// What trailers may still say of a body in which something was replaced.

@@ -90,11 +90,6 @@ impl Needles {
         self.needles.is_empty()
     }
 
-    /// Whether each placeholder is as long as its secret.
-    pub fn are_as_long(&self) -> bool {
-        self.stand_ins.iter().all(StandIn::is_as_long)
-    }
-
     /// The most octets that one secret may be written in: nothing is held back for longer than that.
     pub fn longest(&self) -> usize {
         self.longest

@@ -31,11 +31,6 @@ impl StandIn {
         }
     }
 
-    /// Whether it is as long as the secret.
-    pub(super) fn is_as_long(&self) -> bool {
-        self.placeholder.len() == self.length
-    }
-
     /// What stands in the place of `found`, all of which is the secret in the form of `needle`.
     pub(super) fn write(&self, needle: &Needle, found: &[u8], fit: Fit) -> Vec<u8> {
         let pieces = needle.pieces(found);
