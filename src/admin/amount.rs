@@ -95,6 +95,9 @@ impl Amount {
             let shown: String = text.chars().take(40).collect();
             format!("`{shown}` {why}; write for example 5usd, 0.25usd, 100000tokens or 20requests")
         };
+        if text.starts_with(['-', '+']) {
+            return Err(wrong("has a sign, and amounts are positive"));
+        }
         let (number, unit) = match text.strip_prefix('$') {
             Some(number) => (number, "usd"),
             None => {
@@ -173,8 +176,8 @@ mod tests {
             ("5", "has no unit"),
             ("usd", "is not an amount"),
             ("0usd", "is nothing"),
-            ("-5usd", "is not an amount"),
-            ("+5usd", "is not an amount"),
+            ("-5usd", "amounts are positive"),
+            ("+5usd", "amounts are positive"),
             ("5eur", "is not an amount"),
             ("1e3tokens", "is not an amount"),
             ("1.5requests", "is not an amount"),

@@ -14,13 +14,15 @@ use serde_json::json;
 
 use super::amend_request::find;
 use super::api::Admin;
-use super::budgets::{rest, states};
+use super::budgets::{left, states};
 use super::moment::Edge;
 use super::problem::problem;
 use super::spend_report::{SpendReport, by};
+use super::taken_up::unmet;
 use crate::budget::ledger::{Ledger as _, LedgerError};
 use crate::budget::sqlite_report::{By, Question, Standing};
-use crate::telemetry::metrics::Metrics;
+use crate::proxy::snapshot::Snapshot;
+use crate::telemetry::spend_metrics::BudgetLeft;
 
 /// `?by=agent&from=2026-11-01&until=2026-11-30&agent=…`.
 #[derive(Deserialize)]
@@ -67,6 +69,9 @@ pub(super) async fn spend(
     let Some(ledger) = (admin.books)() else {
         return Json(SpendReport::empty(&question)).into_response();
     };
+    if let Err(error) = ledger.fold().await {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+    }
     // A long history takes its time, and must not keep requests waiting.
     let path = ledger.path().to_owned();
     let read = move || SpendReport::read(&path, &question);
@@ -99,7 +104,7 @@ pub(super) async fn budgets(
     {
         return problem(error.status(), &error.to_string());
     }
-    match standing(&admin).await {
+    match standing_of(&admin, &snapshot).await {
         Ok(standing) => {
             let states = states(
                 &snapshot.budgets,
@@ -113,24 +118,36 @@ pub(super) async fn budgets(
     }
 }
 
+/// Where limits stand, with what they have taken up from before an edit.
+async fn standing_of(admin: &Admin, snapshot: &Snapshot) -> Result<Vec<Standing>, LedgerError> {
+    let before = standing(admin).await?;
+    let looks = unmet(&snapshot.budgets, &before, &admin.agents);
+    let Some(ledger) = (admin.books)().filter(|_| !looks.is_empty()) else {
+        return Ok(before);
+    };
+    let now = Timestamp::now();
+    for (labels, limit) in looks {
+        ledger.balances(labels, vec![limit], now).await?;
+    }
+    standing(admin).await
+}
+
 /// A slow disk must not keep the other metrics.
 const OBSERVED: Duration = Duration::from_secs(2);
 
-/// Tells the metrics what is left of budgets, and whether the ledger can be written.
-pub(super) async fn observe(admin: &Admin, metrics: &Metrics) {
-    let metrics = metrics.spending();
-    metrics.forget_budgets();
+/// What metrics tell of money: whether the ledger can be written, if there is one, and where budgets
+/// stand.
+pub(super) async fn observe(admin: &Admin) -> (Option<Result<(), ()>>, Vec<BudgetLeft>) {
     let Some(ledger) = (admin.books)() else {
-        return;
+        return (None, Vec::new());
     };
-    metrics.ledger(ledger.health().map_err(drop));
+    let health = Some(ledger.health().map_err(drop));
     let Ok(Ok(standing)) = tokio::time::timeout(OBSERVED, standing(admin)).await else {
-        return;
+        return (health, Vec::new());
     };
     let snapshot = admin.snapshots.load_full();
-    for left in rest(&snapshot.budgets, &standing) {
-        metrics.budget(&left.budget, &left.scope, left.remaining, left.max);
-    }
+    let left = left(&snapshot.budgets, &standing, Timestamp::now());
+    (health, left)
 }
 
 /// Where limits stand; nothing before the first budget.

@@ -14,7 +14,7 @@ use crate::policy::reading::Ambiguity;
 use crate::types::money::NanoUsd;
 
 /// One budget.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Budget {
     /// Its name as agents and operators see it: `namespace/name`, or `name`.
     pub name: Arc<str>,

@@ -103,16 +103,20 @@ impl Exchange {
             }
             Err(error) => Err(error),
         };
+        accounting.handed_on();
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
-                let in_flight = passage.gate.as_ref().map(GateState::exchange);
-                let idle = relayed.permit.dial().timeouts.idle;
+                let timeouts = relayed.permit.dial().timeouts;
+                let in_flight = passage.gate.as_ref().map(|gate| {
+                    gate.answering(timeouts.agent_idle);
+                    gate.exchange()
+                });
                 let Relayed {
                     meter, scrubbing, ..
                 } = relayed;
                 response.map(|body| {
                     let body = OriginBody::new(body, scrubbing);
-                    ResponseBody::stream(body, idle, accounting, in_flight, meter)
+                    ResponseBody::stream(body, &timeouts, accounting, in_flight, meter)
                 })
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
@@ -140,6 +144,7 @@ impl Exchange {
     ) -> Result<Answer, ProxyError> {
         accounting.identified(&asked.agent);
         accounting.aimed(asked.scheme, &asked.authority);
+        accounting.named(snapshot.policy.name_of(&asked.authority.host));
         if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
             return Err(ProxyError::Ambiguous(violation));
         }

@@ -15,6 +15,8 @@ pub struct Conduct {
     pub read: u64,
     /// Tokens of the answer; never more than the request allows.
     pub output: u64,
+    /// What the request allows is not looked at.
+    pub heedless: bool,
     /// Of these, tokens that are thought and not shown.
     pub hidden: u64,
     pub searches: u64,
@@ -33,6 +35,8 @@ pub struct Conduct {
     pub chunk: Option<usize>,
     /// What ends a line of a stream.
     pub newline: &'static str,
+    /// Fields behind the body.
+    pub trailers: bool,
     /// Octets after the end.
     pub garbage: &'static str,
     /// Gates, each before the event of that number; 0 is before the head.
@@ -87,6 +91,8 @@ pub enum Fate {
     Whole,
     /// The connection is cut after so many events; after 0, instead of an answer.
     Cut(usize),
+    /// The HTTP/2 stream is reset after so many events; others go on.
+    Reset(usize),
     /// Nothing comes after so many events, and nothing ends.
     Silent(usize),
     /// This status, and an error as documented.
@@ -102,6 +108,7 @@ impl Conduct {
             write_1h: 0,
             read: 0,
             output,
+            heedless: false,
             hidden: 0,
             searches: 0,
             model: None,
@@ -112,6 +119,7 @@ impl Conduct {
             coding: None,
             chunk: None,
             newline: "\n",
+            trailers: false,
             garbage: "",
             gates: Vec::new(),
             fate: Fate::Whole,
@@ -132,6 +140,13 @@ impl Conduct {
     #[must_use]
     pub fn cached(mut self, write_5m: u64, write_1h: u64, read: u64) -> Self {
         (self.write_5m, self.write_1h, self.read) = (write_5m, write_1h, read);
+        self
+    }
+
+    /// It takes no notice of how long the answer may be.
+    #[must_use]
+    pub fn heedless(mut self) -> Self {
+        self.heedless = true;
         self
     }
 
@@ -201,6 +216,13 @@ impl Conduct {
         self
     }
 
+    /// Fields come behind the body.
+    #[must_use]
+    pub fn trailing(mut self) -> Self {
+        self.trailers = true;
+        self
+    }
+
     #[must_use]
     pub fn held(mut self, before: usize, gate: &Gate) -> Self {
         self.gates.push((before, gate.clone()));
@@ -246,7 +268,10 @@ impl Conduct {
             write_5m: self.write_5m,
             write_1h: self.write_1h,
             read: self.read,
-            output: self.output.min(asked.most.unwrap_or(u64::MAX)),
+            output: match asked.most {
+                Some(most) if !self.heedless => self.output.min(most),
+                _ => self.output,
+            },
             searches: self.searches,
         }]
     }
