@@ -143,7 +143,7 @@ impl Scene {
             response_bytes: 0,
             upstream: None,
             added: None,
-            scrubbed: false,
+            scrubbed: 0,
             duration: None,
             end: None,
             trace_id: None,
