@@ -65,6 +65,8 @@
 //! meter/bound       Call + price: the most it can cost, or a first tranche     -> Need
 //! budget/set        agent, host, model                                         -> the limits that cover it
 //! budget/ledger     reserved from every limit or from none, in one step        -> or exhausted, contended
+//!   budget/desk       the books, changed in the task that calls, and in budget/journal before it goes on
+//!   budget/sqlite_*   the thread that writes the journal to tables, reads history, waits for the disk
 //!   meter/reader      the answer, decoded beside its way: usage as it is told
 //!   proxy/tranche     more is reserved while a stream runs; none left: proxy/cut
 //! meter/charge      what was read, at the price of the model that answered     -> Charges

@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::amend_request::{AimError, AmendRequest, find, in_window, limit, scope, window_name};
+use super::amend_request::{
+    AimError, AmendRequest, agent_exists, find, in_window, limit, scope, window_name,
+};
 use super::amount::{Amount, Measure, Rounding};
 use super::api::Admin;
 use super::budgets::{window_of, zone};
@@ -81,9 +83,12 @@ async fn raised(admin: &Admin, name: &str, request: &AmendRequest) -> Result<Val
     let budget = find(snapshot.budgets.budgets(), name)?;
     let limit = limit(budget, by.measure, request.window.as_deref())?;
     let now = Timestamp::now();
-    let until = end(limit, request.until.as_deref(), now).map_err(wrong)?;
     let rows = standing(admin).await?;
-    let scope = scope(limit, request, &known(&rows, limit))?;
+    let known = known(&rows, limit);
+    // For whom comes before until when: nobody is raised until any time.
+    agent_exists(request, &admin.agents, &known)?;
+    let until = end(limit, request.until.as_deref(), now).map_err(wrong)?;
+    let scope = scope(limit, request, &known)?;
     let amendment = Amendment::Raise {
         by: by.value,
         until,
@@ -130,7 +135,9 @@ async fn was_reset(admin: &Admin, name: &str, request: &AmendRequest) -> Result<
     // All of them are found before the first is changed.
     let mut aims = Vec::new();
     for limit in limits {
-        aims.push((limit, scope(limit, request, &known(&rows, limit))?));
+        let known = known(&rows, limit);
+        agent_exists(request, &admin.agents, &known)?;
+        aims.push((limit, scope(limit, request, &known)?));
     }
     let now = Timestamp::now();
     let mut changed = Vec::new();

@@ -151,6 +151,42 @@ pub fn in_window<'b>(
     }
 }
 
+/// Whether the agent that is named, if one is, exists: it is one of `agents`, or a call of it was counted.
+pub fn agent_exists(
+    asked: &AmendRequest,
+    agents: &[Agent],
+    known: &[Arc<str>],
+) -> Result<(), AimError> {
+    let of_scope = |scope: &str| {
+        let rest = scope.strip_prefix("agent=")?;
+        Some(rest.split(',').next().unwrap_or(rest).to_owned())
+    };
+    let scope = asked.scope.as_deref().and_then(of_scope);
+    let Some(name) = asked.agent.clone().or(scope) else {
+        return Ok(());
+    };
+    let counted = known.iter().filter_map(|scope| of_scope(scope));
+    let mut names: Vec<String> = agents.iter().map(|agent| agent.name().to_owned()).collect();
+    names.extend(counted);
+    if names.contains(&name) {
+        return Ok(());
+    }
+    names.sort_unstable();
+    names.dedup();
+    let help = did_you_mean(&name, names.iter().map(String::as_str)).unwrap_or_else(|| {
+        let more = names.len().saturating_sub(LISTED);
+        let first = listed(names.iter().take(LISTED).map(|name| printable(name)));
+        match more {
+            0 => format!("there are: {first}"),
+            more => format!("there are: {first} and {more} more"),
+        }
+    });
+    let name = printable(&name);
+    Err(AimError::Unknown(format!(
+        "there is no agent `{name}`; {help}"
+    )))
+}
+
 /// The group of calls that a change is for; nothing means every group of the limit. `known` are those
 /// that were counted already.
 pub fn scope(

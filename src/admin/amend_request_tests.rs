@@ -229,3 +229,25 @@ fn windows_have_words() {
     }
     assert_eq!(printable("a\u{1b}[31m\u{202e}b"), "a\u{fffd}[31m\u{fffd}b");
 }
+
+#[test]
+fn an_agent_that_nobody_knows_is_answered_with_the_nearest_one() {
+    let agents = [Agent::parse("team-a/scan").unwrap()];
+    let known = known(&["agent=team-b/fix,model=m"]);
+    let check = |agent: Option<&str>, scope: Option<&str>| {
+        agent_exists(&asked(scope, agent), &agents, &known).map_err(|error| error.to_string())
+    };
+    for agent in [None, Some("team-a/scan"), Some("team-b/fix")] {
+        assert_eq!(check(agent, None), Ok(()));
+    }
+    for scope in ["all", "", "model=m", "agent=team-a/scan,model=x"] {
+        assert_eq!(check(None, Some(scope)), Ok(()));
+    }
+    let near = check(Some("team-a/skan"), None).unwrap_err();
+    assert!(near.contains("did you mean `team-a/scan`?"), "{near}");
+    let far = check(None, Some("agent=nobody")).unwrap_err();
+    assert!(
+        far.contains("no agent `nobody`") && far.contains("team-a/scan, team-b/fix"),
+        "{far}"
+    );
+}

@@ -95,6 +95,9 @@ impl Amount {
             let shown: String = text.chars().take(40).collect();
             format!("`{shown}` {why}; write for example 5usd, 0.25usd, 100000tokens or 20requests")
         };
+        if text.starts_with(['-', '+']) {
+            return Err(wrong("has a sign, and amounts are positive"));
+        }
         let (number, unit) = match text.strip_prefix('$') {
             Some(number) => (number, "usd"),
             None => {

@@ -77,6 +77,8 @@ pub struct Admin {
     pub trust: TrustFiles,
     /// The agent that `why` means when none is named.
     pub default_agent: Agent,
+    /// Agents that may call.
+    pub agents: Vec<Agent>,
 }
 
 impl Admin {

@@ -2,6 +2,7 @@
 //! that it has counted.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use crate::budget::limit::{Enforcement, Limit, WindowKind};
 use crate::budget::set::BudgetSet;
 use crate::budget::span::{moment, span};
 use crate::budget::sqlite_report::Standing;
+use crate::telemetry::spend_metrics::BudgetLeft;
 
 /// Where one limit stands for one group of calls. Amounts of `usd` are decimal numbers in strings, those
 /// of `tokens` and `requests` are numbers.
@@ -87,47 +89,47 @@ pub fn states(
     states
 }
 
-/// What is left of a budget for one group of calls: of its limits, the one with the least.
-pub struct Rest {
-    /// The budget's name.
-    pub budget: Arc<str>,
-    /// The group.
-    pub scope: Arc<str>,
-    /// What is left, in the limit's own unit.
-    pub remaining: u64,
-    /// Of how much.
-    pub max: u64,
-}
-
-/// What is left of the budgets that have counted something.
-pub fn rest(budgets: &BudgetSet, standing: &[Standing]) -> Vec<Rest> {
+/// What is left of the budgets that have counted something, for each group of calls: of a budget's
+/// limits the least, and of their forecasts the most.
+pub fn left(budgets: &BudgetSet, standing: &[Standing], now: Timestamp) -> Vec<BudgetLeft> {
     let limits = budgets.budgets().iter().flat_map(|budget| &budget.limits);
     let limits: HashMap<&str, &Arc<Limit>> = limits.map(|limit| (&*limit.id, limit)).collect();
-    let mut least: HashMap<(Arc<str>, Arc<str>), Rest> = HashMap::new();
+    let mut told: HashMap<(Arc<str>, Arc<str>), BudgetLeft> = HashMap::new();
     for row in standing {
         let Some(limit) = limits.get(&*row.limit) else {
             continue;
         };
-        let max = limit.max.saturating_add(row.raised);
-        let own = Rest {
-            budget: limit.budget.clone(),
-            scope: row.scope.clone(),
-            remaining: max.saturating_sub(taken(row)),
-            max,
-        };
-        let is_less = |other: &Rest| {
-            u128::from(own.remaining) * u128::from(other.max)
-                < u128::from(other.remaining) * u128::from(own.max)
-        };
-        let key = (own.budget.clone(), own.scope.clone());
-        match least.get(&key) {
-            Some(other) if !is_less(other) => {}
-            _ => {
-                least.insert(key, own);
+        let own = left_of(limit, row, now);
+        match told.entry((own.budget.clone(), own.scope.clone())) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(own);
+            }
+            Entry::Occupied(mut other) => {
+                let other = other.get_mut();
+                other.remaining = other.remaining.min(own.remaining);
+                other.forecast = match (other.forecast, own.forecast) {
+                    (Some(a), Some(b)) => Some(a.max(b)),
+                    (a, b) => a.or(b),
+                };
             }
         }
     }
-    least.into_values().collect()
+    told.into_values().collect()
+}
+
+/// Ratios are for show: nothing is decided by a float.
+fn left_of(limit: &Limit, row: &Standing, now: Timestamp) -> BudgetLeft {
+    let max = limit.max.saturating_add(row.raised);
+    let forecast = window_of(limit, now).and_then(|own| forecast(row.settled, max, own, now));
+    BudgetLeft {
+        budget: limit.budget.clone(),
+        scope: row.scope.clone(),
+        remaining: match max {
+            0 => 0.0,
+            max => max.saturating_sub(taken(row)) as f64 / max as f64,
+        },
+        forecast: forecast.map(|percent| percent as f64 / 100.0),
+    }
 }
 
 fn taken(row: &Standing) -> u64 {

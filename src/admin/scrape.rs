@@ -9,42 +9,47 @@ use axum::response::{IntoResponse, Response};
 use super::api::Admin;
 use super::spend;
 use crate::credential::held::{CredentialState, HeldCredential};
-use crate::telemetry::metrics::{CredentialHealth, Observed};
+use crate::telemetry::credential_metrics::CredentialHealth;
+use crate::telemetry::metrics::Observed;
 
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let metrics = admin.ledgers.metrics();
-    metrics.forget_credentials();
-    for credential in (admin.credentials)() {
-        metrics.credential(credential.name(), &health(&credential));
-    }
-    spend::observe(&admin, metrics).await;
+    let (ledger, budgets) = spend::observe(&admin).await;
     let leaves = admin.leaves.stats();
-    metrics.observe(&Observed {
+    let about = admin.authority.describe();
+    let ca_ends_at = seconds(&about.not_after).unwrap_or_default();
+    let observed = Observed {
         minted: leaves.minted,
         hits: leaves.hits,
         log_dropped: admin.ledgers.log().dropped(),
+        ca_ends_at,
+        ca_lifetime: seconds(&about.not_before).map_or(0, |begin| ca_ends_at - begin),
         ready: admin.blocked().is_empty(),
-    });
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        metrics.render(),
-    )
-        .into_response()
+        credentials: (admin.credentials)().iter().map(|c| health(c)).collect(),
+        ledger,
+        budgets,
+    };
+    let text = admin.ledgers.metrics().scrape(&observed);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// A moment as status tells it (RFC 3339), in Unix seconds.
+fn seconds(moment: &str) -> Option<i64> {
+    let at: jiff::Timestamp = moment.parse().ok()?;
+    Some(at.as_second())
 }
 
 fn health(credential: &HeldCredential) -> CredentialHealth {
     let status = credential.status();
-    let seconds = |at: Option<String>| {
-        let at: jiff::Timestamp = at?.parse().ok()?;
-        Some(at.as_second())
-    };
     CredentialHealth {
+        name: credential.name().into(),
         usable: credential.current().is_ok(),
         // One that may be missing, and was never there, is not failing.
         failing: status.last_error.is_some() && (status.version > 0 || !status.optional),
         states: CredentialState::WORDS,
         state: status.state.as_str(),
-        expires_at: seconds(status.expires_at),
-        renewed_at: seconds(status.last_renewal),
+        expires_at: status.expires_at.as_deref().and_then(seconds),
+        renewed_at: status.last_renewal.as_deref().and_then(seconds),
+        opening: credential.opening(),
+        failures: credential.failures(),
     }
 }

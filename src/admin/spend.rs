@@ -14,13 +14,13 @@ use serde_json::json;
 
 use super::amend_request::find;
 use super::api::Admin;
-use super::budgets::{rest, states};
+use super::budgets::{left, states};
 use super::moment::Edge;
 use super::problem::problem;
 use super::spend_report::{SpendReport, by};
 use crate::budget::ledger::{Ledger as _, LedgerError};
 use crate::budget::sqlite_report::{By, Question, Standing};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spend_metrics::BudgetLeft;
 
 /// `?by=agent&from=2026-11-01&until=2026-11-30&agent=…`.
 #[derive(Deserialize)]
@@ -67,6 +67,9 @@ pub(super) async fn spend(
     let Some(ledger) = (admin.books)() else {
         return Json(SpendReport::empty(&question)).into_response();
     };
+    if let Err(error) = ledger.fold().await {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+    }
     // A long history takes its time, and must not keep requests waiting.
     let path = ledger.path().to_owned();
     let read = move || SpendReport::read(&path, &question);
@@ -116,21 +119,19 @@ pub(super) async fn budgets(
 /// A slow disk must not keep the other metrics.
 const OBSERVED: Duration = Duration::from_secs(2);
 
-/// Tells the metrics what is left of budgets, and whether the ledger can be written.
-pub(super) async fn observe(admin: &Admin, metrics: &Metrics) {
-    let metrics = metrics.spending();
-    metrics.forget_budgets();
+/// What metrics tell of money: whether the ledger can be written, if there is one, and where budgets
+/// stand.
+pub(super) async fn observe(admin: &Admin) -> (Option<Result<(), ()>>, Vec<BudgetLeft>) {
     let Some(ledger) = (admin.books)() else {
-        return;
+        return (None, Vec::new());
     };
-    metrics.ledger(ledger.health().map_err(drop));
+    let health = Some(ledger.health().map_err(drop));
     let Ok(Ok(standing)) = tokio::time::timeout(OBSERVED, standing(admin)).await else {
-        return;
+        return (health, Vec::new());
     };
     let snapshot = admin.snapshots.load_full();
-    for left in rest(&snapshot.budgets, &standing) {
-        metrics.budget(&left.budget, &left.scope, left.remaining, left.max);
-    }
+    let left = left(&snapshot.budgets, &standing, Timestamp::now());
+    (health, left)
 }
 
 /// Where limits stand; nothing before the first budget.

@@ -161,7 +161,7 @@ pub async fn compose_with(
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
-        upstream: Upstream::new(dialer, trust_in_origins),
+        upstream: Upstream::new(dialer, trust_in_origins, ledgers.metrics().clone()),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         room: Arc::default(),
@@ -172,7 +172,8 @@ pub async fn compose_with(
     let warnings = Warnings::default();
     let (listed, owning) = (credentials.clone(), credentials.clone());
     let kept = keeper.clone();
-    let default_agent = identifier.agents().into_iter().next();
+    let agents = identifier.agents();
+    let default_agent = agents.first().cloned();
     let admin = Arc::new(Admin {
         token,
         snapshots: snapshots.clone(),
@@ -189,6 +190,7 @@ pub async fn compose_with(
             .local_addr()
             .map_err(|error| StartError::setting(error, ""))?,
         trust: trust.clone(),
+        agents,
         default_agent: match default_agent {
             Some(agent) => agent,
             None => default_name()?,

@@ -51,6 +51,15 @@ impl Book {
         unknown
     }
 
+    /// Whether there are [such](Self::unknown).
+    pub fn is_unknown(&self, labels: &Labels, limits: &[Arc<Limit>]) -> bool {
+        limits.iter().any(|limit| {
+            let series = self.find(limit, &limit.scope(labels));
+            let series = series.and_then(|id| self.series.get(&id));
+            series.is_none_or(|series| series.stale)
+        })
+    }
+
     /// Where a call counts, by the limits' order. Opens windows whose time has come.
     pub fn places(&mut self, labels: &Labels, limits: &[Arc<Limit>], at: Timestamp) -> Vec<Place> {
         self.now = at.as_millisecond();

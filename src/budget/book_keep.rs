@@ -193,6 +193,7 @@ impl Book {
                 .escrow
                 .saturating_sub(series.spent.saturating_add(series.reserved));
             series.escrow = series.escrow.saturating_sub(amount);
+            series.promised = series.escrow;
             if amount == 0 {
                 continue;
             }

@@ -19,6 +19,8 @@ pub struct Entry {
     pub part: u32,
     /// When it was admitted, in milliseconds since the epoch.
     pub at: i64,
+    /// When it was settled; 0 before somebody with a clock has seen it.
+    pub settled_at: i64,
     /// Who called what.
     pub labels: Arc<Labels>,
     /// What was used, and what it cost.
@@ -40,6 +42,7 @@ impl Entry {
             id: settlement.id.clone(),
             part: u32::try_from(part).unwrap_or(u32::MAX),
             at,
+            settled_at: 0,
             labels: labels.clone(),
             charge: charge.clone(),
             estimated: settlement.estimated,
@@ -59,6 +62,7 @@ impl Entry {
             id,
             part: 0,
             at,
+            settled_at: 0,
             labels: labels.clone(),
             charge: nothing(labels),
             estimated: false,

@@ -77,6 +77,28 @@ impl Changes {
             && self.entries.is_empty()
             && self.limits.is_empty()
     }
+
+    /// Adds what changed after it.
+    pub fn absorb(&mut self, later: Self) {
+        let Self {
+            series,
+            taken,
+            windows,
+            past,
+            gone,
+            holds,
+            entries,
+            limits,
+        } = later;
+        self.series.extend(series);
+        self.taken.extend(taken);
+        self.windows.extend(windows);
+        self.past.extend(past);
+        self.gone.extend(gone);
+        self.holds.extend(holds);
+        self.entries.extend(entries);
+        self.limits.extend(limits);
+    }
 }
 
 /// Where a call counts for one limit.

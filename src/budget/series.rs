@@ -83,6 +83,8 @@ pub struct Series {
     pub reserved: u64,
     /// How far `spent` and `reserved` together may go before the disk is waited for again.
     pub escrow: u64,
+    /// The same once the disk was waited for that is being waited for now.
+    pub promised: u64,
     /// What requests reserve, roughly.
     pub mean: u64,
     /// The limit's amount when last seen.
@@ -109,6 +111,7 @@ impl Series {
             spent: 0,
             reserved: 0,
             escrow: 0,
+            promised: 0,
             mean: 0,
             max: 0,
             touched: i64::MIN,

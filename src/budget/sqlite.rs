@@ -1,6 +1,7 @@
 //! Owns the ledger of one process, in a file of SQLite's: it outlives `kill -9` whole, and a loss of
 //! power without giving anything out twice.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -12,24 +13,36 @@ use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
 use super::book::Book;
+use super::desk::Desk;
+use super::hold::Changes;
+use super::journal::{Journal, rows_as_octets};
 use super::ledger::{
     Amended, Ask, Balance, Change, HoldId, Ledger, LedgerError, NotReserved, Settled, Settlement,
 };
 use super::limit::{Labels, Limit};
-use super::sqlite_file::{LedgerFile, Left, begin, boot_id, broken};
+use super::row::rows;
+use super::sqlite_catch_up::{catch_up, write_record};
+use super::sqlite_file::{LedgerFile, Left, begin, boot_id, broken, unreachable};
 use super::sqlite_load::load;
-use super::sqlite_order::{Health, Order, Reply};
+use super::sqlite_order::{Order, Reply};
 use super::sqlite_report::{LedgerReader, Question, Spent, Standing};
-use super::sqlite_rows::{self, Escrow, Prices};
+use super::sqlite_rows::Prices;
 use super::sqlite_writer::Writer;
 use crate::types::charge::Need;
 
 /// The ledger in a file. One process at a time has it open; any number may read it.
-#[derive(Debug)]
 pub struct SqliteLedger {
+    desk: Arc<Mutex<Desk>>,
     orders: Sender<Order>,
-    health: Health,
     path: PathBuf,
+}
+
+impl fmt::Debug for SqliteLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteLedger")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SqliteLedger {
@@ -45,14 +58,16 @@ impl SqliteLedger {
     /// See [`Self::open`], on the run of the machine that `boot` names.
     pub fn open_on(path: &Path, boot: Option<&str>) -> Result<Arc<Self>, LedgerError> {
         let mut file = LedgerFile::open(path, boot)?;
+        let number = catch_up(&mut file)?;
         let book = recover(&mut file, boot).map_err(|error| broken(path, &error))?;
+        let journal = Journal::start(path, number).map_err(|error| unreachable(path, &error))?;
         let (orders, received) = channel();
-        let health: Health = Arc::new(Mutex::new(None));
-        let writer = Writer::new(file, book, health.clone());
-        start(writer, received)?;
+        let desk = Desk::new(book, journal, file.place.clone(), orders.clone());
+        let desk = Arc::new(Mutex::new(desk));
+        start(Writer::new(file, desk.clone()), received)?;
         Ok(Arc::new(Self {
+            desk,
             orders,
-            health,
             path: path.to_owned(),
         }))
     }
@@ -77,15 +92,23 @@ impl SqliteLedger {
 
     /// What was spent.
     pub async fn spend(&self, question: Question) -> Result<Vec<Spent>, LedgerError> {
+        self.fold().await?;
         let path = self.path.clone();
         let read = move || LedgerReader::open(&path)?.spend(&question);
         let read = tokio::task::spawn_blocking(read).await;
         read.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// A reader of the same file, for reports that take their time.
-    pub fn reader(&self) -> Result<LedgerReader, LedgerError> {
+    /// A reader of the same file, for reports that take their time. It knows everything up to now.
+    pub async fn reader(&self) -> Result<LedgerReader, LedgerError> {
+        self.fold().await?;
         LedgerReader::open(&self.path)
+    }
+
+    /// Returns once the tables have everything up to now.
+    pub async fn fold(&self) -> Result<(), LedgerError> {
+        let answer = self.order(Order::Fold);
+        answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
     /// Where the file is.
@@ -93,13 +116,20 @@ impl SqliteLedger {
         &self.path
     }
 
+    /// Orders are done, or on their way to the thread, in the order in which they are given.
+    fn take(&self, order: Order) {
+        if let Ok(mut desk) = self.desk.lock() {
+            desk.take(order);
+        }
+    }
+
     fn order<T, E>(
         &self,
         order: impl FnOnce(Reply<T, E>) -> Order,
     ) -> oneshot::Receiver<Result<T, E>> {
         let (reply, answer) = oneshot::channel();
-        // A thread that is gone drops the reply, which tells the receiver.
-        self.orders.send(order(reply)).ok();
+        // A desk that is closed or gone drops the reply, which tells the receiver.
+        self.take(order(reply));
         answer
     }
 }
@@ -126,7 +156,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn shrink(&self, id: HoldId, need: Need) {
-        self.orders.send(Order::Shrink(id, need)).ok();
+        self.take(Order::Shrink(id, need));
     }
 
     fn retry(&self, id: HoldId) -> BoxFuture<'static, Result<(), LedgerError>> {
@@ -150,27 +180,34 @@ impl Ledger for SqliteLedger {
     }
 
     fn configure(&self, limits: Vec<Arc<Limit>>) {
-        self.orders.send(Order::Configure(limits)).ok();
+        self.take(Order::Configure(limits));
     }
 
     fn health(&self) -> Result<(), LedgerError> {
-        match self.health.lock() {
-            Ok(health) => health.clone().map_or(Ok(()), Err),
-            Err(_) => Err(closed()),
-        }
+        self.desk
+            .lock()
+            .map_or_else(|_| Err(closed()), |desk| desk.health())
+    }
+}
+
+impl Drop for SqliteLedger {
+    fn drop(&mut self) {
+        // Whoever forgets to close it finds it closed all the same.
+        let (reply, _) = oneshot::channel();
+        self.orders.send(Order::Close(reply)).ok();
     }
 }
 
 /// Gives a reservation back that nobody waits for any more.
 struct Guard {
-    orders: Sender<Order>,
+    desk: Arc<Mutex<Desk>>,
     id: Option<HoldId>,
 }
 
 impl Guard {
     fn new(ledger: &SqliteLedger, id: &HoldId) -> Self {
         Self {
-            orders: ledger.orders.clone(),
+            desk: ledger.desk.clone(),
             id: Some(id.clone()),
         }
     }
@@ -182,8 +219,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.orders.send(Order::Abandon(id)).ok();
+        if let Some(id) = self.id.take()
+            && let Ok(mut desk) = self.desk.lock()
+        {
+            desk.give_up(&id);
         }
     }
 }
@@ -205,17 +244,21 @@ fn recover(file: &mut LedgerFile, boot: Option<&str>) -> rusqlite::Result<Book> 
             "the machine went down with the ledger open: what may have been spent unseen is held back"
         );
     }
+    let Changes { entries, .. } = &mut book.changes;
+    for entry in entries {
+        entry.settled_at = now.as_millisecond();
+    }
+    let record = rows_as_octets(|give| rows(&book, &book.changes, |_| true, give));
+    let record = record.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     // What was marked as closed well must not look so after a loss of power from here on.
     file.connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = file
         .connection
         .transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let escrow = Escrow::wanted(&book);
-    sqlite_rows::write(&transaction, &book, &escrow, &mut Prices::default(), now)?;
+    write_record(&transaction, &record, &mut Prices::default(), now)?;
     begin(&transaction, boot)?;
     transaction.commit()?;
-    escrow.granted(&mut book);
-    book.changes = Default::default();
+    book.changes = Changes::default();
     book.freed.clear();
     file.connection
         .pragma_update(None, "synchronous", "NORMAL")?;

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
@@ -20,6 +20,9 @@ const VERSION: i64 = 1;
 
 /// A process that checkpoints or reads holds the file for no longer.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// A report that finds nobody writing holds the lock for a moment, to read what the last process left.
+const READING: Duration = Duration::from_millis(500);
 
 /// Times are milliseconds since the epoch, amounts are in a limit's own unit (nano-dollars, thousandths
 /// of a token, requests), costs in nano-dollars.
@@ -59,9 +62,35 @@ pub struct LedgerFile {
     pub connection: Connection,
     /// How it was left.
     pub left: Left,
+    /// Whether it is still there.
+    pub place: InPlace,
+    _lock: Lock,
+}
+
+/// A file that somebody could take away while it is in use.
+#[derive(Clone, Debug)]
+pub struct InPlace {
+    path: PathBuf,
     /// Device and number of the file: another one at the path is not ours.
     identity: (u64, u64),
-    _lock: Lock,
+}
+
+impl InPlace {
+    /// Where the file was.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the path still leads to the file that is written.
+    pub fn check(&self) -> Result<(), LedgerError> {
+        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+            return Ok(());
+        }
+        Err(LedgerError(format!(
+            "the ledger {} was removed or replaced while it is in use: put it back, or start this process again",
+            self.path.display()
+        )))
+    }
 }
 
 /// How the process before ended.
@@ -79,8 +108,17 @@ impl LedgerFile {
     /// Opens or makes the ledger at `path` for this process alone. `boot` names the machine's present
     /// run; nothing means that it cannot be known, and then the worst is assumed.
     pub fn open(path: &Path, boot: Option<&str>) -> Result<Self, LedgerError> {
-        let lock = lock(path)?;
+        let lock = lock(path, READING)?;
         make(path)?;
+        Self::open_locked(path, boot, lock)
+    }
+
+    /// Opens one that is there, if nobody has it open.
+    pub fn open_unused(path: &Path) -> Result<Self, LedgerError> {
+        Self::open_locked(path, None, lock(path, Duration::ZERO)?)
+    }
+
+    fn open_locked(path: &Path, boot: Option<&str>, lock: Lock) -> Result<Self, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| broken(path, &error))?;
@@ -91,20 +129,12 @@ impl LedgerFile {
             path: path.to_owned(),
             connection,
             left,
-            identity: identity(path).map_err(|error| unreachable(path, &error))?,
+            place: InPlace {
+                path: path.to_owned(),
+                identity: identity(path).map_err(|error| unreachable(path, &error))?,
+            },
             _lock: lock,
         })
-    }
-
-    /// Whether the path still leads to the file that is written.
-    pub fn is_in_place(&self) -> Result<(), LedgerError> {
-        if identity(&self.path).is_ok_and(|there| there == self.identity) {
-            return Ok(());
-        }
-        Err(LedgerError(format!(
-            "the ledger {} was removed or replaced while it is in use: put it back, or start this process again",
-            self.path.display()
-        )))
     }
 
     /// Marks the file as closed well, and moves everything into it.
@@ -201,6 +231,31 @@ pub fn boot_id() -> Option<String> {
     Some(text.trim().to_owned())
 }
 
+/// The number of the last record of the journal that the tables have.
+pub fn folded(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = meta(connection, "folded")?;
+    Ok(number.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// Notes that number, within the transaction that writes what the record says.
+pub fn set_folded(connection: &Connection, number: u64) -> rusqlite::Result<()> {
+    set_meta(connection, "folded", &number.to_string())
+}
+
+/// Why the journal cannot be written.
+pub fn unwritable(path: &Path, error: &io::Error) -> LedgerError {
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on its volume; it goes on by itself then"
+        }
+        _ => "see to its volume; it goes on by itself once it can be written",
+    };
+    LedgerError(format!(
+        "the journal of the ledger {} cannot be written: {error}; {hint}",
+        path.display()
+    ))
+}
+
 /// Why the file cannot be used, from what SQLite said.
 pub fn broken(path: &Path, error: &rusqlite::Error) -> LedgerError {
     use rusqlite::ErrorCode as Code;
@@ -223,25 +278,32 @@ pub fn broken(path: &Path, error: &rusqlite::Error) -> LedgerError {
     ))
 }
 
-fn unreachable(path: &Path, error: &io::Error) -> LedgerError {
+/// Why the file cannot be opened.
+pub fn unreachable(path: &Path, error: &io::Error) -> LedgerError {
     LedgerError(format!(
         "the ledger {} cannot be opened: {error}; its directory must be there and writable for this process",
         path.display()
     ))
 }
 
-fn lock(path: &Path) -> Result<Lock, LedgerError> {
+fn lock(path: &Path, patience: Duration) -> Result<Lock, LedgerError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let taken = Lock::try_file(&name).map_err(|error| unreachable(path, &error))?;
-    taken.ok_or_else(|| {
-        LedgerError(format!(
-            "the ledger {} is in use by another process (which holds {}): a ledger has one writer, so give each proxy its own file",
-            path.display(),
-            name.display()
-        ))
-    })
+    let begun = Instant::now();
+    loop {
+        let taken = Lock::try_file(&name).map_err(|error| unreachable(path, &error))?;
+        match taken {
+            Some(lock) => return Ok(lock),
+            None if begun.elapsed() < patience => std::thread::sleep(READING / 20),
+            None => break,
+        }
+    }
+    Err(LedgerError(format!(
+        "the ledger {} is in use by another process (which holds {}): a ledger has one writer, so give each proxy its own file",
+        path.display(),
+        name.display()
+    )))
 }
 
 /// Makes the file if it is not there, for its owner alone: SQLite gives its log the same mode.

@@ -60,6 +60,7 @@ fn series(row: &Row<'_>) -> rusqlite::Result<Series> {
         amount: amount(row, 7)?,
         at: row.get(8)?,
     };
+    let escrow = amount(row, 6)?;
     Ok(Series {
         id: row.get(0)?,
         limit: text(row, 1)?,
@@ -68,7 +69,8 @@ fn series(row: &Row<'_>) -> rusqlite::Result<Series> {
         newest: row.get(4)?,
         spent: amount(row, 5)?,
         reserved: 0,
-        escrow: amount(row, 6)?,
+        escrow,
+        promised: escrow,
         mean: 0,
         max: 0,
         touched: row.get(9)?,

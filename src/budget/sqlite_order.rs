@@ -1,6 +1,6 @@
-//! Owns the vocabulary of the ledger's thread: what it is asked, what it answers, and who waits for what.
+//! Owns the vocabulary of the ledger: what it is asked, what it answers, and who waits for what.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use super::sqlite_report::Standing;
 use crate::types::agent::Agent;
 use crate::types::charge::Need;
 
-/// What the thread is asked to do: the methods of the port, and a few of the ledger's own.
+/// What is asked: the methods of the port, and a few of the ledger's own.
 #[derive(Debug)]
 pub enum Order {
     /// See [`Ledger::reserve`](super::ledger::Ledger::reserve).
@@ -43,6 +43,10 @@ pub enum Order {
     Configure(Vec<Arc<Limit>>),
     /// An operator's change.
     Amend(Box<Change>, Reply<Amended, LedgerError>),
+    /// Nothing: the thread should look what there is to do.
+    Look,
+    /// Write to the tables what they have not yet: somebody wants to read them.
+    Fold(Reply<(), LedgerError>),
     /// Write everything and end.
     Close(Reply<(), LedgerError>),
 }
@@ -50,10 +54,7 @@ pub enum Order {
 /// Where an answer goes.
 pub type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
-/// Whether the file can be written, for anyone to read.
-pub type Health = Arc<Mutex<Option<LedgerError>>>;
-
-/// An answer that has to wait for the disk.
+/// An answer that has to wait until it is written what it says.
 pub(super) enum Done {
     Reserved(
         HoldId,
@@ -65,6 +66,7 @@ pub(super) enum Done {
     Retried(HoldId, Reply<(), LedgerError>),
     Settled(Settled, Reply<Settled, LedgerError>),
     Amended(Amended, Reply<Amended, LedgerError>),
+    Told(Vec<Balance>, Reply<Vec<Balance>, LedgerError>),
 }
 
 /// What a reservation may do while the file cannot be written.

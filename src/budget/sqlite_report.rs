@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row, params_from_iter};
 use super::book::Book;
 use super::ledger::LedgerError;
 use super::span::moment;
+use super::sqlite_catch_up::catch_up_beside;
 use super::sqlite_file::{broken, read_only};
 use super::sqlite_load::load;
 use super::sqlite_value::{amount, text, usage};
@@ -165,6 +166,9 @@ pub struct LedgerReader {
 impl LedgerReader {
     /// Opens the ledger at `path`.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        if path.exists() {
+            catch_up_beside(path);
+        }
         Ok(Self {
             connection: read_only(path)?,
             path: path.into(),

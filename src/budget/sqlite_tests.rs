@@ -190,6 +190,7 @@ async fn whatever_was_ordered_before_the_end_is_in_the_books() {
     assert_eq!(counts(&ledger, &cap).await, (600 + 4000, 0, 0));
     let rows = ledger
         .reader()
+        .await
         .unwrap()
         .entries(Timestamp::UNIX_EPOCH, 1000)
         .unwrap();
@@ -554,7 +555,7 @@ async fn an_operator_raises_and_resets_and_both_outlive_the_process() {
     let reset = ledger.amend(change(Amendment::Reset)).await;
     assert_eq!(reset, Ok(Amended { old: 150, new: 0 }));
     assert_eq!(counts(&ledger, &cap).await, (0, 0, 0));
-    let audit = ledger.reader().unwrap().amendments(10).unwrap();
+    let audit = ledger.reader().await.unwrap().amendments(10).unwrap();
     let told: Vec<_> = audit
         .iter()
         .map(|row| (&*row.kind, row.old, row.new))

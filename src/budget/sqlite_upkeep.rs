@@ -2,16 +2,16 @@
 //! two clocks of the machine are compared.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::book::Book;
+use super::desk::Desk;
 use super::sqlite_file::beside;
 use super::sqlite_rows::drop_entries;
 
@@ -90,12 +90,14 @@ impl Upkeep {
     }
 
     /// Drops what is old, a little at a time, and moves a log that became too long.
-    pub fn work(&mut self, connection: &Connection, book: &mut Book) -> rusqlite::Result<()> {
+    pub fn work(&mut self, connection: &Connection, desk: &Mutex<Desk>) -> rusqlite::Result<()> {
         let now = Timestamp::now().as_millisecond();
         if Instant::now() >= self.sweep {
             self.sweep = Instant::now() + SWEEP;
             self.old_rows = true;
-            book.drop_idle(now, millis(IDLE));
+            if let Ok(mut desk) = desk.lock() {
+                desk.book.drop_idle(now, millis(IDLE));
+            }
         }
         if self.old_rows {
             let dropped = drop_entries(connection, now.saturating_sub(millis(KEPT)), AT_ONCE)?;

@@ -1,74 +1,61 @@
-//! Owns the one thread that changes the books: everything that waits for it goes into one transaction,
-//! and nobody gets an answer before that is committed.
+//! Owns the one thread that has the ledger's tables: it writes to them, a while later and many at a time,
+//! what the journal has, reads from them what the books do not remember, and waits for the disk.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::book::{Book, nothing_open};
-use super::hold::{Place, Raise};
-use super::ledger::{Amended, Amendment, Change, HoldId, LedgerError, Settled, Settlement};
+use super::book::nothing_open;
+use super::desk::{Batch, Desk};
+use super::desk_wait::LOOK;
+use super::hold::Raise;
+use super::journal::Turned;
+use super::ledger::{Amended, Amendment, Change, LedgerError, Settlement};
 use super::limit::{Labels, Limit};
-use super::line::Line;
-use super::sqlite_file::{LedgerFile, Transaction, broken};
+use super::row::{EntryRow, Row};
+use super::sqlite_catch_up::write_record;
+use super::sqlite_file::{LedgerFile, Transaction, broken, set_folded};
 use super::sqlite_load::{history, is_settled};
-use super::sqlite_order::{Done, Health, Order, Reply, Unwritten, Waiting, answer};
-use super::sqlite_report::Standing;
-use super::sqlite_rows::{self, Escrow, Prices};
+use super::sqlite_order::{Done, Order, Reply, answer};
+use super::sqlite_report::{Standing, limits, standing};
+use super::sqlite_rows::{self, Prices};
 use super::sqlite_upkeep::{UPKEEP, Upkeep};
 
-/// So many orders go into one transaction at most: it stays short.
+/// So many orders are looked at together at most.
 const BATCH: usize = 512;
 
-/// While orders come in crowds, so long is waited for more of them: many calls then share one
-/// transaction, which costs more than all its rows. One who is alone never waits.
-const GATHERING: Duration = Duration::from_micros(100);
-
-/// Those who wait are looked at so often even if nobody gave anything back: windows end by themselves.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
-
-/// A file that could not be written is tried again so often.
+/// What could not be written is tried again so often.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The thread's state.
 pub struct Writer {
-    pub(super) file: LedgerFile,
-    pub(super) book: Book,
-    pub(super) line: Line<Waiting>,
+    file: LedgerFile,
+    desk: Arc<Mutex<Desk>>,
     prices: Prices,
-    pub(super) done: Vec<Done>,
-    /// What was reserved since the file could last be written, and let pass all the same.
-    unwritten: u64,
     /// Limits that were read from documents and are not noted yet.
-    configured: Option<Vec<Arc<Limit>>>,
-    /// The transaction before had several orders.
-    crowd: bool,
-    pub(super) looked: Instant,
+    configured: VecDeque<Vec<Arc<Limit>>>,
+    /// A file of the journal that is to be emptied.
+    turned: Option<Turned>,
     upkeep: Upkeep,
-    health: Health,
 }
 
 impl Writer {
-    /// Over the books of an open file.
-    pub fn new(file: LedgerFile, book: Book, health: Health) -> Self {
+    /// Over an open file and the books that were read from it.
+    pub fn new(file: LedgerFile, desk: Arc<Mutex<Desk>>) -> Self {
         Self {
             upkeep: Upkeep::new(&file.path),
             file,
-            book,
-            line: Line::default(),
+            desk,
             prices: Prices::default(),
-            done: Vec::new(),
-            unwritten: 0,
-            configured: None,
-            crowd: false,
-            looked: Instant::now(),
-            health,
+            configured: VecDeque::new(),
+            turned: None,
         }
     }
 
-    /// Works until it is told to close, or nobody can tell it any more.
+    /// Works until it is told to close.
     pub fn run(mut self, orders: &Receiver<Order>) {
         let closing = loop {
             let first = match orders.recv_timeout(self.patience()) {
@@ -76,7 +63,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break None,
             };
-            if let Some(reply) = self.batch(first, orders) {
+            if let Some(reply) = self.round(first, orders) {
                 break Some(reply);
             }
         };
@@ -89,129 +76,148 @@ impl Writer {
         }
     }
 
-    /// One transaction. The order to close ends it.
-    fn batch(
+    /// Whoever panicked at the desk left it as it was before its order, or with an order half done, which the
+    /// journal does not have: the books are not given out any more, and closed as they are on disk.
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything there is to do now. The order to close ends it.
+    fn round(
         &mut self,
         first: Option<Order>,
         orders: &Receiver<Order>,
     ) -> Option<Reply<(), LedgerError>> {
         let mut closing = None;
+        let mut asked = Vec::new();
+        let mut readers = Vec::new();
         let mut next = first;
         let mut count = 0;
-        if self.crowd && next.is_some() {
-            // Asleep, and not waiting at the queue, where every order would wake this thread.
-            std::thread::sleep(GATHERING);
-        }
         while let Some(order) = next.take() {
             match order {
                 Order::Close(reply) => closing = Some(reply),
-                order => self.apply(order),
+                Order::Look => {}
+                Order::Fold(reply) => readers.push(reply),
+                order => asked.push(order),
             }
             count += 1;
             if count < BATCH && closing.is_none() {
                 next = orders.try_recv().ok();
             }
         }
-        self.crowd = count > 1;
+        self.sync();
+        let due = self.upkeep.is_due();
+        let must = !asked.is_empty() || !readers.is_empty() || !self.configured.is_empty();
+        if must || due || self.desk().is_full() {
+            let folded = self.fold();
+            readers
+                .drain(..)
+                .for_each(|reply| answer(reply, folded.clone()));
+        }
         self.configure();
-        self.wake();
-        self.commit();
-        self.keep();
+        for order in asked {
+            self.serve(order);
+        }
+        self.desk().finish();
+        self.sync();
+        if due {
+            self.keep();
+        }
         closing
     }
 
-    fn apply(&mut self, order: Order) {
+    /// Does what needs the tables, then what is left of the order at the desk.
+    fn serve(&mut self, order: Order) {
         match order {
-            Order::Reserve(ask, reply) => self.reserve(ask, reply),
-            Order::Extend(id, more, patience, reply) => self.extend(id, more, patience, reply),
-            Order::Shrink(id, need) => self.book.shrink(&id, &need),
-            Order::Retry(id, reply) => match self.book.retry(&id) {
-                Ok(()) => self.done.push(Done::Retried(id, reply)),
+            Order::Reserve(ask, reply) => match self.adopt(&ask.labels, &ask.limits, ask.at) {
+                Ok(()) => self.desk().apply(Order::Reserve(ask, reply)),
+                Err(error) => answer(reply, Err(error.into())),
+            },
+            Order::Balances(labels, limits, at, reply) => match self.adopt(&labels, &limits, at) {
+                Ok(()) => self
+                    .desk()
+                    .apply(Order::Balances(labels, limits, at, reply)),
                 Err(error) => answer(reply, Err(error)),
             },
-            Order::Settle(settlement, reply) => self.settle(&settlement, reply),
-            Order::Abandon(id) => self.abandon(&id),
-            Order::Balances(labels, limits, at, reply) => {
-                let places = self.places(&labels, &limits, at);
-                let balances = places.map(|places| self.book.balances(&places));
-                answer(reply, balances);
-            }
+            Order::Settle(settlement, reply) => self.settle(settlement, reply),
             Order::Configure(limits) => {
-                self.configured = Some(limits);
+                self.configured.push_back(limits);
                 self.configure();
             }
             Order::Standing(reply) => answer(reply, self.standing()),
             Order::Amend(change, reply) => match self.amend(&change) {
-                Ok(amended) => self.done.push(Done::Amended(amended, reply)),
+                Ok(amended) => {
+                    let mut desk = self.desk();
+                    desk.done.push(Done::Amended(amended, reply));
+                    desk.finish();
+                }
                 Err(error) => answer(reply, Err(error)),
             },
-            Order::Close(_) => {}
+            order => self.desk().apply(order),
         }
     }
 
-    fn abandon(&mut self, id: &HoldId) {
-        for ticket in self.line.find(|waiting| waiting.want.id() == id) {
-            if let Some(left) = self.line.leave(ticket) {
-                self.book.freed.extend(left.queues);
-            }
+    /// Reads what was spent before for limits that never counted such a call.
+    fn adopt(
+        &self,
+        labels: &Labels,
+        limits: &[Arc<Limit>],
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let unknown = self.desk().book.unknown(labels, limits);
+        for (limit, scope) in unknown {
+            let connection = &self.file.connection;
+            let past = history(connection, &limit, &scope, labels, at.as_millisecond());
+            let mut past = past.map_err(|error| broken(&self.file.path, &error))?;
+            let mut desk = self.desk();
+            // Only this thread moves entries to the tables: each is either there or here.
+            past.extend(desk.unfolded_entries());
+            desk.book.adopt(&limit, &scope, &past, at);
         }
-        self.book.abandon(id);
+        Ok(())
     }
 
-    fn settle(&mut self, settlement: &Settlement, reply: Reply<Settled, LedgerError>) {
+    /// A try that the books do not have open, and did not close lately.
+    fn settle(
+        &self,
+        settlement: Box<Settlement>,
+        reply: Reply<super::ledger::Settled, LedgerError>,
+    ) {
         let id = &settlement.id;
-        if let Some(settled) = self.book.settle(settlement) {
-            return self.done.push(Done::Settled(settled, reply));
-        }
-        if self.book.is_closed(id) {
-            return self.done.push(Done::Settled(Settled::default(), reply));
+        let known = {
+            let desk = self.desk();
+            desk.book.is_open(id) || desk.book.is_closed(id)
+        };
+        if known {
+            return self.desk().apply(Order::Settle(settlement, reply));
         }
         let outcome = match is_settled(&self.file.connection, id) {
-            Ok(true) => Ok(Settled::default()),
+            Ok(true) => Ok(Default::default()),
             Ok(false) => Err(nothing_open(id)),
             Err(error) => Err(broken(&self.file.path, &error)),
         };
         answer(reply, outcome);
     }
 
-    /// Where a call counts. What was spent before is read for limits that never counted such a call.
-    pub(super) fn places(
-        &mut self,
-        labels: &Labels,
-        limits: &[Arc<Limit>],
-        at: Timestamp,
-    ) -> Result<Vec<Place>, LedgerError> {
-        for (limit, scope) in self.book.unknown(labels, limits) {
-            let at_millis = at.as_millisecond();
-            let past = history(&self.file.connection, &limit, &scope, labels, at_millis);
-            let past = past.map_err(|error| broken(&self.file.path, &error))?;
-            self.book.adopt(&limit, &scope, &past, at);
-        }
-        Ok(self.book.places(labels, limits, at))
-    }
-
     fn standing(&self) -> Result<Vec<Standing>, LedgerError> {
-        let limits = super::sqlite_report::limits(&self.file.connection);
+        let limits = limits(&self.file.connection);
         let limits = limits.map_err(|error| broken(&self.file.path, &error))?;
-        Ok(super::sqlite_report::standing(
-            &self.book,
-            &limits,
-            Timestamp::now(),
-        ))
+        Ok(standing(&self.desk().book, &limits, Timestamp::now()))
     }
 
     /// The change is written before it counts: one that failed is given again, and must not count twice.
-    fn amend(&mut self, change: &Change) -> Result<Amended, LedgerError> {
-        self.file.is_in_place()?;
+    fn amend(&self, change: &Change) -> Result<Amended, LedgerError> {
+        self.file.place.check()?;
         let (limit, scope) = (&change.limit, change.scope.as_deref());
         let at = Timestamp::now();
+        let mut desk = self.desk();
         let (old, new) = match change.amendment {
             Amendment::Raise { by, .. } => {
-                let raised = self.book.raised(&limit.id, scope.unwrap_or(""), at);
+                let raised = desk.book.raised(&limit.id, scope.unwrap_or(""), at);
                 let old = limit.max.saturating_add(raised);
                 (old, old.saturating_add(by))
             }
-            Amendment::Reset => (self.book.spent(&limit.id, scope, at), 0),
+            Amendment::Reset => (desk.book.spent(&limit.id, scope, at), 0),
         };
         let amended = Amended { old, new };
         let written = sqlite_rows::write_amendment(&self.file.connection, at, change, amended);
@@ -223,181 +229,123 @@ impl Writer {
                     by: *by,
                     until: until.map(Timestamp::as_millisecond),
                 };
-                self.book.raise(&limit.id, raise);
+                desk.book.raise(&limit.id, raise);
             }
-            Amendment::Reset => self.book.reset(&limit.id, scope),
+            Amendment::Reset => desk.book.reset(&limit.id, scope),
         }
         Ok(amended)
     }
 
     /// Notes which limits there are. Those that are back are added up anew when they are next asked for.
     fn configure(&mut self) {
-        let Some(limits) = self.configured.take() else {
+        while let Some(limits) = self.configured.front() {
+            match sqlite_rows::configure(&self.file.connection, limits) {
+                Ok(back) => self.desk().configured(&back),
+                Err(error) => {
+                    let error = broken(&self.file.path, &error);
+                    tracing::warn!(%error, "the ledger could not note which limits there are");
+                    return;
+                }
+            }
+            self.configured.pop_front();
+        }
+    }
+
+    /// Writes to the tables what only the journal has.
+    fn fold(&mut self) -> Result<(), LedgerError> {
+        let batch = self.desk().batch()?;
+        let Some(mut batch) = batch else {
+            return Ok(());
+        };
+        // What a file had that is emptied has to be on the disk.
+        self.turned = batch.turned.take().or(self.turned.take());
+        match self.write(&batch) {
+            Ok(()) => {
+                self.desk().folded(&batch, self.turned.as_ref());
+                self.turned = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.prices = Prices::default();
+                let error = broken(&self.file.path, &error);
+                self.desk().unfolded(batch, &error);
+                Err(error)
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        let connection = &self.file.connection;
+        if self.turned.is_some() {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+        }
+        let outcome = transact(connection, batch, &mut self.prices);
+        if self.turned.is_some() {
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+        }
+        outcome
+    }
+
+    /// Waits for the disk, where somebody must not hear sooner.
+    fn sync(&self) {
+        let unsynced = self.desk().unsynced();
+        let Some(unsynced) = unsynced else {
             return;
         };
-        match sqlite_rows::configure(&self.file.connection, &limits) {
-            Ok(back) => back.iter().for_each(|id| self.book.distrust(id)),
-            Err(error) => {
-                let error = broken(&self.file.path, &error);
-                tracing::warn!(%error, "the ledger could not note which limits there are");
-                self.configured = Some(limits);
-            }
+        let outcome = unsynced.files.iter().try_for_each(|file| file.sync_data());
+        match outcome {
+            Ok(()) => self.desk().synced(unsynced),
+            Err(error) => self.desk().not_synced(unsynced, &error),
         }
     }
 
     /// Once in a while: what is old goes, the log goes into the file, and clocks are compared.
     fn keep(&mut self) {
-        if !self.upkeep.is_due() {
-            return;
-        }
         self.upkeep.compare_clocks();
-        if let Err(error) = self.file.is_in_place() {
-            self.report(Some(error));
-        }
-        if let Err(error) = self.upkeep.work(&self.file.connection, &mut self.book) {
+        if let Err(error) = self.upkeep.work(&self.file.connection, &self.desk) {
             let error = broken(&self.file.path, &error);
             tracing::debug!(%error, "the ledger's upkeep has to wait");
         }
     }
 
-    /// Writes what changed and answers. What cannot be written stays in memory and is tried again; nobody
-    /// is told that it was reserved.
-    fn commit(&mut self) {
-        if self.book.changes.is_empty() {
-            return self.answer_all();
-        }
-        match self.write() {
-            Ok(escrow) => {
-                escrow.granted(&mut self.book);
-                self.book.changes = Default::default();
-                self.unwritten = 0;
-                self.report(None);
-                self.answer_all();
-            }
-            Err(error) => {
-                self.prices = Prices::default();
-                self.report(Some(error.clone()));
-                self.refuse_all(&error);
-            }
-        }
-    }
-
-    fn write(&mut self) -> Result<Escrow, LedgerError> {
-        self.file.is_in_place()?;
-        self.write_rows()
-            .map_err(|error| broken(&self.file.path, &error))
-    }
-
-    fn write_rows(&mut self) -> rusqlite::Result<Escrow> {
-        let now = Timestamp::now();
-        let escrow = Escrow::wanted(&self.book);
-        if !escrow.is_empty() {
-            self.file
-                .connection
-                .pragma_update(None, "synchronous", "FULL")?;
-        }
-        let outcome = self.transact(&escrow, now);
-        if !escrow.is_empty() {
-            self.file
-                .connection
-                .pragma_update(None, "synchronous", "NORMAL")?;
-        }
-        outcome.map(|()| escrow)
-    }
-
-    fn transact(&mut self, escrow: &Escrow, now: Timestamp) -> rusqlite::Result<()> {
-        let transaction = Transaction::begin(&self.file.connection)?;
-        sqlite_rows::write(&transaction, &self.book, escrow, &mut self.prices, now)?;
-        transaction.commit()
-    }
-
-    fn answer_all(&mut self) {
-        for done in self.done.drain(..) {
-            match done {
-                Done::Reserved(_, balances, _, reply) => answer(reply, Ok(balances)),
-                Done::Extended(_, _, reply) => answer(reply, Ok(())),
-                Done::Retried(_, reply) => answer(reply, Ok(())),
-                Done::Settled(settled, reply) => answer(reply, Ok(settled)),
-                Done::Amended(amended, reply) => answer(reply, Ok(amended)),
-            }
-        }
-    }
-
-    /// Takes back in reverse order what was promised to nobody yet.
-    fn refuse_all(&mut self, error: &LedgerError) {
-        for done in std::mem::take(&mut self.done).into_iter().rev() {
-            match done {
-                Done::Reserved(_, balances, unwritten, reply) if self.let_pass(unwritten) => {
-                    answer(reply, Ok(balances));
-                }
-                Done::Reserved(id, _, _, reply) => {
-                    self.book.abandon(&id);
-                    answer(reply, Err(error.clone().into()));
-                }
-                Done::Extended(id, more, reply) => {
-                    self.book.unextend(&id, &more);
-                    answer(reply, Err(error.clone().into()));
-                }
-                Done::Retried(id, reply) => {
-                    self.book.unretry(&id);
-                    answer(reply, Err(error.clone()));
-                }
-                Done::Settled(_, reply) => answer(reply, Err(error.clone())),
-                Done::Amended(_, reply) => answer(reply, Err(error.clone())),
-            }
-        }
-    }
-
-    /// Whether a reservation may stand that is in memory only.
-    fn let_pass(&mut self, Unwritten { cost, allowed }: Unwritten) -> bool {
-        if allowed == u64::MAX {
-            return true;
-        }
-        // What has no price has no bound either.
-        let sum = self.unwritten.saturating_add(cost);
-        let passes = cost > 0 && sum <= allowed;
-        if passes {
-            self.unwritten = sum;
-        }
-        passes
-    }
-
-    fn report(&self, error: Option<LedgerError>) {
-        let Ok(mut health) = self.health.lock() else {
-            return;
-        };
-        match (&*health, &error) {
-            (None, Some(error)) => tracing::error!(%error, "the ledger cannot be written"),
-            (Some(_), None) => tracing::info!("the ledger can be written again"),
-            _ => {}
-        }
-        *health = error;
-    }
-
     /// How long to wait for the next order.
     fn patience(&self) -> Duration {
+        let desk = self.desk();
         let mut patience = UPKEEP;
-        if !self.line.is_empty() {
+        if !desk.line.is_empty() {
             patience = LOOK;
         }
-        if let Some(deadline) = self.line.next_deadline() {
+        if let Some(deadline) = desk.line.next_deadline() {
             patience = patience.min(deadline.saturating_duration_since(Instant::now()));
         }
-        if !self.book.changes.is_empty() {
+        if !desk.book.changes.is_empty() {
             patience = patience.min(AGAIN);
         }
         patience
     }
 
-    fn close(self) -> Result<(), LedgerError> {
+    fn close(mut self) -> Result<(), LedgerError> {
+        let closed = self.desk().close();
+        self.sync();
+        let folded = self.fold();
         self.upkeep.end();
-        if !self.book.changes.is_empty() {
-            let health = self.health.lock();
-            let why = health.ok().and_then(|health| health.clone());
-            return Err(
-                why.unwrap_or_else(|| LedgerError("the ledger could not be written".into()))
-            );
-        }
+        closed.and(folded)?;
         self.file.close()
     }
+}
+
+fn transact(
+    connection: &rusqlite::Connection,
+    batch: &Batch,
+    prices: &mut Prices,
+) -> rusqlite::Result<()> {
+    let now = Timestamp::now();
+    let transaction = Transaction::begin(connection)?;
+    write_record(&transaction, &batch.rows, prices, now)?;
+    for entry in &batch.changes.entries {
+        let row = Row::Entry(Box::new(EntryRow::of(entry)));
+        sqlite_rows::write(&transaction, &row, prices, now)?;
+    }
+    set_folded(&transaction, batch.number)?;
+    transaction.commit()
 }

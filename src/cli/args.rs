@@ -335,7 +335,7 @@ pub struct RaiseArgs {
     /// The budget.
     pub name: String,
     /// By how much: 5usd, 100000tokens, 20requests.
-    #[arg(long, value_name = "AMOUNT", value_parser = Amount::parse)]
+    #[arg(long, value_name = "AMOUNT", value_parser = Amount::parse, allow_hyphen_values = true)]
     pub by: Amount,
     /// Until when: 18:00 (in the limit's time zone), 2026-11-22T18:00:00Z, 2h, or `never`; the end of the
     /// present window when absent.
@@ -401,6 +401,12 @@ pub enum GenCommand {
     Man,
     /// The JSON Schema of all documents, for editors.
     Schema,
+    /// The Grafana dashboard.
+    Dashboards,
+    /// Recording and alerting rules for Prometheus.
+    Alerts,
+    /// The reference of metrics, log fields and whatever else is told, in Markdown.
+    Docs,
     /// The built-in presets: their names, or one preset's documents.
     Presets {
         /// The preset.

@@ -199,4 +199,7 @@ pub struct TimeoutsSpec {
     /// Longest silence within a body, an upgraded stream or a tunnel; 15m when absent.
     #[serde(default)]
     pub idle: Option<Span>,
+    /// Longest time in which the agent takes nothing of an answer that is there for it; 2m when absent.
+    #[serde(default)]
+    pub agent_idle: Option<Span>,
 }

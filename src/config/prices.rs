@@ -11,6 +11,7 @@
 //!     aliases: [claude-sonnet-4-5]
 //!     max_input_tokens: 1000000
 //!     max_output_tokens: 64000
+//!     thinks: when_asked
 //!     prices:
 //!     - per_million: {input: "3", cache_write_5m: "3.75", cache_read: "0.30", output: "15"}
 //!       tiers: [{context_over: 200000, per_million: {input: "6", output: "22.50"}}]
@@ -96,6 +97,9 @@ pub struct ModelPriceSpec {
     /// The most tokens that an answer may have.
     #[serde(default)]
     pub max_output_tokens: Option<u64>,
+    /// Whether it thinks where a request says nothing about it, and shows nothing of that in a stream.
+    #[serde(default)]
+    pub thinks: ThinksSpec,
     /// Its service tiers, instead of the list's.
     #[serde(default)]
     pub service_tiers: Option<BTreeMap<String, ServiceTierSpec>>,
@@ -215,6 +219,17 @@ impl ProviderSpec {
             Self::Ollama => ModelApi::Ollama,
         }
     }
+}
+
+/// Whether a model thinks unasked, unseen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinksSpec {
+    /// Only where a request asks for it, or for all to see.
+    #[default]
+    WhenAsked,
+    /// Unless a request turns it off.
+    ByDefault,
 }
 
 /// A fee's word in price files.

@@ -1,6 +1,7 @@
 //! Owns a credential's current value in memory: requests read it without waiting, a background
 //! task renews it, and an expired value is never given out.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +31,8 @@ pub struct HeldCredential {
     renewing: watch::Sender<bool>,
     /// When the source last gave a value, and when an origin last refused one.
     marks: Mutex<Marks>,
+    opening: u64,
+    failures: AtomicU64,
 }
 
 /// Renews a credential ahead of its time, because an origin refused it.
@@ -53,6 +56,8 @@ impl Drop for RenewalUnderWay<'_> {
         self.0.send_replace(false);
     }
 }
+
+static OPENINGS: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Marks {
@@ -217,7 +222,19 @@ impl HeldCredential {
             renewer: OnceLock::new(),
             renewing: watch::Sender::new(false),
             marks: Mutex::default(),
+            opening: OPENINGS.fetch_add(1, Ordering::Relaxed),
+            failures: AtomicU64::new(0),
         })
+    }
+
+    /// Tells this one from those that had its name before.
+    pub fn opening(&self) -> u64 {
+        self.opening
+    }
+
+    /// How often its source has failed. One that may be missing, and never was there, has not.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// The credential's name.
@@ -405,6 +422,11 @@ impl HeldCredential {
     fn failed(&self, error: SourceError) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.state.load();
+        let never_there = held.value.is_none() && self.version() == 0;
+        let is_missing = matches!(error, SourceError::Missing(_));
+        if !(self.need == Need::Optional && never_there && is_missing) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
         let was_login =
             matches!(&held.failure, Some(f) if matches!(f.error, SourceError::NeedsLogin(_)));
         let is_login = matches!(error, SourceError::NeedsLogin(_));
@@ -550,6 +572,7 @@ mod tests {
         let status = held.status();
         assert_eq!(status.state, CredentialState::Failing);
         assert_eq!(status.last_error.as_deref(), Some("the helper failed"));
+        assert_eq!(held.failures(), 1);
         held.report(lasting("one"));
         assert_eq!(held.status().state, CredentialState::Ok);
         assert_eq!(held.status().last_error, None);

@@ -149,14 +149,12 @@ async fn open(
     };
     let authority = Authority::parse(target.as_str(), None)?;
     accounting.aimed(Scheme::Https, &authority);
+    let snapshot = doors.exchange.snapshots.load_full();
+    accounting.named(snapshot.policy.name_of(&authority.host));
     host_agrees(request, &authority)?;
     let asked = Connect { agent, authority };
-    let permit = doors
-        .exchange
-        .snapshots
-        .load()
-        .policy
-        .authorize(&asked.intent())?;
+    let permit = snapshot.policy.authorize(&asked.intent())?;
+    drop(snapshot);
     accounting.permitted(&permit);
     let way = match permit.treatment() {
         Treatment::Intercept => Way::Intercept,

@@ -54,6 +54,8 @@ pub(super) struct SoFar {
     pub(super) reported: u64,
     /// Tokens of the answer that were seen, by estimate.
     pub(super) seen: u64,
+    /// No fewer tokens than these are in what was seen.
+    pub(super) at_least: u64,
     /// Whether it is whole by its own rules.
     pub(super) complete: bool,
 }
@@ -64,6 +66,7 @@ impl SoFar {
         Progress {
             input: self.input,
             produced: self.reported.max(self.seen.saturating_add(more)),
+            at_least: self.at_least,
             complete: self.complete,
         }
     }
@@ -105,6 +108,8 @@ impl Ending {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     octets: u64,
+    /// Of these, the octets of text as the model wrote it.
+    text: u64,
     hinted: u64,
     unread: bool,
     counted: bool,
@@ -113,6 +118,12 @@ pub(super) struct Seen {
 impl Seen {
     /// That many octets of the answer itself went by.
     pub(super) fn visible(&mut self, octets: u64) {
+        self.unknown(octets);
+        self.text = self.text.saturating_add(octets);
+    }
+
+    /// That many octets went by that may be of the answer.
+    pub(super) fn unknown(&mut self, octets: u64) {
         self.octets = self.octets.saturating_add(octets);
         self.counted &= octets == 0;
     }
@@ -150,6 +161,12 @@ impl Seen {
         self.hinted.saturating_add(self.octets.div_ceil(3))
     }
 
+    /// No fewer tokens than these are in the text that was seen: one for every six octets. Prose has one for four
+    /// or five, code for fewer; what has longer ones is white space and rules, which no long answer is made of.
+    pub(super) fn at_least(&self) -> u64 {
+        self.text / 6
+    }
+
     /// Reads a piece, or notes that it could not be read.
     pub(super) fn read<'a, T: Deserialize<'a>>(&mut self, data: &'a [u8]) -> Option<T> {
         if let Ok(read) = serde_json::from_slice(data) {
@@ -163,7 +180,7 @@ impl Seen {
         if may_count || serde_json::from_slice::<IgnoredAny>(data).is_err() {
             self.lost(data.len() as u64);
         } else {
-            self.visible(data.len() as u64);
+            self.unknown(data.len() as u64);
         }
         None
     }

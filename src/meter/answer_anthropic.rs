@@ -119,6 +119,7 @@ impl Answer for MessagesAnswer {
             input: self.input(),
             reported: self.reported_output(),
             seen: self.seen.tokens(),
+            at_least: self.seen.at_least(),
             complete: self.complete,
         }
     }

@@ -129,6 +129,7 @@ impl Answer for ConverseAnswer {
             input: self.told.input(self.cache),
             reported: self.told.output_tokens.or_zero(),
             seen: self.seen.tokens(),
+            at_least: self.seen.at_least(),
             complete: self.complete,
         }
     }
@@ -338,6 +339,10 @@ impl Answer for InvokeAnswer {
                 .reported
                 .max(self.counts.output_token_count.or_zero()),
             seen: if self.is_embedding { 0 } else { seen },
+            at_least: match self.is_embedding {
+                true => 0,
+                false => messages.at_least.saturating_add(self.seen.at_least()),
+            },
             complete: self.complete,
         }
     }
@@ -403,7 +408,8 @@ impl InvokeAnswer {
             return self.seen.lost(data.len() as u64);
         }
         if !self.messages.event(&self.octets) {
-            self.seen.visible(self.octets.len() as u64);
+            // How much of it is text its maker knows.
+            self.seen.unknown(self.octets.len() as u64);
         }
         if memmem::find(&self.octets, b"amazon-bedrock-invocationMetrics").is_none() {
             return;

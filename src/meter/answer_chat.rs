@@ -129,6 +129,7 @@ impl Answer for ChatAnswer {
             input: self.told.input(),
             reported: self.told.output().total_output(),
             seen: self.seen.tokens(),
+            at_least: self.seen.at_least(),
             complete: self.complete,
         }
     }

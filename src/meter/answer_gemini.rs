@@ -121,6 +121,7 @@ impl Answer for GeminiAnswer {
             input: self.told.input(),
             reported: self.told.output().total_output(),
             seen: self.seen.tokens(),
+            at_least: self.seen.at_least(),
             complete: self.closed || (ended && self.seen.is_counted()),
         }
     }

@@ -61,6 +61,7 @@ impl Answer for OllamaAnswer {
             }),
             reported: self.output.or_zero(),
             seen: self.seen.tokens(),
+            at_least: self.seen.at_least(),
             complete: self.complete,
         }
     }

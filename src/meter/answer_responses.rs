@@ -109,6 +109,7 @@ impl Answer for ResponsesAnswer {
             input: self.told.input(),
             reported: self.told.output_tokens.or_zero(),
             seen: self.seen.tokens(),
+            at_least: self.seen.at_least(),
             complete: self.complete,
         }
     }

@@ -82,16 +82,26 @@ pub fn tranche(price: Option<&Price>, call: &Call, learned: Option<Learned>, tok
 pub fn extension(price: Option<&Price>, call: &Call, granted: &Need, tokens: u64) -> Need {
     let models = price.map_or(1, Price::models);
     let most = most_output(price, call).saturating_mul(models);
-    let output = tokens.min(most.saturating_sub(granted.output));
+    beyond(
+        price,
+        call,
+        granted,
+        tokens.min(most.saturating_sub(granted.output)),
+    )
+}
+
+/// What `tokens` more of the answer may cost beyond what is `granted`, whatever the request allows: an origin
+/// may not keep to it.
+pub fn beyond(price: Option<&Price>, call: &Call, granted: &Need, tokens: u64) -> Need {
     // A long prompt makes the answer dearer, too.
     let context = granted.input;
     Need {
         cost: price.map_or_else(Default::default, |price| {
             let upper = price.upper(&call.terms, context, &[]);
-            upper.output.times(output).ceil()
+            upper.output.times(tokens).ceil()
         }),
         input: 0,
-        output,
+        output: tokens,
     }
 }
 

@@ -31,6 +31,7 @@ fn call(model: &str, body_bytes: u64, max_output: Option<u64>) -> Call {
         terms: Terms::default(),
         asks_for_usage: false,
         thinks_unseen: false,
+        may_think_unseen: false,
     }
 }
 

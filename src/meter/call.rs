@@ -37,9 +37,18 @@ pub struct Call {
     pub asks_for_usage: bool,
     /// Whether it asks Claude or Nova to think, without being told in the stream how much that is.
     pub thinks_unseen: bool,
+    /// Whether it leaves it to the model to think, and would not be told how much.
+    pub may_think_unseen: bool,
 }
 
 impl Call {
+    /// The same call of models that think where they are not told not to.
+    #[must_use]
+    pub fn of_thinkers(mut self) -> Self {
+        self.thinks_unseen |= self.may_think_unseen;
+        self
+    }
+
     /// Whether its answer may be thought out where nothing of it is seen: then no count of what passes
     /// tells how much was produced.
     pub fn hides_reasoning(&self) -> bool {

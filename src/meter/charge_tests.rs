@@ -24,6 +24,7 @@ fn call(model: &str) -> Call {
         terms: Terms::default(),
         asks_for_usage: false,
         thinks_unseen: false,
+        may_think_unseen: false,
     }
 }
 
@@ -256,6 +257,7 @@ fn an_answer_left_early_is_charged_whole_where_what_was_seen_does_not_tell_how_m
     };
     let thinking = Call {
         thinks_unseen: true,
+        may_think_unseen: false,
         ..stream
     };
     let openai = Call {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::yocto::YoctoUsd;
+use crate::config::prices::ThinksSpec;
 use crate::types::money::NanoUsd;
 use crate::types::usage::{Fee, Terms, TokenClass, Usage};
 
@@ -79,6 +80,8 @@ pub struct Price {
     pub max_input: Option<u64>,
     /// The most tokens that an answer may have, if that is known.
     pub max_output: Option<u64>,
+    /// Whether it thinks where a request says nothing about it, and shows nothing of that in a stream.
+    pub(super) thinks: ThinksSpec,
     /// Prices of prompts of any length that no tier is for.
     pub(super) base: Rates,
     /// Prices of prompts with more tokens than this, the shortest first.
@@ -162,6 +165,12 @@ impl Price {
     pub(super) fn upper_fees(&self, fees: &[(Fee, u64)]) -> YoctoUsd {
         let others = self.beside.iter().map(|other| other.upper_fees(fees));
         others.fold(self.fees(fees), YoctoUsd::max)
+    }
+
+    /// Whether any of the models that may work on the request thinks unseen where nothing is said about it.
+    pub fn thinks_by_default(&self) -> bool {
+        self.thinks == ThinksSpec::ByDefault
+            || self.beside.iter().any(|other| other.thinks_by_default())
     }
 
     /// This model and the others that may work on the request.

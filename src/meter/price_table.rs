@@ -332,6 +332,7 @@ fn price(
         model: name.clone(),
         max_input: model.max_input_tokens,
         max_output: model.max_output_tokens,
+        thinks: model.thinks,
         base: rates(&dated.per_million),
         tiers: tiers
             .map(|tier| (tier.context_over.value, rates(&tier.per_million)))

@@ -62,6 +62,7 @@ pub fn read(
     for (_, uses) in &mut tools {
         *uses = uses.or(scan.max_tool_calls);
     }
+    let unseen = !tells_thinking(operation, headers);
     let dense = scan.gathered.picture_tokens > scan.gathered.picture_octets;
     Ok(Call {
         api,
@@ -80,7 +81,8 @@ pub fn read(
         tools,
         terms: terms(scan.terms, path, headers),
         asks_for_usage: scan.asks_for_usage,
-        thinks_unseen: scan.thinks && !tells_thinking(operation, headers),
+        thinks_unseen: scan.thinks == Some(true) && unseen,
+        may_think_unseen: scan.thinks.is_none() && unseen,
     })
 }
 
@@ -210,10 +212,10 @@ fn term(
     Ok(())
 }
 
-/// Whether thinking is asked for: everything but `{"type": "disabled"}`, and nothing, does.
-fn thinks(walker: &mut Walker<'_>) -> Result<bool, ScanError> {
+/// Whether thinking is asked for: everything but `{"type": "disabled"}` does. Nothing says nothing.
+fn thinks(walker: &mut Walker<'_>) -> Result<Option<bool>, ScanError> {
     if walker.peek()? != Kind::Object {
-        return anything(walker);
+        return Ok(anything(walker)?.then_some(true));
     }
     let (mut off, mut on) = (false, false);
     walker.object(|walker, name| {
@@ -226,7 +228,7 @@ fn thinks(walker: &mut Walker<'_>) -> Result<bool, ScanError> {
         }
         Ok(())
     })?;
-    Ok(on || !off)
+    Ok(Some(on || !off))
 }
 
 /// Whether the stream will say how much was thought. What shows of thinking is a summary or nothing, so
@@ -246,7 +248,8 @@ struct Scan {
     answers: u64,
     stream: Option<bool>,
     asks_for_usage: bool,
-    thinks: bool,
+    /// Whether it says that the model is to think.
+    thinks: Option<bool>,
     max_tool_calls: Option<u64>,
     terms: Terms,
     gathered: Gathered,
@@ -261,7 +264,7 @@ impl Scan {
             answers: 1,
             stream: None,
             asks_for_usage: false,
-            thinks: false,
+            thinks: None,
             max_tool_calls: None,
             terms: Terms::default(),
             gathered: Gathered::default(),
@@ -322,7 +325,7 @@ impl Scan {
             Slot::StoredPrompt => {}
             Slot::WebSearch if anything(walker)? => self.gathered.tool(Fee::WebSearch, None),
             Slot::WebSearch => {}
-            Slot::Thinking => self.thinks |= thinks(walker)?,
+            Slot::Thinking => self.thinks = self.thinks.max(thinks(walker)?),
             Slot::Prompt => self.look().through(walker, Place::Content)?,
             Slot::Pictures => self.look().pictures(walker)?,
             Slot::Tools => scan_tools::typed(walker, &mut self.look())?,

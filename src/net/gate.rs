@@ -1,13 +1,14 @@
 //! Owns the IO under an agent's HTTP/1.1 connection: it follows the framing and keeps the time.
 //!
 //! The library's own header timer also ends idle kept connections and costs a timer per request;
-//! here one timer per connection serves all three waits. What the library would refuse with a bare
+//! here one timer per connection serves all three waits for bytes, and one more, made when it is first
+//! needed, the wait for an agent that takes nothing. What the library would refuse with a bare
 //! status, or repair, is answered here, and never shown to it.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::framing::{Framing, Violation};
+use super::stall::Stall;
 
 /// How long an agent may take.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,8 @@ pub struct AgentLimits {
     pub idle: Duration,
     /// Between two reads of a request body.
     pub body: Duration,
+    /// In which nothing of an answer is taken, where no exchange says otherwise.
+    pub answer: Duration,
 }
 
 impl Default for AgentLimits {
@@ -34,6 +38,7 @@ impl Default for AgentLimits {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(300),
             body: Duration::from_secs(60),
+            answer: Duration::from_secs(120),
         }
     }
 }
@@ -44,6 +49,9 @@ pub struct GateState {
     violation: AtomicU8,
     in_flight: AtomicUsize,
     served: AtomicUsize,
+    /// Milliseconds in which nothing of the answer under way may be taken; none said yet: 0.
+    patience: AtomicU64,
+    stalled: AtomicBool,
 }
 
 impl GateState {
@@ -57,6 +65,12 @@ impl GateState {
         self.served.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The agent may leave the answer that goes out next untaken for so long.
+    pub fn answering(&self, patience: Duration) {
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.patience.store(millis.max(1), Ordering::Relaxed);
+    }
+
     /// While the guard lives the connection is not idle, however silent.
     pub fn exchange(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -67,6 +81,13 @@ impl GateState {
 /// An exchange that has begun and not ended.
 #[derive(Debug)]
 pub struct InFlight(Arc<GateState>);
+
+impl InFlight {
+    /// Whether the connection ended since its agent took nothing.
+    pub fn is_stalled(&self) -> bool {
+        self.0.stalled.load(Ordering::Relaxed)
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -88,6 +109,7 @@ pub struct Gate<S> {
     waiting: Waiting,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
+    stall: Stall,
 }
 
 enum Consequence {
@@ -170,6 +192,7 @@ impl<S> Gate<S> {
             waiting: Waiting::FirstHead,
             deadline,
             timer: Box::pin(tokio::time::sleep_until(deadline)),
+            stall: Stall::default(),
         }
     }
 
@@ -215,6 +238,30 @@ impl<S> Gate<S> {
             false if answering => Consequence::Later,
             false => Consequence::Answer,
         }
+    }
+
+    /// What came of writing, unless the agent has taken nothing for too long. After an upgrade whoever relays
+    /// the bytes keeps the time.
+    fn written<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stall.moved();
+            return polled;
+        }
+        if self.framing.is_opaque() {
+            return Poll::Pending;
+        }
+        let limit = match self.state.patience.load(Ordering::Relaxed) {
+            0 => self.limits.answer,
+            millis => Duration::from_millis(millis),
+        };
+        ready!(self.stall.poll(limit, cx));
+        self.state.stalled.store(true, Ordering::Relaxed);
+        let what = "the agent took nothing of its answer";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
 
     /// The timer is moved only when it fires, so that a busy connection never touches it.
@@ -297,20 +344,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.written(polled, cx)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.written(polled, cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.written(polled, cx)
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.written(polled, cx)
     }
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
@@ -403,6 +454,41 @@ mod tests {
         agent.write_all(b"0x5\r\nhello\r\n").await.unwrap();
         let error = gate.read(&mut buffer).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_takes_nothing_of_its_answer_is_left() {
+        for patience in [None, Some(Duration::from_secs(7))] {
+            let (_agent, proxy) = tokio::io::duplex(1024);
+            let state = Arc::new(GateState::default());
+            let mut gate = watched(proxy, state.clone());
+            if let Some(patience) = patience {
+                state.answering(patience);
+            }
+            let started = Instant::now();
+            let error = gate.write_all(&[0; 4096]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            let patience = patience.unwrap_or(AgentLimits::default().answer);
+            assert!((patience..patience * 2).contains(&started.elapsed()));
+            assert!(state.exchange().is_stalled());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_takes_its_answer_slowly_gets_all_of_it() {
+        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let state = Arc::new(GateState::default());
+        let mut gate = watched(proxy, state.clone());
+        let reading = tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            for _ in 0..20 {
+                tokio::time::sleep(AgentLimits::default().answer * 9 / 10).await;
+                agent.read_exact(&mut buffer).await.unwrap();
+            }
+        });
+        gate.write_all(&[0; 20 * 512]).await.unwrap();
+        reading.await.unwrap();
+        assert!(!state.exchange().is_stalled());
     }
 
     #[tokio::test(start_paused = true)]

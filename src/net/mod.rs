@@ -8,3 +8,4 @@ pub mod relay;
 pub mod resolve;
 pub mod rewind;
 pub mod socket;
+pub mod stall;

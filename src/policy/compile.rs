@@ -361,6 +361,7 @@ impl<'b> Compiler<'b> {
                     .response_headers
                     .map_or(usual.response_headers, |span| span.0),
                 idle: written.idle.map_or(usual.idle, |span| span.0),
+                agent_idle: written.agent_idle.map_or(usual.agent_idle, |span| span.0),
             },
         });
         if let Some(known) = self.dials.get(&profile) {

@@ -60,6 +60,8 @@ pub struct Timeouts {
     pub response_headers: Duration,
     /// Longest silence within a body, an upgraded stream or a tunnel.
     pub idle: Duration,
+    /// Longest time in which the agent takes nothing of an answer that is there for it.
+    pub agent_idle: Duration,
 }
 
 impl Default for Timeouts {
@@ -70,6 +72,7 @@ impl Default for Timeouts {
             tls: Duration::from_secs(10),
             response_headers: Duration::from_secs(600),
             idle: Duration::from_secs(900),
+            agent_idle: Duration::from_secs(120),
         }
     }
 }

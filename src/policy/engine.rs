@@ -158,6 +158,11 @@ impl Engine {
         Ok(permit)
     }
 
+    /// How the rules name a host: the narrowest pattern for it, whoever its rules are for.
+    pub fn name_of(&self, host: &Host) -> Option<&HostPattern> {
+        self.matching(host).next().map(|named| &named.pattern)
+    }
+
     /// How many host patterns the rules name.
     pub fn host_count(&self) -> usize {
         self.exact.len() + self.below.len()

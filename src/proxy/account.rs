@@ -10,15 +10,17 @@ use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use super::error::ProxyError;
 use super::hold::Cost;
 use super::observe::{Observer, budget_notes};
+use super::own_time::OwnTime;
+use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::policy::decision::Permit;
 use crate::telemetry::access_log::{AccessLog, CostRecord, Kind, Record, Verdict};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Ended, Metrics, Open};
 use crate::telemetry::redact::{SafeTarget, safe_method};
 use crate::telemetry::span_notes::{Invocation, ModelNotes, Pieces, SpanNotes};
 use crate::telemetry::traces::{Position, Traces};
 use crate::types::agent::Agent;
-use crate::types::host::Authority;
+use crate::types::host::{Authority, HostPattern};
 use crate::types::intent::{Ingress, Scheme};
 use crate::types::usage::TokenClass;
 
@@ -93,16 +95,21 @@ impl Ledgers {
             request_bytes: 0,
             response_bytes: 0,
             upstream: None,
+            added: None,
             duration: None,
             end: None,
             trace_id: None,
             span: None,
         };
+        let started = Instant::now();
         Accounting {
             record: Some(Box::new(record)),
             uploaded: None,
-            started: Instant::now(),
+            host: None,
+            started,
+            own_time: OwnTime::from(started),
             complete: false,
+            in_flight: Some(self.metrics.begun()),
             ledgers: self.clone(),
         }
     }
@@ -175,8 +182,12 @@ impl TokenCall {
 pub struct Accounting {
     record: Option<Box<Record>>,
     uploaded: Option<Arc<AtomicU64>>,
+    /// How the rules name the host, for metrics: what agents write makes no label.
+    host: Option<HostPattern>,
     started: Instant,
+    own_time: OwnTime,
     complete: bool,
+    in_flight: Option<Open>,
     ledgers: Arc<Ledgers>,
 }
 
@@ -271,6 +282,11 @@ impl Accounting {
         });
     }
 
+    /// How the rules name the host, if one does.
+    pub fn named(&mut self, host: Option<&HostPattern>) {
+        self.host = host.cloned();
+    }
+
     /// Policy allows it.
     pub fn permitted(&mut self, permit: &Permit) {
         self.edit(|r| {
@@ -314,11 +330,19 @@ impl Accounting {
         self.uploaded.get_or_insert_default().clone()
     }
 
-    /// The origin's head arrived.
-    pub fn answered<B>(&mut self, head: &Response<B>) {
-        let upstream = self.started.elapsed();
+    /// It goes to the origin: from here on the time is the origin's.
+    pub fn sending(&mut self) {
+        self.own_time.stop(Instant::now());
+    }
+
+    /// The origin's head arrived. A 401 to a request with these credentials speaks against them.
+    pub fn answered<B>(&mut self, head: &Response<B>, credentials: &[InjectedCredential]) {
+        let now = Instant::now();
+        self.own_time.go_on(now);
+        let upstream = now.duration_since(self.started);
+        let status = head.status();
         self.edit(|r| {
-            r.status = Some(head.status().as_u16());
+            r.status = Some(status.as_u16());
             r.upstream = Some(upstream);
             if let Some(notes) = &mut r.span {
                 notes.protocol = Some(match head.version() {
@@ -329,6 +353,16 @@ impl Accounting {
                 notes.pieces = pieces(head.headers());
             }
         });
+        if status == StatusCode::UNAUTHORIZED {
+            for credential in credentials {
+                self.ledgers.metrics.credential_rejected(&credential.name);
+            }
+        }
+    }
+
+    /// The head goes on to the agent.
+    pub fn handed_on(&mut self) {
+        self.own_time.stop(Instant::now());
     }
 
     /// It is a call to a token endpoint of this credential, and this became of it.
@@ -385,12 +419,32 @@ impl Accounting {
             }
         });
         // An origin that fails refuses nothing: the status says it.
-        if !reached {
-            let agent = self.record.as_ref().and_then(|r| r.agent.as_ref());
-            let agent = agent.map_or("", Agent::name);
-            self.ledgers.metrics.refused(agent, error.reason());
+        match reached {
+            true => self.origin_failed(error),
+            false => self.count_refusal(error.reason()),
+        }
+        if let ProxyError::Injection(error) = error
+            && let InjectError::Unavailable { credential, .. } = &**error
+        {
+            self.ledgers.metrics.credential_unavailable(credential);
         }
         self.complete = true;
+    }
+
+    fn origin_failed(&self, error: &ProxyError) {
+        let metrics = &self.ledgers.metrics;
+        metrics.upstream_failed(self.host.as_ref(), error.reason());
+        if let ProxyError::Dial(error) = error
+            && let Some(cause) = error.handshake()
+        {
+            metrics.handshake_failed("origin", cause);
+        }
+    }
+
+    fn count_refusal(&self, reason: &'static str) {
+        let agent = self.record.as_ref().and_then(|r| r.agent.as_ref());
+        let agent = agent.map_or("", Agent::name);
+        self.ledgers.metrics.refused(agent, reason);
     }
 
     /// It is closed here before it was one, for this reason; there is nobody to tell by HTTP.
@@ -400,12 +454,7 @@ impl Accounting {
             r.reason = Some(reason);
             r.end = Some(reason);
         });
-        let agent = self
-            .record
-            .as_ref()
-            .and_then(|r| r.agent.as_ref())
-            .map_or("", Agent::name);
-        self.ledgers.metrics.refused(agent, reason);
+        self.count_refusal(reason);
         self.complete = true;
     }
 
@@ -449,8 +498,11 @@ impl Accounting {
         Self {
             record: self.record.take(),
             uploaded: self.uploaded.take(),
+            host: self.host.take(),
             started: self.started,
+            own_time: self.own_time,
             complete: self.complete,
+            in_flight: self.in_flight.take(),
             ledgers: self.ledgers.clone(),
         }
     }
@@ -466,25 +518,34 @@ impl Accounting {
         self.complete = true;
     }
 
+    /// The agent took nothing of it for too long, unless it is over already.
+    pub fn stalled(&mut self) {
+        if !self.complete {
+            self.ended("agent_stalled");
+        }
+    }
+
     fn settle(&mut self, mut record: Box<Record>) {
         let took: Duration = self.started.elapsed();
         record.duration = Some(took);
+        record.added = self.own_time.around_an_answer();
         if let Some(uploaded) = &self.uploaded {
             record.request_bytes = uploaded.load(Ordering::Relaxed);
         }
         if !self.complete {
             record.end = Some("agent_left");
         }
-        let decision = match record.decision {
-            Verdict::Allow => "allow",
-            Verdict::Deny => "deny",
-            Verdict::Report => "report",
-        };
-        let agent = record.agent.as_ref().map_or("", Agent::name);
-        let status = record.status.unwrap_or(0);
-        self.ledgers
-            .metrics
-            .exchange(agent, decision, status, took, record.upstream);
+        self.ledgers.metrics.ended(&Ended {
+            agent: record.agent.as_ref(),
+            host: self.host.as_ref(),
+            decision: record.decision,
+            status: record.status.unwrap_or(0),
+            took,
+            upstream: record.upstream,
+            added: record.added,
+            request_bytes: record.request_bytes,
+            response_bytes: record.response_bytes,
+        });
         if record.span.is_some()
             && let Some(target) = &mut record.target
         {

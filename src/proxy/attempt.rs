@@ -100,9 +100,10 @@ impl Attempt<'_> {
                 }
             });
         }
+        accounting.sending();
         let sent = self.upstream.send(self.permit, self.protocols, request);
         let response = sent.await.inspect_err(|error| admission.failed(error))?;
-        accounting.answered(&response);
+        accounting.answered(&response, &injected.credentials);
         if let Some(wanted) = wanted {
             wanted.answered();
         }

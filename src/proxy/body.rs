@@ -15,7 +15,8 @@ use super::account::Accounting;
 use super::metered::{Meter, Turn};
 use super::observe::Observer;
 use crate::budget::ledger::Ending;
-use crate::net::gate::InFlight;
+use crate::net::gate::{AgentLimits, InFlight};
+use crate::policy::decision::Timeouts;
 
 /// What ends a body early.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +54,11 @@ pub struct StreamedResponse {
     /// What it used is, where nothing of it costs anything here.
     observer: Option<Box<Observer>>,
     silence: Silence,
+    /// How long the agent may take nothing of it.
+    patience: Duration,
     accounting: Accounting,
     /// While it lives the agent's connection is not idle.
-    _in_flight: Option<InFlight>,
+    in_flight: Option<InFlight>,
 }
 
 impl ResponseBody {
@@ -64,10 +67,10 @@ impl ResponseBody {
         Self::Own(Some(bytes).filter(|b| !b.is_empty()), accounting)
     }
 
-    /// The origin's body, cut after `idle` of silence.
+    /// The origin's body, held to the times for silence on either side.
     pub fn stream(
         inner: Incoming,
-        idle: Duration,
+        timeouts: &Timeouts,
         accounting: Accounting,
         in_flight: Option<InFlight>,
         (meter, observer): (Option<Box<Meter>>, Option<Box<Observer>>),
@@ -76,10 +79,27 @@ impl ResponseBody {
             inner: Some(inner),
             meter,
             observer,
-            silence: Silence::new(idle),
+            silence: Silence::new(timeouts.idle),
+            patience: timeouts.agent_idle,
             accounting,
-            _in_flight: in_flight,
+            in_flight,
         }))
+    }
+
+    /// How long the agent may take nothing of it.
+    pub fn patience(&self) -> Duration {
+        match self {
+            Self::Stream(stream) => stream.patience,
+            Self::Own(..) | Self::Nothing => AgentLimits::default().answer,
+        }
+    }
+
+    /// The agent took nothing of it for longer than that: it ends here.
+    pub fn stalled(&mut self) {
+        match self {
+            Self::Stream(stream) => stream.accounting.stalled(),
+            Self::Own(..) | Self::Nothing => {}
+        }
     }
 }
 
@@ -229,6 +249,9 @@ impl Drop for StreamedResponse {
     /// An answer that the agent left is billed as far as it came, and what is under way has come: it is
     /// read on for a moment without the agent, or to its end where the provider bills it whole.
     fn drop(&mut self) {
+        if self.in_flight.as_ref().is_some_and(InFlight::is_stalled) {
+            self.accounting.stalled();
+        }
         if let Some(observer) = self.observer.take() {
             self.accounting.observed(*observer);
         }

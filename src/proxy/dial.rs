@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -48,6 +48,8 @@ pub enum DialError {
         authority: Authority,
         /// What TLS said; it names certificates, never data.
         cause: String,
+        /// The same in one word.
+        word: &'static str,
     },
     /// The handshake took too long.
     #[error("no TLS session with {authority} within {limit:?}")]
@@ -75,6 +77,16 @@ impl DialError {
             Self::Resolve(ResolveError::Guarded { .. }) => "address_guard",
             Self::Connect { .. } | Self::ConnectTimeout { .. } => "connect",
             Self::Tls { .. } | Self::TlsTimeout { .. } | Self::Settings { .. } => "tls",
+        }
+    }
+
+    /// Why a handshake failed, in one word, if that is what failed.
+    pub fn handshake(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls { word, .. } => Some(word),
+            Self::TlsTimeout { .. } => Some("timeout"),
+            Self::Settings { .. } => Some("settings"),
+            Self::Resolve(_) | Self::Connect { .. } | Self::ConnectTimeout { .. } => None,
         }
     }
 
@@ -168,20 +180,40 @@ impl Dialer {
         config: Arc<ClientConfig>,
     ) -> Result<TlsStream<TcpStream>, DialError> {
         let stream = self.tcp(authority, profile).await?;
-        let failed = |cause: String| DialError::Tls {
+        let failed = |cause: String, word: &'static str| DialError::Tls {
             authority: authority.clone(),
             cause,
+            word,
         };
-        let name = server_name(&authority.host).map_err(failed)?;
+        let name = server_name(&authority.host).map_err(|cause| failed(cause, "server_name"))?;
         let limit = profile.timeouts.tls;
         match timeout(limit, TlsConnector::from(config).connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(failed(error.to_string())),
+            Ok(Err(error)) => Err(failed(error.to_string(), word_of(&error))),
             Err(_) => Err(DialError::TlsTimeout {
                 authority: authority.clone(),
                 limit,
             }),
         }
+    }
+}
+
+/// What a failed handshake comes down to, as a label.
+fn word_of(error: &io::Error) -> &'static str {
+    let said = error.get_ref().and_then(|said| said.downcast_ref());
+    match said {
+        Some(rustls::Error::InvalidCertificate(error)) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "other_name"
+            }
+            CertificateError::UnknownIssuer => "unknown_issuer",
+            CertificateError::Revoked => "revoked",
+            _ => "bad_certificate",
+        },
+        Some(rustls::Error::AlertReceived(_)) => "alert",
+        Some(_) => "protocol",
+        None => "broken_off",
     }
 }
 

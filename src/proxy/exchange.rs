@@ -102,13 +102,18 @@ impl Exchange {
             }
             Err(error) => Err(error),
         };
+        accounting.handed_on();
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
-                let in_flight = passage.gate.as_ref().map(GateState::exchange);
-                let idle = relayed.permit.dial().timeouts.idle;
+                let timeouts = relayed.permit.dial().timeouts;
+                let in_flight = passage.gate.as_ref().map(|gate| {
+                    gate.answering(timeouts.agent_idle);
+                    gate.exchange()
+                });
                 let readers = (relayed.meter, relayed.observer);
-                response
-                    .map(|body| ResponseBody::stream(body, idle, accounting, in_flight, readers))
+                response.map(|body| {
+                    ResponseBody::stream(body, &timeouts, accounting, in_flight, readers)
+                })
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
@@ -140,6 +145,7 @@ impl Exchange {
         accounting.identified(&asked.agent);
         accounting.executing(asked.execution.as_ref());
         accounting.aimed(asked.scheme, &asked.authority);
+        accounting.named(snapshot.policy.name_of(&asked.authority.host));
         if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
             return Err(ProxyError::Ambiguous(violation));
         }

@@ -16,11 +16,12 @@ use super::spending::Spending;
 use crate::budget::ledger::{Balance, Ending, HoldId, Ledger, NotReserved, Settled, Settlement};
 use crate::budget::limit::{Enforcement, Labels};
 use crate::budget::rate::RateGuard;
+use crate::meter::bound;
 use crate::meter::call::Call;
 use crate::meter::charge::{Bill, charges};
 use crate::meter::price::Price;
 use crate::meter::price_table::PriceTable;
-use crate::meter::reading::Reading;
+use crate::meter::reading::{Progress, Reading};
 use crate::telemetry::redact::SafeText;
 use crate::telemetry::span_notes::{Certainty, ModelNotes};
 use crate::types::charge::{Charge, Need};
@@ -161,6 +162,18 @@ impl Hold {
         granted.cost.0 = granted.cost.0.saturating_add(more.cost.0);
         granted.input = granted.input.saturating_add(more.input);
         granted.output = granted.output.saturating_add(more.output);
+    }
+
+    /// Of the answer more was made for certain than is reserved: what it is charged at is no less than what was
+    /// seen of it.
+    pub fn outran(&mut self, progress: &Progress) {
+        let granted = self.granted();
+        if let Some(call) = self.call()
+            && progress.at_least > granted.output
+        {
+            let more = progress.produced.saturating_sub(granted.output);
+            self.grew(bound::beyond(self.price(), call, &granted, more));
+        }
     }
 
     /// Keeps no more than this.

@@ -150,7 +150,6 @@ fn failed_handshake(
     authority: &Authority,
     peer: SocketAddr,
 ) {
-    exchange.ledgers.metrics().handshake_failed("agent");
     let (reason, hint) = match error {
         HandshakeError::OtherServerName => (
             "server_name_mismatch",
@@ -177,11 +176,14 @@ fn failed_handshake(
             ),
         },
     };
+    exchange.ledgers.metrics().handshake_failed("agent", reason);
     tracing::warn!(%authority, %agent, reason, %error, hint, "TLS with the agent failed");
     let mut accounting = exchange.ledgers.open(Ingress::Connect, Kind::Connect, peer);
     accounting.traced(&HeaderMap::new(), exchange.ledgers.connection(), 1);
     accounting.identified(agent);
     accounting.aimed(Scheme::Https, authority);
+    let snapshot = exchange.snapshots.load();
+    accounting.named(snapshot.policy.name_of(&authority.host));
     accounting.closed(reason);
 }
 

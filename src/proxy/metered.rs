@@ -260,10 +260,15 @@ impl Meter {
     }
 
     fn settle(&mut self, ending: Ending) {
-        let Some(Open { hold, reader, .. }) = self.open.take() else {
+        let Some(Open {
+            mut hold, reader, ..
+        }) = self.open.take()
+        else {
             return;
         };
-        let ending = match reader.progress().complete {
+        let progress = reader.progress();
+        hold.outran(&progress);
+        let ending = match progress.complete {
             true => Ending::Complete,
             false => ending,
         };

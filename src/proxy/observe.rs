@@ -44,6 +44,7 @@ impl Watched {
             terms: Terms::default(),
             asks_for_usage: false,
             thinks_unseen: false,
+            may_think_unseen: false,
         }))
     }
 

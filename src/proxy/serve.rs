@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::ResponseBody;
+use super::taking::{Streams, TakenBody};
 use crate::net::framing::MOST_HEAD_BYTES;
 use crate::net::gate::Gate;
 use crate::rt::drain::Drain;
@@ -64,9 +65,9 @@ where
 {
     let service = service_fn(|request| {
         let response = service(request);
-        async move { Ok::<_, Infallible>(response.await) }
+        async move { Ok::<_, Infallible>(response.await.map(TakenBody::new)) }
     });
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+    let connection = hyper::server::conn::http2::Builder::new(Streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
         .initial_stream_window_size(256 * 1024)

@@ -194,6 +194,12 @@ impl Asking<'_> {
         }
         let at = Timestamp::now();
         let price = self.price(&covering, &call, at)?;
+        if price
+            .as_ref()
+            .is_some_and(|price| price.thinks_by_default())
+        {
+            call = call.of_thinkers();
+        }
         let most = bound::strict(price.as_deref(), &call);
         let in_tranches = call.stream
             && !call.hides_reasoning()

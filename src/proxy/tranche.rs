@@ -14,6 +14,9 @@ use super::hold::Hold;
 pub const TOKENS: u64 = 4096;
 /// More is reserved once less than this is left.
 const MARGIN: u64 = 1024;
+/// An answer has outrun what its request allows once no fewer tokens than these on top of it were made. Fewer
+/// may be long words in a short answer.
+const SLACK: u64 = 64;
 
 /// What the reservation of one answer should become.
 pub enum Want {
@@ -28,8 +31,9 @@ pub enum Want {
 pub struct Tranche {
     /// Tokens of the answer that are reserved.
     output: u64,
-    /// Tokens of the answer that can come at most: no more than these are ever reserved.
-    most: u64,
+    /// Tokens of the answer that can come at most: no more than these are ever reserved. Of an origin that
+    /// does not keep to the request nobody knows them.
+    most: Option<u64>,
     /// Whether the prompt's own count has been taken over.
     exact_input: bool,
     on_exhausted: OnExhausted,
@@ -49,7 +53,7 @@ impl Tranche {
     ) -> Self {
         Self {
             output,
-            most,
+            most: Some(most),
             exact_input: false,
             on_exhausted,
             trust,
@@ -79,15 +83,30 @@ impl Tranche {
                 output: 0,
             }));
         }
-        let short = progress.produced.saturating_add(MARGIN) > self.output;
-        if self.over || !short || self.output >= self.most {
+        if self.over {
             return None;
         }
-        let wanted = progress.produced.saturating_add(TOKENS).min(self.most);
+        self.most = self.most.filter(|_| !self.is_outrun(progress));
+        let short = progress.produced.saturating_add(MARGIN) > self.output;
+        if !short || self.most.is_some_and(|most| self.output >= most) {
+            return None;
+        }
+        let wanted = progress.produced.saturating_add(TOKENS);
+        let wanted = wanted.min(self.most.unwrap_or(u64::MAX));
         let tokens = wanted.saturating_sub(self.output);
         self.output = wanted;
-        let more = bound::extension(price, call, &hold.granted(), tokens);
-        Some(Want::More(more))
+        let granted = hold.granted();
+        Some(Want::More(match self.most {
+            Some(_) => bound::extension(price, call, &granted, tokens),
+            None => bound::beyond(price, call, &granted, tokens),
+        }))
+    }
+
+    /// Whether the origin took no notice of how long the answer was to be at most. What it makes beyond that is
+    /// reserved as it comes, as in a stream that was not reserved whole.
+    fn is_outrun(&self, progress: &Progress) -> bool {
+        let most = self.most.map(|most| most.saturating_add(SLACK));
+        most.is_none_or(|most| progress.at_least > most)
     }
 
     /// No more can be had. Says whether the answer is to be cut.

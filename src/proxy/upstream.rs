@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{Request, Response, Uri, Version};
@@ -23,6 +23,7 @@ use super::dial::{DialError, Dialer};
 use super::error::{ProxyError, cause};
 use super::upload::RequestBody;
 use crate::policy::decision::{DialProfile, Permit};
+use crate::telemetry::metrics::{Metrics, Open};
 use crate::tls::upstream::{Alpn, OriginTrust};
 use crate::types::host::{Authority, Host};
 use crate::types::intent::Scheme;
@@ -40,6 +41,7 @@ pub enum Protocols {
 pub struct Upstream {
     dialer: Dialer,
     trust: OriginTrust,
+    metrics: Metrics,
     pools: ArcSwap<Vec<Pool>>,
     opening: Mutex<()>,
 }
@@ -56,11 +58,12 @@ struct Pool {
 const MOST_POOLS: usize = 64;
 
 impl Upstream {
-    /// Dials with `dialer`, believes `trust`.
-    pub fn new(dialer: Dialer, trust: OriginTrust) -> Self {
+    /// Dials with `dialer`, believes `trust`, counts connections in `metrics`.
+    pub fn new(dialer: Dialer, trust: OriginTrust, metrics: Metrics) -> Self {
         Self {
             dialer,
             trust,
+            metrics,
             pools: ArcSwap::default(),
             opening: Mutex::new(()),
         }
@@ -146,6 +149,7 @@ impl Upstream {
             dialer: self.dialer.clone(),
             profile: profile.clone(),
             tls,
+            metrics: self.metrics.clone(),
         };
         Ok(Pool {
             profile: profile.clone(),
@@ -218,6 +222,7 @@ struct Connector {
     dialer: Dialer,
     profile: Arc<DialProfile>,
     tls: Arc<ClientConfig>,
+    metrics: Metrics,
 }
 
 impl Service<Uri> for Connector {
@@ -253,8 +258,9 @@ impl Connector {
                 cause: error.to_string(),
             })?;
         let authority = Authority::new(host, uri.port_u16().unwrap_or(scheme.default_port()));
-        Ok(match scheme {
-            Scheme::Http => OriginStream::Plain(TokioIo::new(
+        let began = Instant::now();
+        let io = match scheme {
+            Scheme::Http => OriginIo::Plain(TokioIo::new(
                 self.dialer.tcp(&authority, &self.profile).await?,
             )),
             Scheme::Https => {
@@ -262,14 +268,23 @@ impl Connector {
                     .dialer
                     .tls(&authority, &self.profile, self.tls.clone())
                     .await?;
-                OriginStream::Tls(Box::new(TokioIo::new(stream)))
+                OriginIo::Tls(Box::new(TokioIo::new(stream)))
             }
+        };
+        Ok(OriginStream {
+            io,
+            _open: self.metrics.upstream_connection(began.elapsed()),
         })
     }
 }
 
-/// A connection to an origin.
-pub enum OriginStream {
+/// A connection to an origin, counted while it is open.
+pub struct OriginStream {
+    io: OriginIo,
+    _open: Open,
+}
+
+enum OriginIo {
     /// Cleartext.
     Plain(TokioIo<TcpStream>),
     /// Verified TLS.
@@ -278,8 +293,8 @@ pub enum OriginStream {
 
 impl Connection for OriginStream {
     fn connected(&self) -> Connected {
-        match self {
-            Self::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
+        match &self.io {
+            OriginIo::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
                 Connected::new().negotiated_h2()
             }
             _ => Connected::new(),
@@ -293,9 +308,9 @@ impl hyper::rt::Read for OriginStream {
         cx: &mut Context<'_>,
         buf: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        match &mut self.get_mut().io {
+            OriginIo::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -306,21 +321,21 @@ impl hyper::rt::Write for OriginStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        match &mut self.get_mut().io {
+            OriginIo::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        match &mut self.get_mut().io {
+            OriginIo::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        match &mut self.get_mut().io {
+            OriginIo::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
     fn poll_write_vectored(
@@ -328,15 +343,15 @@ impl hyper::rt::Write for OriginStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().io {
+            OriginIo::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.io {
+            OriginIo::Plain(stream) => stream.is_write_vectored(),
+            OriginIo::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }

@@ -1,359 +1,318 @@
 //! Owns every counter and histogram, one method per event. Label sets are bounded: a host that no
 //! rule names never becomes a label.
+//!
+//! On an exchange's way, one counter is found by agent and host without a lock, and one is looked up for
+//! each credential that goes in; the rest has no labels.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use super::gate;
-use super::sink_metrics::SinkMetrics;
-use super::spend_metrics::SpendMetrics;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
-/// The process's metrics.
+use super::access_log::Verdict;
+use super::credential_metrics::{CredentialHealth, CredentialMetrics};
+use super::families;
+use super::gate;
+use super::lanes::Lanes;
+use super::sink_metrics::{SPANS, SinkMetrics};
+use super::spend_metrics::{BudgetLeft, SpendMetrics};
+use crate::types::agent::Agent;
+use crate::types::host::HostPattern;
+
+/// The process's metrics. Cloning is shallow.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
     registry: Registry,
-    requests: IntCounterVec,
+    lanes: Arc<Lanes>,
+    refusals: IntCounterVec,
     seconds: Histogram,
     upstream_seconds: Histogram,
+    added_latency: Histogram,
+    in_flight: IntGauge,
+    request_bytes: IntCounter,
+    response_bytes: IntCounter,
     tunnels: IntCounter,
     open: IntGaugeVec,
-    injected: IntCounterVec,
-    replays: IntCounterVec,
-    token_calls: IntCounterVec,
-    canaries: IntCounterVec,
-    credential_ok: IntGaugeVec,
-    credential_failing: IntGaugeVec,
-    credential_state: IntGaugeVec,
-    credential_expiry: IntGaugeVec,
-    credential_renewal: IntGaugeVec,
-    refreshes: IntCounterVec,
+    upstream_open: IntGauge,
+    upstream_connects: Histogram,
+    upstream_failures: IntCounterVec,
     handshake_failures: IntCounterVec,
+    leaves: IntCounterVec,
+    ca_expiry: IntGauge,
+    ca_lifetime: IntGauge,
     reloads: IntCounterVec,
-    leaves: IntGaugeVec,
-    log_dropped: IntGauge,
-    ready: Gauge,
-    spending: Arc<SpendMetrics>,
+    last_reload_ok: IntGauge,
+    policy_since: IntGauge,
+    ready: IntGauge,
+    dropped: IntCounterVec,
     sinks: SinkMetrics,
+    credentials: CredentialMetrics,
+    spending: SpendMetrics,
+    scraping: Mutex<()>,
 }
 
-/// How a credential is doing, as metrics tell it.
-#[derive(Clone, Copy, Debug)]
-pub struct CredentialHealth {
-    /// There is a value to use.
-    pub usable: bool,
-    /// Its source fails; the last good value may still be in use.
-    pub failing: bool,
-    /// Every state there is, and whether it is in it.
-    pub states: &'static [&'static str],
-    /// The one it is in.
-    pub state: &'static str,
-    /// When the value held ends, in Unix seconds.
-    pub expires_at: Option<i64>,
-    /// When its source last gave it, in Unix seconds.
-    pub renewed_at: Option<i64>,
+/// An exchange, or a tunnel, that has ended.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    /// Who asked; nobody before identification.
+    pub agent: Option<&'a Agent>,
+    /// How the rules name the host; nothing where none does.
+    pub host: Option<&'a HostPattern>,
+    /// What was decided.
+    pub decision: Verdict,
+    /// The status the agent got; 0 for none.
+    pub status: u16,
+    /// From first to last byte.
+    pub took: Duration,
+    /// Until the origin's response head.
+    pub upstream: Option<Duration>,
+    /// What of that, and of passing the head on, was the proxy's own doing.
+    pub added: Option<Duration>,
+    /// Body bytes from the agent.
+    pub request_bytes: u64,
+    /// Body bytes to the agent.
+    pub response_bytes: u64,
 }
 
-/// Bounds in seconds, from a refusal to a model that thinks for minutes.
-const SECONDS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
-];
+/// What loses records when it does not keep up.
+pub const SINKS: &[&str] = &[ACCESS_LOG, SPANS];
+/// The access log.
+const ACCESS_LOG: &str = "access_log";
 
 impl Metrics {
-    /// What calls of models used and cost.
-    pub fn spending(&self) -> &SpendMetrics {
-        &self.spending
-    }
-
-    /// What was sent, lost and taken out of telemetry.
-    pub fn sinks(&self) -> &SinkMetrics {
-        &self.sinks
-    }
-
     /// Registers everything once.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let counters =
-            |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-                let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-                registry.register(Box::new(metric.clone()))?;
-                Ok(metric)
-            };
-        let gauges =
-            |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-                let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-                registry.register(Box::new(metric.clone()))?;
-                Ok(metric)
-            };
-        let histogram = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
-            let metric =
-                Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        };
-        let requests = counters(
-            "tollgate_requests_total",
-            "Exchanges by agent, decision and status class",
-            &["agent", "decision", "code"],
-        )?;
-        let seconds = histogram(
-            "tollgate_request_seconds",
-            "Time from a request's head to its answer's last byte",
-        )?;
-        let upstream_seconds = histogram(
-            "tollgate_upstream_seconds",
-            "Time until an origin's response head",
-        )?;
-        let open = gauges(
-            "tollgate_open_connections",
-            "Connections of agents that are open",
-            &["kind"],
-        )?;
-        let injected = counters(
-            "tollgate_injections_total",
-            "Requests a credential was put into",
-            &["credential"],
-        )?;
-        let replays = counters(
-            "tollgate_replays_total",
-            "Requests whose credential an origin refused, by what came of a second try",
-            &["credential", "result"],
-        )?;
-        let token_calls = counters(
-            "tollgate_token_calls_total",
-            "Agents' own calls to token endpoints, by what became of them",
-            &["credential", "kind"],
-        )?;
-        let canaries = counters(
-            "tollgate_refusals_total",
-            "Requests refused here, by reason; canary means a placeholder where it does not belong",
-            &["agent", "reason"],
-        )?;
-        let credential_ok = gauges(
-            "tollgate_credential_ok",
-            "1 while a credential has a usable value",
-            &["credential"],
-        )?;
-        let credential_failing = gauges(
-            "tollgate_credential_source_failing",
-            "1 while a credential's source fails; its last good value may still be in use",
-            &["credential"],
-        )?;
-        let credential_state = gauges(
-            "tollgate_credential_state",
-            "1 for the state a credential is in, 0 for every other",
-            &["credential", "state"],
-        )?;
-        let credential_expiry = gauges(
-            "tollgate_credential_expiry_timestamp_seconds",
-            "When the value held ends; absent where that is not known",
-            &["credential"],
-        )?;
-        let credential_renewal = gauges(
-            "tollgate_credential_last_refresh_timestamp_seconds",
-            "When a credential's source last gave its value",
-            &["credential"],
-        )?;
-        let refreshes = counters(
-            "tollgate_credential_refreshes_total",
-            "Renewals of OAuth tokens by outcome",
-            &["credential", "result"],
-        )?;
-        let handshake_failures = counters(
-            "tollgate_tls_handshake_failures_total",
-            "TLS handshakes that failed, by side",
-            &["side"],
-        )?;
-        let reloads = counters(
-            "tollgate_policy_reloads_total",
-            "Policy reloads by result",
-            &["result"],
-        )?;
-        let leaves = gauges(
-            "tollgate_leaf_certificates",
-            "Leaf certificates minted and served from the cache",
-            &["result"],
-        )?;
-        let tunnels = IntCounter::new("tollgate_tunnels_total", "Connections passed on unread")?;
-        let log_dropped = IntGauge::new(
-            "tollgate_access_log_dropped",
-            "Access log records lost since the start",
-        )?;
-        let ready = Gauge::new("tollgate_ready", "1 while the process is ready")?;
-        registry.register(Box::new(tunnels.clone()))?;
-        registry.register(Box::new(log_dropped.clone()))?;
-        registry.register(Box::new(ready.clone()))?;
+        let of = &registry;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
-        let spending = Arc::new(SpendMetrics::new(&registry)?);
-        let sinks = SinkMetrics::new(&registry)?;
-        Ok(Self {
-            sinks,
-            spending,
+        families::BUILD
+            .int_gauges(of)?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let lanes = Arc::new(Lanes::new(families::REQUESTS.int_counters(of)?));
+        let dropped = families::DROPPED.int_counters(of)?;
+        let inner = Inner {
+            refusals: families::REFUSALS.int_counters(of)?,
+            seconds: families::REQUEST_SECONDS.histogram(of)?,
+            upstream_seconds: families::UPSTREAM_SECONDS.histogram(of)?,
+            added_latency: families::ADDED_LATENCY.histogram(of)?,
+            in_flight: families::IN_FLIGHT.int_gauge(of)?,
+            request_bytes: families::REQUEST_BYTES.int_counter(of)?,
+            response_bytes: families::RESPONSE_BYTES.int_counter(of)?,
+            tunnels: families::TUNNELS.int_counter(of)?,
+            open: families::CONNECTIONS.int_gauges(of)?,
+            upstream_open: families::UPSTREAM_OPEN.int_gauge(of)?,
+            upstream_connects: families::UPSTREAM_CONNECT_SECONDS.histogram(of)?,
+            upstream_failures: families::UPSTREAM_FAILURES.int_counters(of)?,
+            handshake_failures: families::HANDSHAKE_FAILURES.int_counters(of)?,
+            leaves: families::LEAF_CACHE.int_counters(of)?,
+            ca_expiry: families::CA_EXPIRY.int_gauge(of)?,
+            ca_lifetime: families::CA_LIFETIME.int_gauge(of)?,
+            reloads: families::RELOADS.int_counters(of)?,
+            last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
+            policy_since: families::POLICY_SINCE.int_gauge(of)?,
+            ready: families::READY.int_gauge(of)?,
+            sinks: SinkMetrics::new(of, &dropped)?,
+            dropped,
+            credentials: CredentialMetrics::new(of)?,
+            spending: SpendMetrics::new(of, lanes.clone())?,
+            scraping: Mutex::new(()),
+            lanes,
             registry,
-            requests,
-            seconds,
-            upstream_seconds,
-            tunnels,
-            open,
-            injected,
-            replays,
-            token_calls,
-            canaries,
-            credential_ok,
-            credential_failing,
-            credential_state,
-            credential_expiry,
-            credential_renewal,
-            refreshes,
-            handshake_failures,
-            reloads,
-            leaves,
-            log_dropped,
-            ready,
-        })
+        };
+        inner.begin();
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What was sent, lost and taken out of telemetry.
+    pub fn sinks(&self) -> &SinkMetrics {
+        &self.0.sinks
+    }
+
+    /// What calls of models used and cost.
+    pub fn spending(&self) -> &SpendMetrics {
+        &self.0.spending
+    }
+
+    /// An exchange or a tunnel began; the guard counts it out again.
+    pub fn begun(&self) -> Open {
+        Open::of(&self.0.in_flight)
     }
 
     /// An exchange ended.
-    pub fn exchange(
-        &self,
-        agent: &str,
-        decision: &str,
-        status: u16,
-        took: Duration,
-        upstream: Option<Duration>,
-    ) {
-        let code = match status / 100 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            5 => "5xx",
-            _ => "none",
-        };
-        self.requests
-            .with_label_values(&[agent, decision, code])
-            .inc();
-        self.seconds.observe(took.as_secs_f64());
-        if let Some(upstream) = upstream {
-            self.upstream_seconds.observe(upstream.as_secs_f64());
+    pub fn ended(&self, ended: &Ended<'_>) {
+        let inner = &self.0;
+        inner
+            .lanes
+            .count(ended.agent, ended.host, ended.decision, ended.status);
+        inner.seconds.observe(ended.took.as_secs_f64());
+        if let Some(upstream) = ended.upstream {
+            inner.upstream_seconds.observe(upstream.as_secs_f64());
         }
+        if let Some(added) = ended.added {
+            inner.added_latency.observe(added.as_secs_f64());
+        }
+        inner.request_bytes.inc_by(ended.request_bytes);
+        inner.response_bytes.inc_by(ended.response_bytes);
     }
 
-    /// A request was refused here.
+    /// A request was refused here, for this reason.
     pub fn refused(&self, agent: &str, reason: &str) {
-        self.canaries.with_label_values(&[agent, reason]).inc();
-    }
-
-    /// A grant was asked to be renewed, with this result.
-    pub fn credential_refresh(&self, credential: &str, result: &str) {
-        self.refreshes
-            .with_label_values(&[credential, result])
-            .inc();
+        let agent = self.0.lanes.agent(agent);
+        self.0.refusals.with_label_values(&[agent, reason]).inc();
     }
 
     /// A tunnel was opened.
     pub fn tunnel(&self) {
-        self.tunnels.inc();
+        self.0.tunnels.inc();
     }
 
     /// A connection of this kind opened; the guard counts it out again.
-    pub fn connection(&self, kind: &str) -> OpenConnection {
-        let gauge = self.open.with_label_values(&[kind]);
-        gauge.inc();
-        OpenConnection(gauge)
+    pub fn connection(&self, kind: &str) -> Open {
+        Open::of(&self.0.open.with_label_values(&[kind]))
+    }
+
+    /// A pooled connection to an origin was opened and took so long; the guard counts it out again.
+    pub fn upstream_connection(&self, took: Duration) -> Open {
+        self.0.upstream_connects.observe(took.as_secs_f64());
+        Open::of(&self.0.upstream_open)
+    }
+
+    /// A request got no answer from its origin: this stage failed.
+    pub fn upstream_failed(&self, host: Option<&HostPattern>, stage: &str) {
+        let host = self.0.lanes.host(host);
+        let failures = &self.0.upstream_failures;
+        failures.with_label_values(&[&host, stage]).inc();
+    }
+
+    /// A TLS handshake with an `agent` or an `origin` failed, for this reason.
+    pub fn handshake_failed(&self, side: &str, cause: &str) {
+        let failures = &self.0.handshake_failures;
+        failures.with_label_values(&[side, cause]).inc();
     }
 
     /// A credential was put into a request.
     pub fn injected(&self, credential: &str) {
-        self.injected.with_label_values(&[credential]).inc();
+        self.0.credentials.injected(credential);
     }
 
     /// An origin refused a credential that can be renewed; `result` is what came of a second try.
     pub fn replay(&self, credential: &str, result: &str) {
-        self.replays.with_label_values(&[credential, result]).inc();
+        self.0.credentials.replay(credential, result);
     }
 
     /// An agent called a token endpoint of this credential; `kind` is what became of it.
     pub fn token_call(&self, credential: &str, kind: &str) {
-        self.token_calls
-            .with_label_values(&[credential, kind])
-            .inc();
+        self.0.credentials.token_call(credential, kind);
     }
 
-    /// How a credential and its source are doing.
-    pub fn credential(&self, credential: &str, health: &CredentialHealth) {
-        for (gauge, value) in [
-            (&self.credential_ok, health.usable),
-            (&self.credential_failing, health.failing),
-        ] {
-            gauge.with_label_values(&[credential]).set(i64::from(value));
-        }
-        for state in health.states {
-            self.credential_state
-                .with_label_values(&[credential, *state])
-                .set(i64::from(*state == health.state));
-        }
-        for (gauge, at) in [
-            (&self.credential_expiry, health.expires_at),
-            (&self.credential_renewal, health.renewed_at),
-        ] {
-            if let Some(at) = at {
-                gauge.with_label_values(&[credential]).set(at);
-            }
-        }
+    /// A token of this grant was asked to be renewed, with this result.
+    pub fn credential_refresh(&self, credential: &str, result: &str) {
+        self.0.credentials.refresh(credential, result);
     }
 
-    /// Takes out what was said of credentials, before it is said anew: some may be gone.
-    pub fn forget_credentials(&self) {
-        self.credential_ok.reset();
-        self.credential_failing.reset();
-        self.credential_state.reset();
-        self.credential_expiry.reset();
-        self.credential_renewal.reset();
+    /// An origin answered 401 to this credential.
+    pub fn credential_rejected(&self, credential: &str) {
+        self.0.credentials.error(credential, "rejected");
     }
 
-    /// A TLS handshake with an agent or an origin failed.
-    pub fn handshake_failed(&self, side: &str) {
-        self.handshake_failures.with_label_values(&[side]).inc();
+    /// A request was refused because there is no value of this credential to send.
+    pub fn credential_unavailable(&self, credential: &str) {
+        self.0.credentials.error(credential, "unavailable");
     }
 
-    /// Policy was reloaded, or kept because the new one is bad.
+    /// Documents were read again and are in force (`ok`), or are refused (`error`).
     pub fn reloaded(&self, result: &str) {
-        self.reloads.with_label_values(&[result]).inc();
+        let inner = &self.0;
+        inner.reloads.with_label_values(&[result]).inc();
+        inner.last_reload_ok.set(i64::from(result == "ok"));
+        if result == "ok" {
+            inner.policy_since.set(now());
+        }
     }
 
-    /// Values that are read off rather than counted, taken before each scrape.
-    pub fn observe(&self, observed: &Observed) {
-        let saturating = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.leaves
-            .with_label_values(&["minted"])
-            .set(saturating(observed.minted));
-        self.leaves
-            .with_label_values(&["hit"])
-            .set(saturating(observed.hits));
-        self.log_dropped.set(saturating(observed.log_dropped));
-        self.sinks.log_withheld(gate::withheld());
-        self.ready.set(if observed.ready { 1.0 } else { 0.0 });
+    /// A sink lost so many records.
+    pub fn telemetry_dropped(&self, sink: &'static str, records: u64) {
+        self.0.dropped.with_label_values(&[sink]).inc_by(records);
     }
 
-    /// Everything, in the Prometheus text format.
+    /// Everything, in the Prometheus text format, after what is only looked at when somebody asks has
+    /// been taken over. Two who ask at once do not see each other's halves.
+    pub fn scrape(&self, observed: &Observed) -> Vec<u8> {
+        let inner = &self.0;
+        let scraping = inner.scraping.lock();
+        let _scraping = scraping.unwrap_or_else(PoisonError::into_inner);
+        for (counter, total) in [
+            (
+                &inner.leaves.with_label_values(&["minted"]),
+                observed.minted,
+            ),
+            (&inner.leaves.with_label_values(&["hit"]), observed.hits),
+            (
+                &inner.dropped.with_label_values(&[ACCESS_LOG]),
+                observed.log_dropped,
+            ),
+        ] {
+            // Counted elsewhere, since the start as well.
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        inner.sinks.log_withheld(gate::withheld());
+        inner.ca_expiry.set(observed.ca_ends_at - now());
+        inner.ca_lifetime.set(observed.ca_lifetime);
+        inner.ready.set(i64::from(observed.ready));
+        inner.credentials.observe(&observed.credentials, now());
+        inner.spending.observe(observed.ledger, &observed.budgets);
+        self.render()
+    }
+
+    /// What has been counted so far, in the Prometheus text format.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
-        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+        match TextEncoder::new().encode(&self.0.registry.gather(), &mut text) {
             Ok(()) => text,
             Err(error) => format!("# {error}\n").into_bytes(),
         }
     }
 }
 
-/// Values that are read off elsewhere.
-#[derive(Debug, Clone, Copy)]
+impl Inner {
+    /// Series that are known from the start begin at 0: of one that appears with its first event, no
+    /// increase is seen.
+    fn begin(&self) {
+        for result in ["ok", "error"] {
+            self.reloads.with_label_values(&[result]);
+        }
+        for result in ["hit", "minted"] {
+            self.leaves.with_label_values(&[result]);
+        }
+        for kind in ["agent", "intercepted", "tunnel"] {
+            self.open.with_label_values(&[kind]);
+        }
+        for sink in SINKS {
+            self.dropped.with_label_values(&[*sink]);
+        }
+        self.last_reload_ok.set(1);
+        self.policy_since.set(now());
+    }
+}
+
+/// Unix time in seconds.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}
+
+/// What is read off elsewhere when somebody asks.
+#[derive(Debug)]
 pub struct Observed {
     /// Leaves minted since the start.
     pub minted: u64,
@@ -361,14 +320,32 @@ pub struct Observed {
     pub hits: u64,
     /// Access log records lost.
     pub log_dropped: u64,
+    /// When the certificate authority ends, in Unix seconds.
+    pub ca_ends_at: i64,
+    /// From its beginning to its end, in seconds.
+    pub ca_lifetime: i64,
     /// Whether the process is ready.
     pub ready: bool,
+    /// Every open credential.
+    pub credentials: Vec<CredentialHealth>,
+    /// Whether the ledger can be written, if there is one.
+    pub ledger: Option<Result<(), ()>>,
+    /// Where budgets stand.
+    pub budgets: Vec<BudgetLeft>,
 }
 
-/// Counts a connection out when it is dropped.
-pub struct OpenConnection(IntGauge);
+/// Counts something open out when it is dropped.
+#[derive(Debug)]
+pub struct Open(IntGauge);
 
-impl Drop for OpenConnection {
+impl Open {
+    fn of(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -15,6 +15,7 @@ use prost::Message as _;
 use tokio::runtime::Handle;
 
 use super::access_log::{Kind, Record, Verdict};
+use super::families;
 use super::otlp::{Answer, Batches, Coding, Collector, Settings, start};
 use super::sampler::{ParentSays, Root, Sampler};
 use super::sink_metrics::SinkMetrics;
@@ -102,7 +103,8 @@ fn quick() -> Settings {
 impl Scene {
     fn new(settings: Settings, collector: Arc<dyn Collector>) -> Self {
         let registry = Registry::new();
-        let metrics = SinkMetrics::new(&registry).unwrap();
+        let dropped = families::DROPPED.int_counters(&registry).unwrap();
+        let metrics = SinkMetrics::new(&registry, &dropped).unwrap();
         let search = Arc::new(|_: &[u8]| false);
         let traces = start(settings, collector, search, Handle::current(), metrics).unwrap();
         Self { traces, registry }
@@ -140,6 +142,7 @@ impl Scene {
             request_bytes: 0,
             response_bytes: 0,
             upstream: None,
+            added: None,
             duration: None,
             end: None,
             trace_id: None,
@@ -163,7 +166,7 @@ impl Scene {
     }
 
     fn lost(&self, reason: &str) -> u64 {
-        self.count("tollgate_telemetry_dropped_total", reason)
+        self.count("tollgate_spans_dropped_total", reason)
     }
 
     fn sent(&self) -> u64 {

@@ -1,12 +1,17 @@
 //! Owns what is counted of telemetry itself: what was sent, what was lost, and what the last gate took out.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Error, IntCounter, IntCounterVec, Registry};
+
+use super::families;
 
 /// The metrics of sinks.
 #[derive(Clone)]
 pub struct SinkMetrics {
     sent: IntCounter,
+    /// By sink, of all sinks.
     dropped: IntCounterVec,
+    /// Of spans, by reason.
+    lost: IntCounterVec,
     redacted: IntCounterVec,
 }
 
@@ -42,42 +47,25 @@ impl Lost {
     }
 }
 
-const SPANS: &str = "spans";
+/// Spans, as a sink.
+pub const SPANS: &str = "spans";
 
 impl SinkMetrics {
-    /// Registers everything once.
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let sent = IntCounter::new(
-            "tollgate_spans_sent_total",
-            "Spans that a collector has taken",
-        )?;
-        let dropped = IntCounterVec::new(
-            Opts::new(
-                "tollgate_telemetry_dropped_total",
-                "Telemetry that was lost, by what it was and why",
-            ),
-            &["sink", "reason"],
-        )?;
-        let redacted = IntCounterVec::new(
-            Opts::new(
-                "tollgate_redactions_total",
-                "Texts that the last gate before a sink found a secret in; not 0 means a fault of the program",
-            ),
-            &["sink"],
-        )?;
-        registry.register(Box::new(sent.clone()))?;
-        registry.register(Box::new(dropped.clone()))?;
-        registry.register(Box::new(redacted.clone()))?;
+    /// Registers everything once; `dropped` counts for every sink.
+    pub(super) fn new(registry: &Registry, dropped: &IntCounterVec) -> Result<Self, Error> {
+        let lost = families::SPANS_DROPPED.int_counters(registry)?;
+        let redacted = families::REDACTIONS.int_counters(registry)?;
         // An alert on a counter needs it to be there from the start.
         for reason in Lost::ALL {
-            dropped.with_label_values(&[SPANS, reason.as_str()]);
+            lost.with_label_values(&[reason.as_str()]);
         }
         for sink in [SPANS, "log"] {
             redacted.with_label_values(&[sink]);
         }
         Ok(Self {
-            sent,
-            dropped,
+            sent: families::SPANS_SENT.int_counter(registry)?,
+            dropped: dropped.clone(),
+            lost,
             redacted,
         })
     }
@@ -89,8 +77,8 @@ impl SinkMetrics {
 
     /// These spans are lost.
     pub fn spans_lost(&self, why: Lost, count: u64) {
-        let labels = [SPANS, why.as_str()];
-        self.dropped.with_label_values(&labels).inc_by(count);
+        self.dropped.with_label_values(&[SPANS]).inc_by(count);
+        self.lost.with_label_values(&[why.as_str()]).inc_by(count);
     }
 
     /// So many texts of spans had a secret taken out.

@@ -56,6 +56,7 @@ fn record() -> Record {
         request_bytes: 12,
         response_bytes: 345,
         upstream: None,
+        added: None,
         duration: Some(Duration::from_millis(1_500)),
         end: None,
         trace_id: None,

@@ -1,78 +1,61 @@
 //! Owns what is counted of money and tokens. Agents, models and budgets come from documents and price
 //! tables; a model that has no price is counted as `other`.
 
-use prometheus::{CounterVec, Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
+use std::sync::Arc;
 
+use prometheus::{CounterVec, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
+
+use super::families;
+use super::lanes::{Lanes, OTHER};
 use crate::types::charge::Charge;
 
+/// Groups of calls whose budgets are told; of more, those with the least left. The rest is told together.
+const MOST_SCOPES: usize = 1000;
+
 /// The metrics of spending.
-#[derive(Clone)]
 pub struct SpendMetrics {
+    lanes: Arc<Lanes>,
     tokens: IntCounterVec,
     spend: CounterVec,
     remaining: GaugeVec,
+    forecast: GaugeVec,
     alerts: IntCounterVec,
     underreserved: IntCounter,
-    ledger: Gauge,
+    /// Without labels: one that can be absent.
+    ledger: IntGaugeVec,
+}
+
+/// Where a budget stands for one group of calls.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetLeft {
+    /// The budget's name.
+    pub budget: Arc<str>,
+    /// The group.
+    pub scope: Arc<str>,
+    /// The part that is left.
+    pub remaining: f64,
+    /// The part that will be spent when the window ends, if that can be told.
+    pub forecast: Option<f64>,
 }
 
 impl SpendMetrics {
     /// Registers everything once.
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let tokens = IntCounterVec::new(
-            Opts::new(
-                "tollgate_tokens_total",
-                "Tokens of calls that a budget counts, by class",
-            ),
-            &["agent", "model", "type"],
-        )?;
-        let spend = CounterVec::new(
-            Opts::new(
-                "tollgate_spend_usd_total",
-                "What calls that a budget counts cost, in US dollars; for show, the ledger is exact",
-            ),
-            &["agent", "model"],
-        )?;
-        let remaining = GaugeVec::new(
-            Opts::new(
-                "tollgate_budget_remaining_ratio",
-                "The part of a budget that is left in its present window; of several limits, the least",
-            ),
-            &["budget", "scope"],
-        )?;
-        let alerts = IntCounterVec::new(
-            Opts::new(
-                "tollgate_budget_alerts_total",
-                "Thresholds that budgets have reached, each once in a window",
-            ),
-            &["budget", "percent"],
-        )?;
-        let underreserved = IntCounter::new(
-            "tollgate_budget_underreserved_total",
-            "Calls that cost more than was reserved for them",
-        )?;
-        let ledger = Gauge::new(
-            "tollgate_ledger_ok",
-            "1 while the spending ledger can be written; 0 without one",
-        )?;
-        registry.register(Box::new(tokens.clone()))?;
-        registry.register(Box::new(spend.clone()))?;
-        registry.register(Box::new(remaining.clone()))?;
-        registry.register(Box::new(alerts.clone()))?;
-        registry.register(Box::new(underreserved.clone()))?;
-        registry.register(Box::new(ledger.clone()))?;
+    pub(super) fn new(registry: &Registry, lanes: Arc<Lanes>) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            tokens,
-            spend,
-            remaining,
-            alerts,
-            underreserved,
-            ledger,
+            lanes,
+            tokens: families::TOKENS.int_counters(registry)?,
+            spend: families::SPEND.counters(registry)?,
+            remaining: families::BUDGET_REMAINING.gauges(registry)?,
+            forecast: families::BUDGET_FORECAST.gauges(registry)?,
+            alerts: families::BUDGET_ALERTS.int_counters(registry)?,
+            underreserved: families::UNDERRESERVED.int_counter(registry)?,
+            ledger: families::LEDGER_OK.int_gauges(registry)?,
         })
     }
 
     /// A call of this agent came to this.
     pub fn spent(&self, agent: &str, model: &str, charge: &Charge) {
+        let agent = self.lanes.agent(agent);
         for (class, count) in charge.usage.iter().filter(|(_, count)| *count > 0) {
             let labels = [agent, model, class.as_str()];
             self.tokens.with_label_values(&labels).inc_by(count);
@@ -81,22 +64,6 @@ impl SpendMetrics {
         let dollars = charge.cost.0 as f64 / 1e9;
         let labels = [agent, model];
         self.spend.with_label_values(&labels).inc_by(dollars);
-    }
-
-    /// A limit of a budget has this left of that.
-    pub fn budget(&self, budget: &str, scope: &str, remaining: u64, max: u64) {
-        let ratio = match max {
-            0 => 0.0,
-            max => remaining as f64 / max as f64,
-        };
-        self.remaining
-            .with_label_values(&[budget, scope])
-            .set(ratio);
-    }
-
-    /// Forgets what is left of budgets: their windows end, and documents change, with nobody calling.
-    pub fn forget_budgets(&self) {
-        self.remaining.reset();
     }
 
     /// A budget has reached this much of a limit.
@@ -110,8 +77,77 @@ impl SpendMetrics {
         self.underreserved.inc_by(limits.into());
     }
 
-    /// Whether the ledger can be written.
-    pub fn ledger(&self, is_well: Result<(), ()>) {
-        self.ledger.set(if is_well.is_ok() { 1.0 } else { 0.0 });
+    /// Says where budgets stand now, and nothing any more of those that are gone: windows end, and
+    /// documents change, with nobody calling.
+    pub(super) fn observe(&self, ledger: Option<Result<(), ()>>, budgets: &[BudgetLeft]) {
+        self.ledger.reset();
+        if let Some(health) = ledger {
+            let ledger = self.ledger.with_label_values::<&str>(&[]);
+            ledger.set(i64::from(health.is_ok()));
+        }
+        self.remaining.reset();
+        self.forecast.reset();
+        for left in bounded(budgets) {
+            let labels = [&*left.budget, &*left.scope];
+            self.remaining
+                .with_label_values(&labels)
+                .set(left.remaining);
+            if let Some(forecast) = left.forecast {
+                self.forecast.with_label_values(&labels).set(forecast);
+            }
+        }
+    }
+}
+
+/// Those with the least left, and for each budget the worst of the rest as `other`.
+fn bounded(budgets: &[BudgetLeft]) -> Vec<BudgetLeft> {
+    let mut told = budgets.to_vec();
+    if told.len() <= MOST_SCOPES {
+        return told;
+    }
+    told.sort_by(|a, b| a.remaining.total_cmp(&b.remaining));
+    let mut others: Vec<BudgetLeft> = Vec::new();
+    for left in told.split_off(MOST_SCOPES) {
+        match others.iter_mut().find(|other| other.budget == left.budget) {
+            // The first one has the least left.
+            Some(other) => {
+                other.forecast = match (other.forecast, left.forecast) {
+                    (Some(a), Some(b)) => Some(a.max(b)),
+                    (a, b) => a.or(b),
+                }
+            }
+            None => others.push(BudgetLeft {
+                scope: OTHER.into(),
+                ..left
+            }),
+        }
+    }
+    told.extend(others);
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_groups_those_with_the_least_left_are_told_and_the_rest_together() {
+        let count = MOST_SCOPES + 500;
+        let left = |index: usize| BudgetLeft {
+            budget: ["a", "b"][index % 2].into(),
+            scope: format!("agent={index}").into(),
+            remaining: index as f64 / count as f64,
+            forecast: Some(index as f64),
+        };
+        let all: Vec<BudgetLeft> = (0..count).rev().map(left).collect();
+        let told = bounded(&all);
+        assert_eq!(told.len(), MOST_SCOPES + 2);
+        assert_eq!(&*told[0].scope, "agent=0");
+        let others = &told[MOST_SCOPES..];
+        let first = MOST_SCOPES as f64 / count as f64;
+        assert!(others.iter().all(|o| &*o.scope == OTHER));
+        assert_eq!(others[0].remaining, first);
+        assert_eq!(others[1].forecast, Some((count - 1) as f64));
+        assert_eq!(bounded(&all[..3]), all[..3]);
     }
 }

@@ -314,6 +314,47 @@ async fn a_window_that_has_passed_leaves_nothing_behind() {
     assert_eq!(scene.reached(), 2);
 }
 
+/// What waited was judged by budgets that are none any more: it is sent back, costs nothing, and may ask again.
+#[tokio::test]
+async fn a_call_whose_budgets_changed_while_it_waited_is_sent_back_for_a_moment() {
+    let gate = Gate::closed();
+    let spec = with(&cap("0.028"), "contention: {queue: 60s, waiters: 3}");
+    let scene = Budgeted::before(Provider::http1().await, &spec).await;
+    scene.provider.on("held", costly().held(0, &gate));
+    scene.provider.usually(costly());
+    let spender = scene.spender();
+    let ask = Ask::message(&message(SONNET, 600));
+    let (holder, held) = (spender.clone(), ask.clone().call("held"));
+    let holding = tokio::spawn(async move { holder.ask(&held).await });
+    gate.arrived(1).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (spender, ask) = (spender.clone(), ask.clone());
+        waiting.spawn(async move { spender.ask(&ask).await });
+    }
+    // That one finds no room in the queue tells that the three others are in it.
+    let first = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(first.status, 429, "{}", first.text());
+    assert!(!is_exhausted(&first), "{}", first.text());
+    scene
+        .proxy
+        .reload(&edited(&scene, "\"0.028\"", "\"0.05\""))
+        .await;
+    gate.open();
+    assert_eq!(holding.await.unwrap().status, 200);
+    while let Some(answer) = waiting.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert_eq!(error_of(&answer)["type"], "overloaded_error");
+        let told = error_of(&answer)["message"].to_string();
+        assert!(told.contains("changed while"), "{told}");
+    }
+    assert_eq!(scene.reached(), 1);
+    assert_eq!(spender.ask(&ask).await.status, 200);
+    scene.agree().await;
+}
+
 /// A stream that outlives a reload is settled where it was admitted.
 #[tokio::test]
 async fn a_call_under_way_survives_an_edit() {

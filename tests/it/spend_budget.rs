@@ -277,6 +277,26 @@ async fn what_cannot_be_changed_is_answered_with_the_way_out() {
             "has no unit",
         ),
         (
+            "budget raise cap --by -5usd --until 2h --reason x",
+            2,
+            "amounts are positive",
+        ),
+        (
+            "budget raise cap --agent nobody --by 5usd --reason x",
+            1,
+            "there is no agent `nobody`",
+        ),
+        (
+            "budget raise cap --agent agnet --by 5usd --reason x",
+            1,
+            "did you mean `agent`?",
+        ),
+        (
+            "budget raise cap --scope agent=nobody --by 5usd --reason x",
+            1,
+            "there is no agent `nobody`",
+        ),
+        (
             "budget raise cap --by 5usd --until soon --reason x",
             2,
             "is not a time",

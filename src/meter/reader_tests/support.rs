@@ -30,6 +30,7 @@ pub(super) fn call(operation: Operation) -> Call {
         terms: Terms::default(),
         asks_for_usage: false,
         thinks_unseen: false,
+        may_think_unseen: false,
     }
 }
 

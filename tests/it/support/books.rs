@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
+use tollgate::budget::sqlite_report::LedgerReader;
 
 use super::provider::prices::cost;
 use super::provider::truth::{Bill, Used};
@@ -75,6 +76,8 @@ pub struct Books {
 
 impl Books {
     pub fn read(file: &Path) -> Self {
+        // After a kill, the latest is in the journal only: a reader brings it in.
+        LedgerReader::open(file).ok();
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let Ok(connection) = Connection::open_with_flags(file, flags) else {
             return Self::default();
@@ -112,12 +115,6 @@ impl Books {
         let mut new: Vec<&Row> = self.entries.iter().filter(|row| !known(row)).collect();
         assert_eq!(new.len(), 1, "{new:#?}");
         new.remove(0).clone()
-    }
-
-    /// The sum of what some rows cost.
-    pub fn sum(&self, wanted: impl Fn(&Row) -> bool) -> u64 {
-        let entries = self.entries.iter();
-        entries.filter(|row| wanted(row)).map(Row::cost).sum()
     }
 }
 

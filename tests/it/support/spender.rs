@@ -232,6 +232,11 @@ impl Spender {
 
     /// One connection of HTTP/2 for many requests; only through a tunnel.
     pub async fn multiplexed(&self, host: &'static str) -> Multiplexed {
+        self.multiplexed_within(host, None).await
+    }
+
+    /// The same with so many octets of an answer taken unread.
+    pub async fn multiplexed_within(&self, host: &'static str, window: Option<u32>) -> Multiplexed {
         let Way::Tunnel(door, user) = &self.way else {
             panic!("the base-URL door speaks HTTP/1.1");
         };
@@ -240,6 +245,7 @@ impl Spender {
             .await
             .unwrap();
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(window)
             .handshake(TokioIo::new(stream))
             .await
             .unwrap();

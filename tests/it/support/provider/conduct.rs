@@ -15,6 +15,8 @@ pub struct Conduct {
     pub read: u64,
     /// Tokens of the answer; never more than the request allows.
     pub output: u64,
+    /// What the request allows is not looked at.
+    pub heedless: bool,
     /// Of these, tokens that are thought and not shown.
     pub hidden: u64,
     pub searches: u64,
@@ -102,6 +104,7 @@ impl Conduct {
             write_1h: 0,
             read: 0,
             output,
+            heedless: false,
             hidden: 0,
             searches: 0,
             model: None,
@@ -132,6 +135,13 @@ impl Conduct {
     #[must_use]
     pub fn cached(mut self, write_5m: u64, write_1h: u64, read: u64) -> Self {
         (self.write_5m, self.write_1h, self.read) = (write_5m, write_1h, read);
+        self
+    }
+
+    /// It takes no notice of how long the answer may be.
+    #[must_use]
+    pub fn heedless(mut self) -> Self {
+        self.heedless = true;
         self
     }
 
@@ -246,7 +256,10 @@ impl Conduct {
             write_5m: self.write_5m,
             write_1h: self.write_1h,
             read: self.read,
-            output: self.output.min(asked.most.unwrap_or(u64::MAX)),
+            output: match asked.most {
+                Some(most) if !self.heedless => self.output.min(most),
+                _ => self.output,
+            },
             searches: self.searches,
         }]
     }

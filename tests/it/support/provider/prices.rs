@@ -28,6 +28,7 @@ const HAIKU: Rate = rate(1_000_000, 1_250_000, 2_000_000, 100_000, 5_000_000);
 const SONNET: Rate = rate(3_000_000, 3_750_000, 6_000_000, 300_000, 15_000_000);
 const SONNET_LONG: Rate = rate(6_000_000, 7_500_000, 12_000_000, 600_000, 22_500_000);
 const OPUS: Rate = rate(5_000_000, 6_250_000, 10_000_000, 500_000, 25_000_000);
+const SONNET_5: Rate = rate(2_000_000, 2_500_000, 4_000_000, 200_000, 10_000_000);
 const GPT_4O: Rate = rate(2_500_000, 2_500_000, 2_500_000, 1_250_000, 10_000_000);
 const GPT_4O_MINI: Rate = rate(150_000, 150_000, 150_000, 75_000, 600_000);
 const GPT_5: Rate = rate(1_250_000, 1_250_000, 1_250_000, 125_000, 10_000_000);
@@ -53,6 +54,7 @@ fn rates(model: &str) -> (Rate, Option<Rate>) {
     match model {
         "claude-haiku-4-5" => (HAIKU, None),
         "claude-sonnet-4-5" => (SONNET, Some(SONNET_LONG)),
+        "claude-sonnet-5" => (SONNET_5, None),
         "claude-opus-4-5" => (OPUS, None),
         "gpt-4o" => (GPT_4O, None),
         "gpt-4o-mini" => (GPT_4O_MINI, None),

@@ -78,15 +78,22 @@ impl Provider {
 
     /// A proxy that lets agents reach all three with placeholders, by both doors.
     pub fn proxy(&self) -> ProxyBuilder {
+        self.proxy_saying("")
+    }
+
+    /// The same with more in each of its rules: `, timeouts: {idle: 1s}`.
+    pub fn proxy_saying(&self, more: &str) -> ProxyBuilder {
+        let rules = [
+            (ANTHROPIC, "anthropic"),
+            (OPENAI, "openai"),
+            (GEMINI, "gemini"),
+        ];
+        let rules = rules.map(|(host, name)| {
+            format!("- {{hosts: [{host}], credentials: [{name}], route: {name}{more}}}\n")
+        });
         proxy()
             .origin(&self.origin)
-            .policy(
-                "
-                - {hosts: [api.anthropic.com], credentials: [anthropic], route: anthropic}
-                - {hosts: [api.openai.com], credentials: [openai], route: openai}
-                - {hosts: [generativelanguage.googleapis.com], credentials: [gemini], route: gemini}
-                ",
-            )
+            .policy(&rules.concat())
             .credential_file(
                 "anthropic",
                 ANTHROPIC_KEY,

@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::book::nothing_open;
+use super::desk::Desk;
 use super::hold::Place;
 use super::ledger::{Ask, Balance, HoldId, LedgerError, NotReserved, Patience};
 use super::limit::{GroupBy, Limit};
 use super::line::{Left, Rank, Ticket};
 use super::series::SeriesId;
 use super::span::later;
-use super::sqlite_order::{Attempt, Done, Reply, Unwritten, Waiting, Want, answer};
-use super::sqlite_writer::{LOOK, Writer};
+use super::sqlite_order::{Attempt, Done, Order, Reply, Unwritten, Waiting, Want, answer};
 use crate::types::charge::Need;
 
-impl Writer {
+/// Those who wait are looked at so often even if nobody gave anything back: windows end by themselves.
+pub(super) const LOOK: Duration = Duration::from_millis(250);
+
+impl Desk {
     pub(super) fn reserve(&mut self, ask: Box<Ask>, reply: Reply<Vec<Balance>, NotReserved>) {
         if reply.is_closed() {
             return;
@@ -94,6 +97,8 @@ impl Writer {
         };
         let deadline = since + patience;
         self.line.join(ticket, waiting, &queues, deadline);
+        // The thread wakes when somebody's time is up, and must hear of a new one.
+        self.bell.send(Order::Look).ok();
     }
 
     /// Tries to reserve. It takes nothing where it does not fit or others came first.
@@ -108,10 +113,7 @@ impl Writer {
     }
 
     fn attempt_new(&mut self, ticket: Ticket, ask: &Ask, at: Timestamp) -> Attempt {
-        let places = match self.places(&ask.labels, &ask.limits, at) {
-            Ok(places) => places,
-            Err(error) => return Attempt::Refused(error.into()),
-        };
+        let places = self.book.places(&ask.labels, &ask.limits, at);
         let blocked = self.blocked(ticket, &places);
         if let Err(misfit) = self.book.check(&ask.need, &places) {
             return Attempt::of(misfit, blocked);

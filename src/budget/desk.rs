@@ -1,0 +1,464 @@
+//! Owns the books at work: an order changes them and is in the journal before anybody hears of it, in the
+//! task that gives it. Only what needs the tables, or the disk itself, goes to the thread beside.
+//!
+//! Two short writes a call are the price: handing each to a thread and back costs many times as much, and
+//! one transaction of tables as much again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::book::Book;
+use super::hold::Changes;
+use super::journal::{Journal, Turned, rows_as_octets};
+use super::ledger::{HoldId, LedgerError, Settled, Settlement};
+use super::line::Line;
+use super::row::rows;
+use super::series::SeriesId;
+use super::sqlite_file::{InPlace, unwritable};
+use super::sqlite_order::{Done, Order, Reply, Unwritten, Waiting, answer};
+
+/// So many rows wait for the tables before they are written out of turn.
+const MANY: usize = 4096;
+
+/// Tables that cannot be written are nobody's concern for so long: the journal has everything.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The books, their queue and their journal.
+pub struct Desk {
+    pub(super) book: Book,
+    pub(super) line: Line<Waiting>,
+    /// What is to be answered once it is in the journal.
+    pub(super) done: Vec<Done>,
+    pub(super) looked: Instant,
+    pub(super) bell: Sender<Order>,
+    journal: Journal,
+    place: InPlace,
+    /// What the journal has and the tables have not.
+    pending: Changes,
+    /// Reservations that the tables have.
+    tabled: HashSet<HoldId>,
+    /// What is to be answered once the disk has it, and how far series may go then.
+    unsynced: Vec<Done>,
+    promises: BTreeMap<SeriesId, u64>,
+    /// What was reserved since the journal could last be written, and let pass all the same.
+    unwritten: u64,
+    /// Documents were read that the tables do not know yet: new calls ask there.
+    configuring: u32,
+    closed: bool,
+    trouble: Option<LedgerError>,
+    behind: Option<(Instant, LedgerError)>,
+    /// How often the disk was waited for.
+    pub(super) syncs: u64,
+}
+
+/// What the tables are to learn.
+#[derive(Debug)]
+pub struct Batch {
+    /// Rows, as they stand in a record.
+    pub rows: Vec<u8>,
+    /// What changed; the entries among it are not in `rows`.
+    pub changes: Changes,
+    /// The tables then have everything up to this record.
+    pub number: u64,
+    /// A file of the journal that is done with then.
+    pub turned: Option<Turned>,
+    closed: Vec<HoldId>,
+}
+
+impl Desk {
+    /// Over books that the tables have whole.
+    pub fn new(book: Book, journal: Journal, place: InPlace, bell: Sender<Order>) -> Self {
+        Self {
+            book,
+            line: Line::default(),
+            done: Vec::new(),
+            looked: Instant::now(),
+            bell,
+            journal,
+            place,
+            pending: Changes::default(),
+            tabled: HashSet::new(),
+            unsynced: Vec::new(),
+            promises: BTreeMap::new(),
+            unwritten: 0,
+            configuring: 0,
+            closed: false,
+            trouble: None,
+            behind: None,
+            syncs: 0,
+        }
+    }
+
+    /// Does what was ordered, or gives it on to the thread that has the tables. Who is gone hears nothing.
+    pub fn take(&mut self, order: Order) {
+        if self.closed {
+            return;
+        }
+        if matches!(order, Order::Configure(_)) {
+            self.configuring += 1;
+        }
+        if self.needs_tables(&order) {
+            self.bell.send(order).ok();
+            return;
+        }
+        self.apply(order);
+    }
+
+    fn needs_tables(&self, order: &Order) -> bool {
+        match order {
+            Order::Reserve(ask, _) => {
+                self.configuring > 0 || self.book.is_unknown(&ask.labels, &ask.limits)
+            }
+            Order::Balances(labels, limits, ..) => {
+                self.configuring > 0 || self.book.is_unknown(labels, limits)
+            }
+            Order::Settle(settlement, _) => {
+                let id = &settlement.id;
+                !self.book.is_open(id) && !self.book.is_closed(id)
+            }
+            Order::Extend(..) | Order::Shrink(..) | Order::Retry(..) | Order::Abandon(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Does what the books alone can tell.
+    pub fn apply(&mut self, order: Order) {
+        match order {
+            Order::Reserve(ask, reply) => self.reserve(ask, reply),
+            Order::Extend(id, more, patience, reply) => self.extend(id, more, patience, reply),
+            Order::Shrink(id, need) => {
+                self.book.shrink(&id, &need);
+                // Nobody hears of it: it goes into the journal with what comes next. Lost, it counts as before.
+                if self.line.is_empty() {
+                    return;
+                }
+            }
+            Order::Retry(id, reply) => match self.book.retry(&id) {
+                Ok(()) => self.done.push(Done::Retried(id, reply)),
+                Err(error) => answer(reply, Err(error)),
+            },
+            Order::Settle(settlement, reply) => self.settle(&settlement, reply),
+            Order::Abandon(id) => self.abandon(&id),
+            Order::Balances(labels, limits, at, reply) => {
+                let places = self.book.places(&labels, &limits, at);
+                let balances = self.book.balances(&places);
+                self.done.push(Done::Told(balances, reply));
+            }
+            _ => return,
+        }
+        self.finish();
+    }
+
+    /// Undoes a reservation that nobody waits for any more. One that is still on its way to the tables'
+    /// thread is undone there.
+    pub fn give_up(&mut self, id: &HoldId) {
+        let known = self.book.is_open(id) || !self.waiters(id).is_empty();
+        match known {
+            true => self.apply(Order::Abandon(id.clone())),
+            false => drop(self.bell.send(Order::Abandon(id.clone()))),
+        }
+    }
+
+    fn waiters(&self, id: &HoldId) -> Vec<super::line::Ticket> {
+        match self.line.is_empty() {
+            true => Vec::new(),
+            false => self.line.find(|waiting| waiting.want.id() == id),
+        }
+    }
+
+    fn abandon(&mut self, id: &HoldId) {
+        for ticket in self.waiters(id) {
+            if let Some(left) = self.line.leave(ticket) {
+                self.book.freed.extend(left.queues);
+            }
+        }
+        self.book.abandon(id);
+    }
+
+    fn settle(&mut self, settlement: &Settlement, reply: Reply<Settled, LedgerError>) {
+        let settled = self.book.settle(settlement).unwrap_or_default();
+        self.done.push(Done::Settled(settled, reply));
+    }
+
+    /// Serves those who wait, writes what changed, and answers. What cannot be written stays in memory and
+    /// is tried again; nobody is told that it was reserved.
+    pub fn finish(&mut self) {
+        self.wake();
+        if self.book.changes.is_empty() {
+            return answer_all(&mut self.done);
+        }
+        let promises = self.promise();
+        if let Err(error) = self.write() {
+            self.report(Some(error.clone()));
+            let done = std::mem::take(&mut self.done);
+            return self.refuse(done, &error);
+        }
+        self.report(None);
+        self.unwritten = 0;
+        self.pending.absorb(std::mem::take(&mut self.book.changes));
+        if self.pending.entries.len() == MANY {
+            self.bell.send(Order::Look).ok();
+        }
+        if promises.is_empty() {
+            return answer_all(&mut self.done);
+        }
+        self.promises.extend(promises);
+        self.unsynced.append(&mut self.done);
+        self.bell.send(Order::Look).ok();
+    }
+
+    /// The series of which more was taken than the disk vouches for, and how far they may go once it was
+    /// waited for, so that it need not be soon again: two in a hundred of the limit, or four requests, but no
+    /// more than a tenth of it.
+    fn promise(&mut self) -> Vec<(SeriesId, u64)> {
+        let mut promises = Vec::new();
+        let changes = &self.book.changes;
+        let changed: Vec<SeriesId> = changes.series.union(&changes.taken).copied().collect();
+        for id in changed {
+            let Some(series) = self.book.series_mut(id) else {
+                continue;
+            };
+            let taken = series.spent.saturating_add(series.reserved);
+            if taken <= series.escrow {
+                continue;
+            }
+            if taken > series.promised {
+                // A soft limit may be far behind what was spent.
+                let size = series.max.max(taken);
+                let block = (size / 50).max(series.mean.saturating_mul(4));
+                series.promised = taken.saturating_add(block.min(size / 10));
+                promises.push((id, series.promised));
+                self.book.changes.series.insert(id);
+            } else {
+                promises.push((id, series.promised));
+            }
+        }
+        promises
+    }
+
+    fn write(&mut self) -> Result<(), LedgerError> {
+        self.place.check()?;
+        if self.journal.is_gone() {
+            return Err(LedgerError(format!(
+                "the journal of the ledger {} was removed while it is in use: start this process again",
+                self.place.path().display()
+            )));
+        }
+        let now = Timestamp::now().as_millisecond();
+        for entry in &mut self.book.changes.entries {
+            entry.settled_at = match entry.settled_at {
+                0 => now,
+                known => known,
+            };
+        }
+        let book = &self.book;
+        let written = self
+            .journal
+            .append(|give| rows(book, &book.changes, |_| true, give));
+        written.map_err(|error| unwritable(self.place.path(), &error))
+    }
+
+    /// Takes back in reverse order what was promised to nobody yet.
+    fn refuse(&mut self, done: Vec<Done>, error: &LedgerError) {
+        for done in done.into_iter().rev() {
+            match done {
+                Done::Reserved(_, balances, unwritten, reply) if self.let_pass(unwritten) => {
+                    answer(reply, Ok(balances));
+                }
+                Done::Reserved(id, _, _, reply) => {
+                    self.book.abandon(&id);
+                    answer(reply, Err(error.clone().into()));
+                }
+                Done::Extended(id, more, reply) => {
+                    self.book.unextend(&id, &more);
+                    answer(reply, Err(error.clone().into()));
+                }
+                Done::Retried(id, reply) => {
+                    self.book.unretry(&id);
+                    answer(reply, Err(error.clone()));
+                }
+                Done::Settled(_, reply) => answer(reply, Err(error.clone())),
+                Done::Amended(_, reply) => answer(reply, Err(error.clone())),
+                Done::Told(balances, reply) => answer(reply, Ok(balances)),
+            }
+        }
+    }
+
+    /// Whether a reservation may stand that is in memory only.
+    fn let_pass(&mut self, Unwritten { cost, allowed }: Unwritten) -> bool {
+        if allowed == u64::MAX {
+            return true;
+        }
+        // What has no price has no bound either.
+        let sum = self.unwritten.saturating_add(cost);
+        let passes = cost > 0 && sum <= allowed;
+        if passes {
+            self.unwritten = sum;
+        }
+        passes
+    }
+
+    fn report(&mut self, error: Option<LedgerError>) {
+        match (&self.trouble, &error) {
+            (None, Some(error)) => tracing::error!(%error, "the ledger cannot be written"),
+            (Some(_), None) => tracing::info!("the ledger can be written again"),
+            _ => {}
+        }
+        self.trouble = error;
+    }
+
+    /// Whether the books can be written.
+    pub fn health(&self) -> Result<(), LedgerError> {
+        let behind = self.behind.as_ref();
+        let behind = behind.filter(|(since, _)| since.elapsed() > GRACE);
+        let behind = behind.map(|(_, error)| error);
+        self.trouble
+            .as_ref()
+            .or(behind)
+            .map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+/// What the thread does at the desk.
+impl Desk {
+    /// What the tables have not yet.
+    pub fn batch(&mut self) -> Result<Option<Batch>, LedgerError> {
+        if self.pending.is_empty() {
+            return Ok(None);
+        }
+        // They are written from what they are: there may be many, and the desk is not kept waiting for them.
+        let entries = std::mem::take(&mut self.pending.entries);
+        let (book, pending, tabled) = (&self.book, &self.pending, &self.tabled);
+        let rows = rows_as_octets(|give| rows(book, pending, |id| tabled.contains(id), give));
+        let mut changes = std::mem::take(&mut self.pending);
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                changes.entries = entries;
+                self.pending = changes;
+                return Err(unwritable(self.place.path(), &error));
+            }
+        };
+        let mut closed = Vec::new();
+        for id in &changes.holds {
+            if self.book.is_open(id) {
+                self.tabled.insert(id.clone());
+            } else if self.tabled.contains(id) {
+                closed.push(id.clone());
+            }
+        }
+        changes.entries = entries;
+        Ok(Some(Batch {
+            rows,
+            changes,
+            number: self.journal.number(),
+            turned: self.journal.turn(),
+            closed,
+        }))
+    }
+
+    /// The tables have it.
+    pub fn folded(&mut self, batch: &Batch, turned: Option<&Turned>) {
+        self.behind = None;
+        for id in &batch.closed {
+            self.tabled.remove(id);
+        }
+        let emptied = turned.map_or(Ok(()), |turned| self.journal.empty(turned));
+        if let Err(error) = emptied {
+            tracing::warn!(%error, "a file of the ledger's journal could not be emptied");
+        }
+    }
+
+    /// The tables could not take it: it is tried again.
+    pub fn unfolded(&mut self, batch: Batch, error: &LedgerError) {
+        if self.behind.is_none() {
+            tracing::warn!(%error, "the ledger's tables cannot be written: its journal keeps everything meanwhile");
+        }
+        self.behind
+            .get_or_insert_with(|| (Instant::now(), error.clone()));
+        let later = std::mem::replace(&mut self.pending, batch.changes);
+        self.pending.absorb(later);
+    }
+
+    /// Entries that the tables have not.
+    pub fn unfolded_entries(&self) -> Vec<super::entry::Past> {
+        self.pending.entries.iter().map(Into::into).collect()
+    }
+
+    /// Whether so much waits for the tables that they should not be let wait longer.
+    pub fn is_full(&self) -> bool {
+        self.pending.entries.len() >= MANY
+    }
+
+    /// What waits for the disk, and the files that have to reach it.
+    pub fn unsynced(&mut self) -> Option<Unsynced> {
+        if self.unsynced.is_empty() && self.promises.is_empty() {
+            return None;
+        }
+        self.syncs += 1;
+        Some(Unsynced {
+            done: std::mem::take(&mut self.unsynced),
+            promises: std::mem::take(&mut self.promises),
+            files: self.journal.files(),
+        })
+    }
+
+    /// The disk has it.
+    pub fn synced(&mut self, mut unsynced: Unsynced) {
+        for (id, promised) in unsynced.promises {
+            if let Some(series) = self.book.series_mut(id) {
+                series.escrow = series.escrow.max(promised);
+            }
+        }
+        answer_all(&mut unsynced.done);
+    }
+
+    /// The disk has it not.
+    pub fn not_synced(&mut self, unsynced: Unsynced, error: &std::io::Error) {
+        let error = unwritable(self.place.path(), error);
+        self.report(Some(error.clone()));
+        self.refuse(unsynced.done, &error);
+        self.finish();
+    }
+
+    /// The tables know the documents now.
+    pub fn configured(&mut self, back: &[std::sync::Arc<str>]) {
+        self.configuring = self.configuring.saturating_sub(1);
+        back.iter().for_each(|id| self.book.distrust(id));
+    }
+
+    /// Takes no more orders.
+    pub fn close(&mut self) -> Result<(), LedgerError> {
+        self.finish();
+        self.closed = true;
+        match (self.book.changes.is_empty(), &self.trouble) {
+            (true, _) => Ok(()),
+            (false, Some(error)) => Err(error.clone()),
+            (false, None) => Err(LedgerError("the ledger could not be written".into())),
+        }
+    }
+}
+
+/// What is answered once the disk has it.
+pub struct Unsynced {
+    done: Vec<Done>,
+    promises: BTreeMap<SeriesId, u64>,
+    /// What has to reach the disk.
+    pub files: [std::sync::Arc<std::fs::File>; 2],
+}
+
+fn answer_all(done: &mut Vec<Done>) {
+    for done in done.drain(..) {
+        match done {
+            Done::Reserved(_, balances, _, reply) => answer(reply, Ok(balances)),
+            Done::Extended(_, _, reply) => answer(reply, Ok(())),
+            Done::Retried(_, reply) => answer(reply, Ok(())),
+            Done::Settled(settled, reply) => answer(reply, Ok(settled)),
+            Done::Amended(amended, reply) => answer(reply, Ok(amended)),
+            Done::Told(balances, reply) => answer(reply, Ok(balances)),
+        }
+    }
+}

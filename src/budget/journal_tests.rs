@@ -1,0 +1,112 @@
+//! The journal gives back what was written whole, in its order, and nothing else.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn closed(journal: &mut Journal, request: &str) {
+    let id = super::super::row::IdRow {
+        request,
+        attempt: 1,
+    };
+    journal.append(|give| give(Row::Closed(id))).unwrap();
+}
+
+/// What a process that starts finds after record `after`: the requests, and the last number.
+fn found(path: &Path, after: u64) -> (Vec<String>, u64) {
+    let mut requests = Vec::new();
+    let last = replay(path, after, |record| {
+        for row in decode(record) {
+            match row.unwrap() {
+                Row::Closed(id) => requests.push(id.request.to_owned()),
+                other => panic!("{other:?}"),
+            }
+        }
+        Ok::<_, io::Error>(())
+    });
+    (requests, last.unwrap())
+}
+
+#[test]
+fn what_was_written_is_found_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let mut journal = Journal::start(&path, 7).unwrap();
+    assert!(is_empty(&path));
+    ["a", "b", "c"].map(|request| closed(&mut journal, request));
+    assert!(!is_empty(&path));
+    assert_eq!(
+        found(&path, 7),
+        (vec!["a".into(), "b".into(), "c".into()], 10)
+    );
+    assert_eq!(
+        found(&path, 9),
+        (vec!["c".into()], 10),
+        "the tables have the others"
+    );
+    assert_eq!(found(&path, 10), (vec![], 10));
+}
+
+#[test]
+fn the_two_files_are_read_in_the_order_of_their_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let mut journal = Journal::start(&path, 0).unwrap();
+    assert!(journal.turn().is_none(), "a short file is not left");
+    let long = "x".repeat(1 << 20);
+    for _ in 0..5 {
+        closed(&mut journal, &long);
+    }
+    let old = journal.turn().unwrap();
+    closed(&mut journal, "later");
+    assert!(journal.turn().is_none(), "the other is still needed");
+    let (requests, last) = found(&path, 4);
+    assert_eq!((requests, last), (vec![long.clone(), "later".into()], 6));
+    journal.empty(&old).unwrap();
+    for _ in 0..5 {
+        closed(&mut journal, &long);
+    }
+    journal.turn().unwrap();
+    closed(&mut journal, "last");
+    let (requests, last) = found(&path, 10);
+    assert_eq!((requests, last), (vec![long, "last".into()], 12));
+}
+
+#[test]
+fn a_file_of_the_journal_that_was_removed_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let journal = Journal::start(&path, 0).unwrap();
+    assert!(!journal.is_gone());
+    std::fs::remove_file(name(&path, 0)).unwrap();
+    assert!(journal.is_gone());
+}
+
+proptest! {
+    /// The machine's end may leave any part of what was written last.
+    #[test]
+    fn a_cut_or_broken_end_hides_nothing_before_it(
+        cut in 0usize..200,
+        flip in proptest::option::of((0usize..200, 1u8..)),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let mut journal = Journal::start(&path, 0).unwrap();
+        let mut ends = Vec::new();
+        for request in ["a", "bb", "ccc", "dddd"] {
+            closed(&mut journal, request);
+            ends.push(usize::try_from(journal.at).unwrap());
+        }
+        let file = name(&path, 0);
+        let mut octets = std::fs::read(&file).unwrap();
+        octets.truncate(cut);
+        let mut whole = octets.len();
+        if let Some((at, bits)) = flip && at < octets.len() {
+            octets[at] ^= bits;
+            whole = at;
+        }
+        std::fs::write(&file, &octets).unwrap();
+        let kept = ends.iter().filter(|end| **end <= whole).count();
+        prop_assert_eq!(found(&path, 0).0.len(), kept);
+    }
+}
