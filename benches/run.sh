@@ -3,7 +3,7 @@
 # each round said under benches/results/. Seven minutes, once everything is built.
 #
 # Arguments go to the benchmark: names of measures (small, handshake, latency, events, bodies, idle,
-# hosts, budget), --rounds=N, --scale=F. BENCH_PROFILE=release saves building what is shipped.
+# hosts, budget, spans), --rounds=N, --scale=F. BENCH_PROFILE=release saves building what is shipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -37,6 +37,7 @@
 //!         proxy/body        frames leave as they come
 //!           proxy/metered     read beside their way, held to the reservation, settled before the last one
 //!       proxy/account     one record and one count, on every way out
+//!         telemetry/traces  handed over, if its span is to be recorded
 //! ```
 //!
 //! A refusal is made in one place, [`proxy::refusal`], in the error shape that the agent's own library
@@ -72,6 +73,19 @@
 //! budget/ledger     settled, whatever the limit; then the answer's last piece goes on
 //! ```
 //!
+//! # The life of a span
+//!
+//! ```text
+//! telemetry/trace_context   what the agent's traceparent says, if it is well-formed
+//! telemetry/sampler         whether it is recorded, decided once
+//! proxy/headers             an origin goes on from it, where its rule says so
+//! telemetry/span_notes      what is noted beside the record while the exchange runs
+//! telemetry/traces          handed over at the end, or dropped and counted
+//!   telemetry/span            on a thread of its own: record and notes, as protobuf
+//!   telemetry/gate            no text in it holds a known secret
+//!   telemetry/otlp            batches, sent again while there is time   -> app/collector
+//! ```
+//!
 //! # Floors
 //!
 //! A file imports only from lower floors or from its own folder, folders on one floor do not know each
@@ -86,7 +100,7 @@
 //! oauth                                  tokens that must be renewed
 //! credential · identity · tls · cluster
 //!   · budget · meter                     one concern each, blind to each other
-//! telemetry                              what leaves as log and metric
+//! telemetry                              what leaves as log, metric and span
 //! policy                                 the decision, pure
 //! config                                 what the user wrote
 //! net · rt                               sockets; shutdown, readiness and files

@@ -5,8 +5,9 @@
 set -u
 cd "$(dirname "$0")/.."
 
-PYTHON_PACKAGES="anthropic==2.11.0 openai==3.52.0 requests==2.34.2 httpx==0.28.1 grpcio==1.85.1"
+PYTHON_PACKAGES="anthropic==2.11.0 openai==3.52.0 requests==2.34.2 httpx==0.28.1 grpcio==1.85.1 rotel==0.0.1a15"
 NODE_PACKAGES="@anthropic-ai/sdk@1.11.0 openai@6.49.0 undici@7.30.2"
+GRAFANA_PACKAGES="@grafana/schema@13.2.3 typescript@5.9.3"
 CLAUDE=@anthropic-ai/claude-code@2.1.197
 CODEX=@openai/codex@0.169.0
 
@@ -14,7 +15,7 @@ clients=$PWD/.clients
 stamp=$clients/stamp
 log=$clients/setup.log
 bin=$clients/node/node_modules/.bin
-wanted="3 $PYTHON_PACKAGES $NODE_PACKAGES $CLAUDE $CODEX"
+wanted="4 $PYTHON_PACKAGES $NODE_PACKAGES $GRAFANA_PACKAGES $CLAUDE $CODEX"
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     cat "$clients/missing" >&2 # to try those again: rm .clients/stamp
@@ -58,6 +59,16 @@ for program in curl git gh node openssl strace faketime; do
     have "$program" || missing "$program" "not on PATH and not installed: $(last_line)"
 done
 
+# --- Prometheus. Only unpacked: installed, it would run as a service.
+prometheus=$clients/prometheus
+unpack_prometheus() {
+    mkdir -p "$prometheus" && (cd "$prometheus" && apt-get download prometheus && dpkg -x prometheus_*.deb .) >>"$log" 2>&1
+}
+if ! have promtool && [ ! -x "$prometheus/usr/bin/promtool" ]; then
+    unpack_prometheus || { ${as_root:-} apt-get update >>"$log" 2>&1 && unpack_prometheus; } ||
+        missing promtool "apt-get download prometheus failed: $(last_line)"
+fi
+
 # --- Python
 if python3 -m venv "$clients/py" >>"$log" 2>&1; then
     for package in $PYTHON_PACKAGES; do
@@ -76,11 +87,14 @@ if have npm; then
     [ -f "$clients/node/package.json" ] || echo '{"private":true}' >"$clients/node/package.json"
     # shellcheck disable=SC2086 # a list of words on purpose
     npm_install $NODE_PACKAGES || missing node-sdks "npm install failed: $(last_line)"
+    # shellcheck disable=SC2086 # the same
+    npm_install $GRAFANA_PACKAGES || missing tsc "npm install $GRAFANA_PACKAGES failed: $(last_line)"
     npm_install "$CLAUDE" || missing claude "npm install $CLAUDE failed: $(last_line)"
     npm_install "$CODEX" || missing codex "npm install $CODEX failed: $(last_line)"
     rm -rf "$clients/npm-cache"
 else
     missing node-sdks "no npm"
+    missing tsc "no npm"
     missing claude "no npm"
     missing codex "no npm"
 fi

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::certs::{self, Certificates};
 use crate::client::{self, Connection};
+use crate::collector;
 use crate::measures;
 use crate::model::Wanted;
 use crate::nginx::Nginx;
@@ -15,7 +16,7 @@ use crate::origin::{self, Addresses, SECRET};
 use crate::process::Process;
 use crate::report::{Column, Report};
 use crate::subject::{Subject, Way};
-use crate::tollgate::{Budgets, Log, MANY_AGENTS, Tollgate};
+use crate::tollgate::{Budgets, Log, MANY_AGENTS, Spans, Tollgate};
 
 /// The host of nearly all measures.
 pub const HOST: &str = "api.anthropic.com";
@@ -32,7 +33,9 @@ pub struct Bench {
     pub tollgate: Tollgate,
     /// The one with an access log.
     pub logging: Tollgate,
-    budgeted: Option<[Tollgate; 2]>,
+    budgeted: Option<[Tollgate; 3]>,
+    /// One that makes no spans though it could, and one that makes all.
+    traced: Option<[Tollgate; 2]>,
     origin: Addresses,
     certificates: Certificates,
     scale: f64,
@@ -60,8 +63,10 @@ impl Bench {
             authorization: None,
         };
         let at = |name: &str| dir.path().join(name);
-        let tollgate =
-            |name: &str, log| Tollgate::start(&at(name), &certificates, origin, log, Budgets::None);
+        let tollgate = |name: &str, log| {
+            let (budgets, spans) = (Budgets::None, Spans::Off);
+            Tollgate::start(&at(name), &certificates, origin, log, budgets, spans)
+        };
         Self {
             runtime: runtime.worker_threads(2).enable_all().build().unwrap(),
             direct,
@@ -69,6 +74,7 @@ impl Bench {
             tollgate: tollgate("tollgate", Log::Off),
             logging: tollgate("logging", Log::File),
             budgeted: None,
+            traced: None,
             origin,
             certificates,
             scale,
@@ -100,7 +106,7 @@ impl Bench {
         if self.budgeted.is_some() {
             return;
         }
-        let started = [Budgets::None, Budgets::Few, Budgets::Many].map(|budgets| {
+        let started = [Budgets::Unlimited, Budgets::Few, Budgets::Many].map(|budgets| {
             let begun = Instant::now();
             let tollgate = self.fresh(budgets);
             let column = tollgate.subject.column;
@@ -109,7 +115,7 @@ impl Bench {
             report.add("budget.memory", column, memory);
             tollgate
         });
-        let [_, few, many] = started;
+        let [_, _, many] = &started;
         self.runtime.block_on(client::each(MANY_AGENTS, 4, |index| {
             let subject = many.subject.agent(index);
             async move {
@@ -117,13 +123,36 @@ impl Bench {
                 measures::budget::call(&mut connection, Wanted::Message).await;
             }
         }));
-        self.budgeted = Some([few, many]);
+        self.budgeted = Some(started);
     }
 
     /// The ways without a budget, with few, and with many.
     pub fn by_budgets(&self) -> [Measured<'_>; 3] {
-        let [few, many] = self.budgeted.as_ref().unwrap();
-        [&self.tollgate, few, many].map(|way| (&way.subject, Some(&way.process)))
+        let started = self.budgeted.as_ref().unwrap();
+        started
+            .each_ref()
+            .map(|way| (&way.subject, Some(&way.process)))
+    }
+
+    /// Starts those with spans, once.
+    pub fn start_traced(&mut self) {
+        if self.traced.is_some() {
+            return;
+        }
+        let collector = self.runtime.block_on(collector::start());
+        self.traced = Some(
+            [Spans::None(collector), Spans::All(collector)].map(|spans| {
+                let dir = self.fresh_dir();
+                let (log, budgets) = (Log::Off, Budgets::None);
+                Tollgate::start(&dir, &self.certificates, self.origin, log, budgets, spans)
+            }),
+        );
+    }
+
+    /// The ways without spans, with none of them taken, and with all.
+    pub fn by_spans(&self) -> [Measured<'_>; 3] {
+        let [none, all] = self.traced.as_ref().unwrap();
+        [&self.tollgate, none, all].map(|way| (&way.subject, Some(&way.process)))
     }
 
     /// A proxy nobody has used yet.
@@ -138,7 +167,8 @@ impl Bench {
 
     fn fresh(&mut self, budgets: Budgets) -> Tollgate {
         let dir = self.fresh_dir();
-        Tollgate::start(&dir, &self.certificates, self.origin, Log::Off, budgets)
+        let (log, spans) = (Log::Off, Spans::Off);
+        Tollgate::start(&dir, &self.certificates, self.origin, log, budgets, spans)
     }
 
     fn fresh_dir(&mut self) -> PathBuf {

@@ -16,6 +16,7 @@
 
 mod certs;
 mod client;
+mod collector;
 mod fixture;
 mod measures;
 mod model;
@@ -46,6 +47,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("idle", measures::idle::run),
     ("hosts", measures::hosts::run),
     ("budget", measures::budget::run),
+    ("spans", measures::spans::run),
 ];
 
 fn main() {

@@ -14,6 +14,10 @@ pub enum Column {
     Budgets,
     /// Tollgate with very many.
     ManyBudgets,
+    /// Tollgate with a span of every exchange.
+    Spans,
+    /// The same, with none: what only reading trace fields costs.
+    Unsampled,
 }
 
 /// Rows that are compared in the same way.
@@ -45,6 +49,18 @@ const TABLES: &[Table] = &[
             ("many", Column::ManyBudgets, Column::Budgets),
         ],
         rows: BUDGET_ROWS,
+    },
+    Table {
+        columns: [
+            ("off", Column::Tollgate),
+            ("none", Column::Unsampled),
+            ("all", Column::Spans),
+        ],
+        ratios: &[
+            ("none", Column::Unsampled, Column::Tollgate),
+            ("all", Column::Spans, Column::Tollgate),
+        ],
+        rows: SPAN_ROWS,
     },
 ];
 
@@ -128,7 +144,7 @@ const ROWS: &[Row] = &[
     row("peak", "resident at most: MiB", 1, ""),
 ];
 
-/// Without a budget, with three, and with three for each of 10,000 agents.
+/// Without a budget, with three for each of the 16 agents who call, and for each of 10,000 agents.
 const BUDGET_ROWS: &[Row] = &[
     row(
         "budget.message.cpu",
@@ -146,6 +162,22 @@ const BUDGET_ROWS: &[Row] = &[
     row("budget.p99", "  p99 us", 0, ""),
     row("budget.start", "  start until it listens: ms", 0, ""),
     row("budget.memory", "  resident then: MiB", 1, ""),
+];
+
+/// Without spans, with a sampler that takes none, and with one that takes all.
+const SPAN_ROWS: &[Row] = &[
+    row(
+        "spans.small.cpu",
+        "spans: small POST, 16 kept connections: CPU s per 1,000",
+        4,
+        "all <= 1.05",
+    ),
+    row(
+        "spans.model.cpu",
+        "  JSON call of a model, its usage read: CPU s per 1,000",
+        4,
+        "",
+    ),
 ];
 
 /// Figures as they come.

@@ -1,7 +1,6 @@
 //! Owns `/metrics`: what is counted as it happens, and what is only looked at when somebody asks.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::header;
@@ -16,11 +15,14 @@ use crate::telemetry::metrics::Observed;
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let (ledger, budgets) = spend::observe(&admin).await;
     let leaves = admin.leaves.stats();
+    let about = admin.authority.describe();
+    let ca_ends_at = seconds(&about.not_after).unwrap_or_default();
     let observed = Observed {
         minted: leaves.minted,
         hits: leaves.hits,
         log_dropped: admin.ledgers.log().dropped(),
-        ca_ends_at: unix(admin.authority.not_after()),
+        ca_ends_at,
+        ca_lifetime: seconds(&about.not_before).map_or(0, |begin| ca_ends_at - begin),
         ready: admin.blocked().is_empty(),
         credentials: (admin.credentials)().iter().map(|c| health(c)).collect(),
         ledger,
@@ -30,19 +32,14 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-fn unix(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
+/// A moment as status tells it (RFC 3339), in Unix seconds.
+fn seconds(moment: &str) -> Option<i64> {
+    let at: jiff::Timestamp = moment.parse().ok()?;
+    Some(at.as_second())
 }
 
 fn health(credential: &HeldCredential) -> CredentialHealth {
     let status = credential.status();
-    let seconds = |at: Option<String>| {
-        let at: jiff::Timestamp = at?.parse().ok()?;
-        Some(at.as_second())
-    };
     CredentialHealth {
         name: credential.name().into(),
         usable: credential.current().is_ok(),
@@ -50,8 +47,8 @@ fn health(credential: &HeldCredential) -> CredentialHealth {
         failing: status.last_error.is_some() && (status.version > 0 || !status.optional),
         states: CredentialState::WORDS,
         state: status.state.as_str(),
-        expires_at: seconds(status.expires_at),
-        renewed_at: seconds(status.last_renewal),
+        expires_at: status.expires_at.as_deref().and_then(seconds),
+        renewed_at: status.last_renewal.as_deref().and_then(seconds),
         opening: credential.opening(),
         failures: credential.failures(),
     }

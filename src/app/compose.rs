@@ -17,9 +17,11 @@ use super::outbound::{dialer, origin_trust};
 use super::reload::{Reloader, documents};
 use super::settings::Settings;
 use super::state::StateDir;
+use super::traces::{Surroundings, open_traces};
 use crate::admin::api::{Admin, Order};
 use crate::config::root::AccessLogSpec;
 use crate::credential::open::{Patience, SourceContext};
+use crate::inject::disguise::Disguises;
 use crate::inject::set::Injectors;
 use crate::listen::doors::Doors;
 use crate::net::socket;
@@ -32,9 +34,11 @@ use crate::proxy::upstream::Upstream;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::gate::{SecretSearch, guard_log};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
+use crate::types::secret::Secret;
 
 /// A process that is ready to serve.
 pub struct Tollgate {
@@ -132,7 +136,6 @@ pub async fn compose_with(
     let spending = Arc::new(Spending::new(metrics.clone()));
     let keeper = Arc::new(LedgerKeeper::default());
     let books = open_books(&settings, &bundle, &spending, &keeper).await?;
-    let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, metrics));
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
         policy,
         injectors,
@@ -141,6 +144,20 @@ pub async fn compose_with(
         prices: books.prices,
         version: 1,
     }));
+    let token = match &spec.admin.token {
+        Some(source) => fetch("admin-token", source, &context).await?,
+        None => state.secret("admin.token")?,
+    };
+    let search = search(&snapshots, &token);
+    guard_log(search.clone());
+    let surroundings = Surroundings {
+        context: context.clone(),
+        trust: trust_in_origins.clone(),
+        search,
+        metrics: metrics.sinks().clone(),
+    };
+    let traces = open_traces(&settings, surroundings).await?;
+    let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, traces, metrics));
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
@@ -152,10 +169,6 @@ pub async fn compose_with(
     });
 
     let (orders, received) = mpsc::channel(8);
-    let token = match &spec.admin.token {
-        Some(source) => fetch("admin-token", source, &context).await?,
-        None => state.secret("admin.token")?,
-    };
     let warnings = Warnings::default();
     let (listed, owning) = (credentials.clone(), credentials.clone());
     let kept = keeper.clone();
@@ -227,6 +240,15 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
             },
             _ => StartError::setting(error, "change spec.listen or spec.admin.listen"),
         })
+}
+
+/// Finds what no sink may show: the credentials of the view in force, and the operators' token.
+fn search(snapshots: &Arc<SnapshotStore>, token: &Secret) -> SecretSearch {
+    let snapshots = snapshots.clone();
+    let own = Disguises::of(std::iter::once(Arc::new(Secret::new(
+        token.expose().to_vec(),
+    ))));
+    Arc::new(move |text| snapshots.load().injectors.holds_secret(text) || own.stand_in(text))
 }
 
 fn open_log(settings: &Settings) -> Result<AccessLog, StartError> {

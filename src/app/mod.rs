@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod books;
+pub mod collector;
 pub mod compose;
 pub mod credentials;
 pub mod error;
@@ -17,3 +18,4 @@ mod secret_store;
 pub mod settings;
 pub mod state;
 pub mod token_transport;
+pub mod traces;

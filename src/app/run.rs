@@ -1,7 +1,7 @@
 //! Owns the life of the process from ready to gone: serve, obey orders and signals, drain.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,9 @@ const GRACE: Duration = Duration::from_secs(25);
 const RENEWAL_GRACE: Duration = Duration::from_secs(35);
 /// How long abandoned answers are read on at the end.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// How long the last spans may take, within `shutdown.grace`, and how long they may at least.
+const SPANS: Duration = Duration::from_secs(5);
+const LEAST: Duration = Duration::from_secs(1);
 /// How often documents are looked at; a change must be in force within 5 s.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -104,6 +107,7 @@ async fn serve(
         () = until => {}
     }
 
+    let draining = Instant::now();
     tracing::info!(open = drain.open(), "draining");
     let cut = tokio::select! {
         cut = drain.finish(grace) => cut,
@@ -116,6 +120,8 @@ async fn serve(
     spending.drained(DRAIN_GRACE).await;
     books.close().await;
     ledgers.log().flush();
+    let left = grace.saturating_sub(draining.elapsed());
+    ledgers.traces().close(SPANS.min(left.max(LEAST))).await;
     admin_stop.send(()).ok();
     tokio::time::timeout(Duration::from_secs(1), admin_task)
         .await

@@ -20,6 +20,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use zeroize::Zeroizing;
 
 use crate::config::bundle::Bundle;
+use crate::config::otel_env::HEADER_VARIABLES;
 use crate::config::root::TollgateConfigSpec;
 use crate::config::source::SourceSpec;
 use crate::credential::env::SealedEnv;
@@ -30,7 +31,7 @@ const HANDOVER: &str = "TOLLGATE_SEALED_FD";
 /// What `/proc/PID/fd` calls it.
 const MEMORY_FILE: &str = "tollgate-sealed";
 
-/// Every variable that a document names as a source.
+/// Every variable that a document names as a source, and those that hold secrets by what they are.
 pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
     let credentials = bundle
         .credentials
@@ -40,15 +41,19 @@ pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
         .into_iter()
         .flatten();
     let agents = root.identity.agents.iter().map(|agent| &agent.token);
-    credentials
+    let collector = root.telemetry.otlp.headers.values();
+    let named = credentials
         .chain(own)
         .chain(agents)
+        .chain(collector)
         .flat_map(SourceSpec::with_nested)
         .filter_map(|source| match source {
             SourceSpec::Env { name } => Some(name.clone()),
             _ => None,
-        })
-        .collect()
+        });
+    // What a collector is shown may be a secret, and nobody has to name these.
+    let headers = HEADER_VARIABLES.map(str::to_owned);
+    named.chain(headers).collect()
 }
 
 /// Returns the sealed variables, starting the process over without them if they still stand in its

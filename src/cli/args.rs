@@ -401,6 +401,12 @@ pub enum GenCommand {
     Man,
     /// The JSON Schema of all documents, for editors.
     Schema,
+    /// The Grafana dashboard.
+    Dashboards,
+    /// Recording and alerting rules for Prometheus.
+    Alerts,
+    /// The reference of metrics, log fields and whatever else is told, in Markdown.
+    Docs,
     /// The built-in presets: their names, or one preset's documents.
     Presets {
         /// The preset.

@@ -10,6 +10,7 @@ use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
 use crate::app::grant_desk::logins;
 use crate::app::settings::Settings;
+use crate::app::traces::destination;
 use crate::credential::held::HeldCredential;
 use crate::credential::open::Patience;
 use crate::policy::compile::compile;
@@ -43,6 +44,8 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         findings.push(finding("budgets", State::Ok, message, None));
     }
     findings.push(authority(&settings, &engine)?);
+    let spans = block_on(destination(&settings, &sources))?;
+    findings.extend(traces(spans)?);
     let (held, grants) = block_on(async {
         let ownership = Ownership::Seen(settings.grants.clone());
         let credentials = Credentials::new(sources.clone(), ownership);
@@ -59,6 +62,21 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         .iter()
         .any(|finding| finding.state == State::Failed);
     Ok(if failed { Exit::No } else { Exit::Ok })
+}
+
+/// Where spans go; nothing is said where none are made.
+fn traces(spans: Result<Option<String>, StartError>) -> Result<Option<Finding>, StartError> {
+    match spans {
+        Ok(None) => Ok(None),
+        Ok(Some(collector)) => {
+            let message = format!("a span of every exchange goes to {collector}");
+            Ok(Some(finding("traces", State::Ok, message, None)))
+        }
+        Err(StartError::Setting { what, help }) => {
+            Ok(Some(finding("traces", State::Failed, what, help)))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A credential whose secret is fetched as it is.

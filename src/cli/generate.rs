@@ -8,6 +8,7 @@ use super::output::Exit;
 use crate::app::error::StartError;
 use crate::config::presets;
 use crate::config::schema::json_schema;
+use crate::telemetry::{alerts, dashboard, reference};
 
 /// Prints one of them.
 pub fn generate(context: &Context, command: &GenCommand) -> Result<Exit, StartError> {
@@ -23,6 +24,12 @@ pub fn generate(context: &Context, command: &GenCommand) -> Result<Exit, StartEr
             context.printer.json(&json_schema());
             return Ok(Exit::Ok);
         }
+        GenCommand::Dashboards => {
+            context.printer.json(&dashboard::json());
+            return Ok(Exit::Ok);
+        }
+        GenCommand::Alerts => alerts::yaml().trim_end().to_owned(),
+        GenCommand::Docs => reference::page().trim().to_owned(),
         GenCommand::Presets { name: None } => presets::names().join("\n"),
         GenCommand::Presets { name: Some(name) } => match presets::source(name) {
             Some(source) => source.to_owned(),

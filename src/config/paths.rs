@@ -48,6 +48,9 @@ pub(super) fn anchor_config(spec: &mut TollgateConfigSpec, dir: &Path) {
         &mut spec.state_dir,
         &mut spec.ledger.file,
         &mut spec.prices.file,
+        &mut spec.telemetry.otlp.ca_file,
+        &mut spec.telemetry.otlp.client_certificate_file,
+        &mut spec.telemetry.otlp.client_key_file,
     ] {
         anchor_each(path, dir);
     }
@@ -67,7 +70,8 @@ pub(super) fn anchor_config(spec: &mut TollgateConfigSpec, dir: &Path) {
         .agents
         .iter_mut()
         .map(|agent| &mut agent.token);
-    for source in own.chain(agents) {
+    let collector = spec.telemetry.otlp.headers.values_mut();
+    for source in own.chain(agents).chain(collector) {
         anchor_source(source, dir);
     }
 }
@@ -136,6 +140,7 @@ mod tests {
             "{documents: [policies, /abs], ca: {keyFile: k}, accessLog: {file: log}, \
              upstream: {roots: {file: roots.pem}}, \
              prices: {file: prices.yaml}, \
+             telemetry: {otlp: {caFile: c.pem, headers: {x: {file: {path: h}}}}}, \
              admin: {token: {file: {path: t}}}, placeholders: {key: {exec: {command: [./k, -v]}}}}",
         )
         .unwrap();
@@ -147,6 +152,10 @@ mod tests {
         );
         assert_eq!(spec.ca.key_file, Some("/etc/tollgate/k".into()));
         assert_eq!(spec.prices.file, Some("/etc/tollgate/prices.yaml".into()));
+        let otlp = &spec.telemetry.otlp;
+        assert_eq!(otlp.ca_file, Some("/etc/tollgate/c.pem".into()));
+        assert!(matches!(&otlp.headers["x"], SourceSpec::File { path, .. }
+            if path == Path::new("/etc/tollgate/h")));
         assert_eq!(
             spec.access_log,
             AccessLogSpec::File("/etc/tollgate/log".into())

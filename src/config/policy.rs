@@ -88,6 +88,9 @@ pub struct EgressRuleSpec {
     /// of your own. Budgets count their calls by it.
     #[serde(default)]
     pub api: Option<ModelApi>,
+    /// Whether the origin is told which trace a request is part of.
+    #[serde(default)]
+    pub trace_context: TraceContextMode,
     /// How the origin is reached and verified.
     #[serde(default)]
     pub upstream: Option<UpstreamSpec>,
@@ -127,6 +130,19 @@ pub enum AmbiguousPaths {
     /// It is matched and sent byte for byte (`/@scope%2fname` of npm, `group%2Fproject` of GitLab).
     /// Dot segments stay refused on hosts with path rules, which they would undo.
     Pass,
+}
+
+/// What an origin is told of the trace that a request is part of (W3C Trace Context): ids that join what it
+/// sees with what others see, and in `tracestate` and `baggage` whatever an agent's programs put there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+pub enum TraceContextMode {
+    /// Nothing: `traceparent`, `tracestate` and `baggage` are taken out.
+    #[default]
+    Drop,
+    /// `traceparent` and `tracestate`; where spans are made, it goes on from ours. For origins of your own.
+    Propagate,
+    /// The same, and the agent's `baggage` as it is.
+    PropagateWithBaggage,
 }
 
 /// What a tunnel asks of the ClientHello.

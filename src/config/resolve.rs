@@ -9,7 +9,9 @@ use super::credential::{EgressCredentialSpec, PlaceholderSpec};
 use super::error::{ConfigError, SourceFile};
 use super::literal::shown;
 use super::located::Located;
-use super::policy::{Action, AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, SniMode, TlsMode};
+use super::policy::{
+    Action, AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, SniMode, TlsMode, TraceContextMode,
+};
 use super::presets;
 use super::reach::first_beyond;
 use super::spot;
@@ -273,6 +275,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         allow_addresses,
         sni,
         api,
+        trace_context,
         upstream,
         timeouts,
     } = rule;
@@ -286,6 +289,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         || !allow_addresses.is_empty()
         || *sni != SniMode::Required
         || api.is_some()
+        || *trace_context != TraceContextMode::Drop
         || upstream.is_some()
         || timeouts.is_some()
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::located::Located;
 use super::source::SourceSpec;
+use super::telemetry::TelemetrySpec;
 use super::units::Span;
 
 /// The `spec` of a `TollgateConfig`.
@@ -46,6 +47,9 @@ pub struct TollgateConfigSpec {
     /// Where exchanges are logged.
     #[serde(default)]
     pub access_log: AccessLogSpec,
+    /// Where spans go.
+    #[serde(default)]
+    pub telemetry: TelemetrySpec,
     /// Where the books of budgets are kept.
     #[serde(default)]
     pub ledger: LedgerSpec,

@@ -267,6 +267,24 @@ impl HeldCredential {
         })
     }
 
+    /// The version of the value held, expired or not; 0 before the first.
+    pub fn value_version(&self) -> u64 {
+        let state = self.state.load();
+        state
+            .value
+            .as_ref()
+            .map_or(0, |value| value.current.version)
+    }
+
+    /// The value held, expired or not: to look for it, never to use it.
+    pub fn last(&self) -> Option<Arc<Secret>> {
+        let state = self.state.load();
+        state
+            .value
+            .as_ref()
+            .map(|value| value.current.secret.clone())
+    }
+
     /// Whether the proxy can be ready: there is a value to use, or none is needed.
     pub fn is_ready(&self) -> bool {
         self.need == Need::Optional || self.current_versioned().is_ok()

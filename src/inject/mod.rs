@@ -5,6 +5,7 @@ pub mod basic;
 pub mod body;
 pub mod compile;
 pub mod cookie;
+pub mod disguise;
 pub mod error;
 pub mod foreign;
 pub mod header;

@@ -1,21 +1,20 @@
 //! Owns the order in which a request is examined and changed: set, swap, look for what is left
 //! over, and judge what is foreign. Pure, without I/O: secrets are already in memory.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
-use memchr::memmem;
-use percent_encoding::percent_decode;
 use quick_cache::sync::Cache;
 
 use super::basic::{decode, smuggles};
 use super::body::{BodySwap, BodyTarget};
 use super::compile::{Credential, Form, compile};
+use super::disguise::Disguises;
 use super::error::{InjectError, Misuse, Position};
 use super::foreign::{Standing, WELL_KNOWN, examine, strictest};
 use super::header::single;
@@ -44,6 +43,7 @@ pub struct Injectors {
     key: PlaceholderKey,
     recognizer: Arc<Recognizer>,
     tables: Cache<Agent, Arc<AgentTable>>,
+    disguises: ArcSwapOption<(Vec<u64>, Arc<Disguises>)>,
 }
 
 /// What a permit says of credentials.
@@ -117,6 +117,7 @@ impl Injectors {
             by_name: names.zip(0..).collect(),
             recognizer: Arc::new(Recognizer::new(key.clone(), shapes)),
             tables: Cache::new(CACHED_AGENTS),
+            disguises: ArcSwapOption::empty(),
             credentials,
             key,
         })
@@ -169,19 +170,26 @@ impl Injectors {
             .collect()
     }
 
-    /// Whether a text holds one of the secrets, as it stands or percent-encoded.
+    /// Whether a text holds one of the secrets, in any form it could be written in.
     pub fn holds_secret(&self, text: &[u8]) -> bool {
-        let decoded: Cow<'_, [u8]> = percent_decode(text).into();
-        let held = self
-            .credentials
-            .iter()
-            .filter_map(|c| c.held.current().ok());
-        // Most paths are shorter than any secret, and a decoded one is never longer.
-        let mut fitting = held.filter(|secret| !secret.is_empty() && secret.len() <= text.len());
-        fitting.any(|secret| {
-            let stands = |text| memmem::find(text, secret.expose()).is_some();
-            stands(text) || stands(&decoded)
-        })
+        self.disguises().stand_in(text)
+    }
+
+    /// The present values, made ready to be looked for once for each change of one of them.
+    fn disguises(&self) -> Arc<Disguises> {
+        let versions = || self.credentials.iter().map(|c| c.held.value_version());
+        let known = self.disguises.load();
+        if let Some(known) = &*known
+            && known.0.iter().copied().eq(versions())
+        {
+            return known.1.clone();
+        }
+        let before = versions().collect();
+        let secrets = self.credentials.iter().filter_map(|c| c.held.last());
+        let disguises = Arc::new(Disguises::of(secrets));
+        self.disguises
+            .store(Some(Arc::new((before, disguises.clone()))));
+        disguises
     }
 
     /// Changes a request head so that it may go to `target`: secrets stand where the agent's

@@ -18,6 +18,7 @@ use crate::proxy::account::Accounting;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::error::ProxyError;
 use crate::proxy::intercept::Interception;
+use crate::proxy::passage::Connection;
 use crate::proxy::refusal::{self, Dialect};
 use crate::proxy::tunnel::Tunnel;
 use crate::telemetry::access_log::Kind;
@@ -31,10 +32,11 @@ pub async fn answer(
     agent: Result<Agent, ProxyError>,
     mut request: Request<Incoming>,
     peer: SocketAddr,
-    gate: &Arc<GateState>,
+    (gate, connection): (&GateState, &Connection),
 ) -> Response<ResponseBody> {
     let ledgers = doors.exchange.ledgers.clone();
     let mut accounting = ledgers.open(Ingress::Connect, Kind::Connect, peer);
+    accounting.traced(request.headers(), connection.number, connection.request());
     let opened = open(&doors, agent, &request, gate, &mut accounting).await;
     let upgrade = hyper::upgrade::on(&mut request);
     let exchange = doors.exchange.clone();

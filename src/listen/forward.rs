@@ -16,7 +16,7 @@ use crate::net::gate::{AgentLimits, Gate, GateState};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::error::ProxyError;
 use crate::proxy::last_word::{Caller, last_word};
-use crate::proxy::passage::{Agreement, Asked, Passage};
+use crate::proxy::passage::{Agreement, Asked, Connection, Passage};
 use crate::proxy::serve;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
@@ -34,9 +34,10 @@ pub async fn serve(doors: Arc<Doors>, stream: TcpStream, peer: SocketAddr) {
     };
     let last_word = last_word(doors.exchange.ledgers.clone(), caller);
     let gate = Gate::new(stream, AgentLimits::default(), state.clone(), last_word);
+    let connection = Arc::new(Connection::new(doors.exchange.ledgers.connection()));
     let service = move |received: Request<Incoming>| {
-        let (doors, state) = (doors.clone(), state.clone());
-        async move { request(doors, received, peer, state).await }
+        let (doors, state, connection) = (doors.clone(), state.clone(), connection.clone());
+        async move { request(doors, received, peer, state, connection).await }
     };
     serve::http1(gate, &drain, service).await;
 }
@@ -46,6 +47,7 @@ async fn request(
     mut request: Request<Incoming>,
     peer: SocketAddr,
     gate: Arc<GateState>,
+    connection: Arc<Connection>,
 ) -> Response<ResponseBody> {
     let mut shown = request
         .headers()
@@ -58,7 +60,7 @@ async fn request(
         (shown, None) => doors.identifier.identify(shown).map_err(ProxyError::from),
     };
     if request.method() == Method::CONNECT {
-        return connect::answer(doors, agent, request, peer, &gate).await;
+        return connect::answer(doors, agent, request, peer, (&gate, &connection)).await;
     }
     let absolute = request.uri().scheme().is_some();
     let ingress = if absolute {
@@ -78,6 +80,7 @@ async fn request(
         ingress,
         peer,
         gate: Some(gate),
+        connection,
     };
     doors.exchange.serve(&passage, asked, request).await
 }

@@ -160,6 +160,7 @@ impl<'b> Compiler<'b> {
             sni: spec.sni,
             api: spec.api,
             ambiguous_paths: spec.ambiguous_paths,
+            trace_context: spec.trace_context,
             credentials: self.grants.names(&spec.credentials),
             dial: self.dial(spec),
         });

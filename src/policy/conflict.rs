@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::config::error::{ConfigError, Place};
-use crate::config::policy::{Action, AmbiguousPaths, EgressRuleSpec, SniMode, TlsMode};
+use crate::config::policy::{
+    Action, AmbiguousPaths, EgressRuleSpec, SniMode, TlsMode, TraceContextMode,
+};
 use crate::types::host::HostPattern;
 
 use super::counted::Counted;
@@ -21,11 +23,13 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
     let http = ("http", !spec.http.is_empty());
     let sni = ("sni", spec.sni == SniMode::Optional);
     let api = ("api", spec.api.is_some());
+    let trace_context = ("traceContext", spec.trace_context != TraceContextMode::Drop);
     let (who, fields) = if spec.action == Action::Deny {
         let fields = vec![
             credentials,
             sni,
             api,
+            trace_context,
             ("route", spec.route.is_some()),
             // `Intercept` says that the refusal is told inside TLS.
             ("tls", spec.tls == TlsMode::Passthrough),
@@ -40,6 +44,7 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
             credentials,
             http,
             api,
+            trace_context,
             // On the base-URL door TLS towards the origin is ours all the same.
             ("upstream", spec.upstream.is_some() && spec.route.is_none()),
             ("ambiguousPaths", pass),
@@ -162,6 +167,8 @@ fn disagreement(a: &Rule, b: &Rule) -> Option<&'static str> {
         "they differ in `allowAddresses`, `upstream` or `timeouts`"
     } else if a.ambiguous_paths != b.ambiguous_paths {
         "they differ in `ambiguousPaths`"
+    } else if a.trace_context != b.trace_context {
+        "they differ in `traceContext`"
     } else if a.sni != b.sni {
         "they differ in `sni`"
     } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use crate::config::policy::{SniMode, UpstreamSpec};
+use crate::config::policy::{SniMode, TraceContextMode, UpstreamSpec};
 use crate::types::host::Authority;
 use crate::types::intent::Scheme;
 use crate::types::model_api::ModelApi;
@@ -99,6 +99,7 @@ pub struct Permit {
     pub(super) guarding: Arc<[Arc<str>]>,
     pub(super) dial: Arc<DialProfile>,
     pub(super) api: Option<ModelApi>,
+    pub(super) trace_context: TraceContextMode,
     pub(super) would_deny: Option<Box<Denial>>,
 }
 
@@ -146,6 +147,11 @@ impl Permit {
     /// name.
     pub fn api(&self) -> Option<ModelApi> {
         self.api
+    }
+
+    /// What the origin is told of the trace that a request is part of.
+    pub fn trace_context(&self) -> TraceContextMode {
+        self.trace_context
     }
 
     /// In `report` mode: what `enforce` would have answered, if not yes.

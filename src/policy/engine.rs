@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::iter;
 use std::sync::Arc;
 
-use crate::config::policy::{AmbiguousPaths, Mode, SniMode, TlsMode};
+use crate::config::policy::{AmbiguousPaths, Mode, SniMode, TlsMode, TraceContextMode};
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host, HostPattern};
 use crate::types::intent::{EgressIntent, RequestLine, Scheme};
@@ -274,6 +274,7 @@ impl Engine {
                 scheme: intent.scheme,
                 rule: None,
                 api: self.api_of(intent.authority),
+                trace_context: TraceContextMode::Drop,
                 treatment: match self.counted_by(intent) {
                     Some(_) => Treatment::Intercept,
                     None => Treatment::Tunnel(SniMode::Required),
@@ -485,6 +486,7 @@ impl<'e, 'i> Panel<'e, 'i> {
             scheme: intent.scheme,
             rule: Some(rule.place.clone()),
             api: self.engine.api_of(intent.authority),
+            trace_context: rule.trace_context,
             treatment: match self.rules().any(Rule::intercepts)
                 || self.engine.counted_by(intent).is_some()
             {

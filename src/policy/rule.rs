@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::config::policy::{Action, AmbiguousPaths, SniMode, TlsMode};
+use crate::config::policy::{Action, AmbiguousPaths, SniMode, TlsMode, TraceContextMode};
 use crate::types::agent::Agent;
 use crate::types::model_api::ModelApi;
 
@@ -31,6 +31,8 @@ pub(super) struct Rule {
     pub(super) ambiguous_paths: AmbiguousPaths,
     /// The model API that its hosts speak, if it says so.
     pub(super) api: Option<ModelApi>,
+    /// What its origins are told of traces.
+    pub(super) trace_context: TraceContextMode,
     pub(super) credentials: Arc<[Arc<str>]>,
     pub(super) dial: Arc<DialProfile>,
 }

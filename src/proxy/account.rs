@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 
 use super::error::ProxyError;
 use super::hold::Cost;
+use super::observe::{Observer, budget_notes};
 use super::own_time::OwnTime;
 use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
@@ -16,6 +17,8 @@ use crate::policy::decision::Permit;
 use crate::telemetry::access_log::{AccessLog, CostRecord, Kind, Record, Verdict};
 use crate::telemetry::metrics::{Ended, Metrics, Open};
 use crate::telemetry::redact::{SafeTarget, safe_method};
+use crate::telemetry::span_notes::{Invocation, ModelNotes, Pieces, SpanNotes};
+use crate::telemetry::traces::{Position, Traces};
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, HostPattern};
 use crate::types::intent::{Ingress, Scheme};
@@ -24,6 +27,7 @@ use crate::types::usage::TokenClass;
 /// Where accounts are settled.
 pub struct Ledgers {
     log: AccessLog,
+    traces: Traces,
     metrics: Metrics,
     /// Makes request ids differ between processes and starts.
     boot: u64,
@@ -31,13 +35,14 @@ pub struct Ledgers {
 }
 
 impl Ledgers {
-    /// Settles into this log and these metrics.
-    pub fn new(log: AccessLog, metrics: Metrics) -> Self {
+    /// Settles into this log, these spans and these metrics.
+    pub fn new(log: AccessLog, traces: Traces, metrics: Metrics) -> Self {
         let boot = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |d| d.as_micros() as u64);
         Self {
             log,
+            traces,
             metrics,
             boot,
             next: AtomicU64::new(1),
@@ -47,6 +52,16 @@ impl Ledgers {
     /// The access log.
     pub fn log(&self) -> &AccessLog {
         &self.log
+    }
+
+    /// The spans.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// A number for a connection that requests come on.
+    pub fn connection(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The metrics.
@@ -83,6 +98,8 @@ impl Ledgers {
             added: None,
             duration: None,
             end: None,
+            trace_id: None,
+            span: None,
         };
         let started = Instant::now();
         Accounting {
@@ -186,6 +203,59 @@ impl Accounting {
         self.record.as_ref().map_or("", |record| &record.id)
     }
 
+    /// Begins its span, if one is made: where it stands in its trace, which an origin may go on from.
+    ///
+    /// `connection` and `request` number the connection it came on, and the requests on that.
+    pub fn traced(
+        &mut self,
+        headers: &HeaderMap,
+        connection: u64,
+        request: u64,
+    ) -> Option<Position> {
+        let position = self.ledgers.traces.begin(headers)?;
+        let unnamed = Invocation::Connection {
+            boot: self.ledgers.boot & 0xff_ffff_ffff,
+            connection,
+            request,
+        };
+        let notes = position.clone().notes(headers, unnamed);
+        self.edit(|r| {
+            r.trace_id = notes.as_ref().map(|notes| notes.trace);
+            r.span = notes;
+        });
+        Some(position)
+    }
+
+    fn note(&mut self, note: impl FnOnce(&mut SpanNotes)) {
+        if let Some(notes) = self.record.as_mut().and_then(|r| r.span.as_mut()) {
+            note(notes);
+        }
+    }
+
+    /// The one run of the agent that it is part of.
+    pub fn executing(&mut self, execution: Option<&Arc<str>>) {
+        self.note(|notes| notes.execution = execution.cloned());
+    }
+
+    /// What is asked of a model.
+    pub fn model(&mut self, model: impl FnOnce() -> ModelNotes) {
+        self.note(|notes| notes.model = Some(Box::new(model())));
+    }
+
+    /// An answer of a model was read to its end for its span alone.
+    pub fn observed(&mut self, observer: Observer) {
+        self.note(|notes| {
+            if let Some(model) = &mut notes.model {
+                observer.finish(model);
+            }
+        });
+    }
+
+    /// Whether a span is made of it.
+    pub fn has_span(&self) -> bool {
+        self.record.as_ref().is_some_and(|r| r.span.is_some())
+    }
+
     /// Who asks.
     pub fn identified(&mut self, agent: &Agent) {
         self.edit(|r| r.agent = Some(agent.clone()));
@@ -237,6 +307,9 @@ impl Accounting {
             for credential in credentials {
                 if !r.credentials.contains(&credential.name) {
                     r.credentials.push(credential.name.clone());
+                    if let Some(notes) = &mut r.span {
+                        notes.versions.push(credential.version);
+                    }
                     ledgers.metrics.injected(&credential.name);
                 }
             }
@@ -263,15 +336,23 @@ impl Accounting {
     }
 
     /// The origin's head arrived. A 401 to a request with these credentials speaks against them.
-    pub fn answered(&mut self, status: StatusCode, credentials: &[InjectedCredential]) {
+    pub fn answered<B>(&mut self, head: &Response<B>, credentials: &[InjectedCredential]) {
         let now = Instant::now();
         self.own_time.go_on(now);
         let upstream = now.duration_since(self.started);
         self.edit(|r| {
-            r.status = Some(status.as_u16());
+            r.status = Some(head.status().as_u16());
             r.upstream = Some(upstream);
+            if let Some(notes) = &mut r.span {
+                notes.protocol = Some(match head.version() {
+                    Version::HTTP_2 => "2",
+                    Version::HTTP_10 => "1.0",
+                    _ => "1.1",
+                });
+                notes.pieces = pieces(head.headers());
+            }
         });
-        if status == StatusCode::UNAUTHORIZED {
+        if head.status() == StatusCode::UNAUTHORIZED {
             for credential in credentials {
                 self.ledgers.metrics.credential_rejected(&credential.name);
             }
@@ -290,6 +371,9 @@ impl Accounting {
         self.edit(|r| {
             r.token_call = Some(outcome.as_str());
             r.credentials = vec![credential.clone()];
+            if let Some(notes) = &mut r.span {
+                notes.versions.clear();
+            }
         });
     }
 
@@ -304,6 +388,9 @@ impl Accounting {
                 cost_usd: cost.cost,
                 estimated: cost.estimated,
             }));
+            if let Some(notes) = &mut r.span {
+                notes.model = cost.notes.clone();
+            }
         });
     }
 
@@ -326,6 +413,9 @@ impl Accounting {
             }
             r.reason = Some(error.reason());
             r.status = Some(error.status().as_u16());
+            if let Some(model) = r.span.as_mut().and_then(|notes| notes.model.as_mut()) {
+                model.budget = error.balance().map(budget_notes);
+            }
         });
         // An origin that fails refuses nothing: the status says it.
         match reached {
@@ -369,7 +459,15 @@ impl Accounting {
 
     /// Body bytes to the agent.
     pub fn sent(&mut self, bytes: u64) {
-        self.edit(|r| r.response_bytes += bytes);
+        let started = self.started;
+        self.edit(|r| {
+            r.response_bytes += bytes;
+            if let Some(notes) = &mut r.span
+                && notes.pieces == Pieces::Many
+            {
+                notes.first_chunk.get_or_insert_with(|| started.elapsed());
+            }
+        });
     }
 
     /// Bytes of a tunnel or an upgraded connection, both ways.
@@ -447,7 +545,30 @@ impl Accounting {
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
         });
+        if record.span.is_some()
+            && let Some(target) = &mut record.target
+        {
+            target.detach();
+        }
+        let record = Arc::new(*record);
+        self.ledgers.traces.record(&record);
         self.ledgers.log.record(record);
+    }
+}
+
+/// A stream of events comes in pieces; so does what AWS frames.
+fn pieces(headers: &HeaderMap) -> Pieces {
+    const STREAMS: [&[u8]; 3] = [
+        b"text/event-stream",
+        b"application/vnd.amazon.eventstream",
+        b"application/x-ndjson",
+    ];
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map(|kind| kind.as_bytes());
+    match kind.is_some_and(|kind| STREAMS.iter().any(|stream| kind.starts_with(stream))) {
+        true => Pieces::Many,
+        false => Pieces::One,
     }
 }
 

@@ -103,7 +103,7 @@ impl Attempt<'_> {
         accounting.sending();
         let sent = self.upstream.send(self.permit, self.protocols, request);
         let response = sent.await.inspect_err(|error| admission.failed(error))?;
-        accounting.answered(response.status(), &injected.credentials);
+        accounting.answered(&response, &injected.credentials);
         if let Some(wanted) = wanted {
             wanted.answered();
         }

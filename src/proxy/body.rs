@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
 use super::metered::{Meter, Turn};
+use super::observe::Observer;
 use crate::budget::ledger::Ending;
 use crate::net::gate::{AgentLimits, InFlight};
 use crate::policy::decision::Timeouts;
@@ -50,6 +51,8 @@ pub struct StreamedResponse {
     inner: Option<Incoming>,
     /// What it costs is read beside it.
     meter: Option<Box<Meter>>,
+    /// What it used is, where nothing of it costs anything here.
+    observer: Option<Box<Observer>>,
     silence: Silence,
     /// How long the agent may take nothing of it.
     patience: Duration,
@@ -70,11 +73,12 @@ impl ResponseBody {
         timeouts: &Timeouts,
         accounting: Accounting,
         in_flight: Option<InFlight>,
-        meter: Option<Box<Meter>>,
+        (meter, observer): (Option<Box<Meter>>, Option<Box<Observer>>),
     ) -> Self {
         Self::Stream(Box::new(StreamedResponse {
             inner: Some(inner),
             meter,
+            observer,
             silence: Silence::new(timeouts.idle),
             patience: timeouts.agent_idle,
             accounting,
@@ -219,6 +223,9 @@ impl StreamedResponse {
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(data) = frame.data_ref() {
             self.accounting.sent(data.len() as u64);
+            if let Some(observer) = &mut self.observer {
+                observer.see(data);
+            }
         }
         self.silence.broken();
         if self.is_end_stream() {
@@ -244,6 +251,9 @@ impl Drop for StreamedResponse {
     fn drop(&mut self) {
         if self.in_flight.as_ref().is_some_and(InFlight::is_stalled) {
             self.accounting.stalled();
+        }
+        if let Some(observer) = self.observer.take() {
+            self.accounting.observed(*observer);
         }
         let Some(mut meter) = self.meter.take() else {
             return;

@@ -4,8 +4,9 @@ use std::io;
 
 use http::StatusCode;
 
-use super::budget_refusal::BudgetRefusal;
+use super::budget_refusal::{BudgetRefusal, Why};
 use super::dial::DialError;
+use crate::budget::ledger::Balance;
 use crate::identity::identifier::Unidentified;
 use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
@@ -177,6 +178,17 @@ impl ProxyError {
         ) || matches!(self, Self::Dial(error) if error.is_temporary())
             || matches!(self, Self::TokenCall(error) if error.is_temporary())
             || matches!(self, Self::Budget(refusal) if refusal.is_temporary())
+    }
+
+    /// Where the budget stands that refused it, if one did.
+    pub fn balance(&self) -> Option<&Balance> {
+        let Self::Budget(refusal) = self else {
+            return None;
+        };
+        match &refusal.why {
+            Why::Exhausted(shortage) | Why::Contended(shortage) => Some(&shortage.balance),
+            _ => None,
+        }
     }
 
     /// The rule that decided or came nearest.

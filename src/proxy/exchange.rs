@@ -16,6 +16,7 @@ use super::error::ProxyError;
 use super::headers::{self, UpgradeWish};
 use super::lease::Lease;
 use super::metered::Meter;
+use super::observe::{Observer, Watched};
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
 use super::replay;
@@ -33,6 +34,7 @@ use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::redact::SafeTarget;
+use crate::telemetry::traces::Position;
 use crate::types::intent::Scheme;
 
 /// What every exchange works with.
@@ -70,6 +72,9 @@ impl Exchange {
             snapshot.injectors.holds_secret(text.as_bytes())
         });
         accounting.asked(request.method(), target, request.version());
+        let connection = &passage.connection;
+        let position =
+            accounting.traced(request.headers(), connection.number, connection.request());
         let told = match *request.method() {
             Method::HEAD => Told::InHead,
             _ => Told::InBody,
@@ -90,6 +95,7 @@ impl Exchange {
                 let request = Ask {
                     head,
                     upload: &mut upload,
+                    position,
                 };
                 self.relay(passage, asked, request, &snapshot, &mut accounting)
                     .await
@@ -104,9 +110,10 @@ impl Exchange {
                     gate.answering(timeouts.agent_idle);
                     gate.exchange()
                 });
-                let meter = relayed.meter;
-                response
-                    .map(|body| ResponseBody::stream(body, &timeouts, accounting, in_flight, meter))
+                let readers = (relayed.meter, relayed.observer);
+                response.map(|body| {
+                    ResponseBody::stream(body, &timeouts, accounting, in_flight, readers)
+                })
             }
             Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
@@ -127,11 +134,16 @@ impl Exchange {
         &self,
         passage: &Passage,
         asked: Asked,
-        Ask { mut head, upload }: Ask<'_>,
+        Ask {
+            mut head,
+            upload,
+            position,
+        }: Ask<'_>,
         snapshot: &Snapshot,
         accounting: &mut Accounting,
     ) -> Result<Answer, ProxyError> {
         accounting.identified(&asked.agent);
+        accounting.executing(asked.execution.as_ref());
         accounting.aimed(asked.scheme, &asked.authority);
         accounting.named(snapshot.policy.name_of(&asked.authority.host));
         if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
@@ -186,7 +198,15 @@ impl Exchange {
             return Ok(Answer::Local(answer));
         }
 
+        let watched = match accounting.has_span() {
+            true => Watched::of(&permit, &head),
+            false => None,
+        };
+        if let Some(watched) = &watched {
+            accounting.model(|| watched.notes());
+        }
         let wish = headers::end_hop(&mut head)?;
+        headers::trace(&mut head.headers, permit.trace_context(), position.as_ref());
         let asked_for =
             (wish == UpgradeWish::WebSocket).then(|| (head.method.clone(), head.uri.clone()));
         let agent_side = (wish == UpgradeWish::WebSocket)
@@ -268,7 +288,15 @@ impl Exchange {
             );
         }
         let meter = admission.answered(&mut response, accounting).await;
-        Ok(Answer::Relayed(response, Relayed { permit, meter }))
+        // What a budget counts is read already.
+        let observer = watched.filter(|_| meter.is_none());
+        let observer = observer.and_then(|watched| watched.observer(&response));
+        let relayed = Relayed {
+            permit,
+            meter,
+            observer,
+        };
+        Ok(Answer::Relayed(response, relayed))
     }
 
     /// Passes the 101 on and relays both ways from then on.
@@ -312,6 +340,8 @@ enum Told {
 struct Ask<'a> {
     head: Parts,
     upload: &'a mut Upload,
+    /// Where it stands in a trace.
+    position: Option<Position>,
 }
 
 enum Answer {
@@ -324,6 +354,7 @@ enum Answer {
 struct Relayed {
     permit: Permit,
     meter: Option<Box<Meter>>,
+    observer: Option<Box<Observer>>,
 }
 
 struct Switch {

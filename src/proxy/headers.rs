@@ -9,7 +9,10 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version};
 
 use super::error::ProxyError;
+use crate::config::policy::TraceContextMode;
 use crate::net::framing::MOST_FIELDS;
+use crate::telemetry::trace_context::{BAGGAGE, TRACEPARENT, TRACESTATE};
+use crate::telemetry::traces::Position;
 use crate::types::host::Authority;
 use crate::types::intent::Scheme;
 
@@ -308,6 +311,22 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
     for name in &HOP_BY_HOP {
         headers.remove(name);
+    }
+}
+
+/// What an origin gets to know of the trace that a request is part of: what the rule says, from our span on
+/// where there is one.
+pub fn trace(headers: &mut HeaderMap, mode: TraceContextMode, position: Option<&Position>) {
+    if mode != TraceContextMode::PropagateWithBaggage {
+        headers.remove(BAGGAGE);
+    }
+    if mode == TraceContextMode::Drop {
+        headers.remove(TRACEPARENT);
+        headers.remove(TRACESTATE);
+        return;
+    }
+    for (name, value) in position.into_iter().flat_map(Position::outgoing) {
+        headers.insert(name, value);
     }
 }
 

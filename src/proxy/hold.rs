@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::budget_refusal::{BudgetRefusal, Why, tell_balance};
 use super::error::ProxyError;
+use super::observe::{budget_notes, notes};
 use super::spending::Spending;
 use crate::budget::ledger::{Balance, Ending, HoldId, Ledger, NotReserved, Settled, Settlement};
 use crate::budget::limit::{Enforcement, Labels};
@@ -21,6 +22,8 @@ use crate::meter::charge::{Bill, charges};
 use crate::meter::price::Price;
 use crate::meter::price_table::PriceTable;
 use crate::meter::reading::{Progress, Reading};
+use crate::telemetry::redact::SafeText;
+use crate::telemetry::span_notes::{Certainty, ModelNotes};
 use crate::types::charge::{Charge, Need};
 use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
@@ -84,6 +87,8 @@ pub struct Cost {
     pub cost: NanoUsd,
     /// Whether some of it is estimated.
     pub estimated: bool,
+    /// What a span says of it; nothing of a call whose answer is not read.
+    pub notes: Option<Box<ModelNotes>>,
 }
 
 impl Hold {
@@ -232,11 +237,27 @@ impl Hold {
     fn cost(&self, bill: &Bill) -> Cost {
         let nothing = Usage::default();
         let sum = bill.charges.iter();
+        let usage = sum.clone().fold(nothing, |all, one| all.plus(&one.usage));
+        let cost = NanoUsd(sum.fold(0, |all: u64, one| all.saturating_add(one.cost.0)));
+        let said = |call: &Call| {
+            Box::new(ModelNotes {
+                answered: bill.charges.first().map(|one| SafeText::of(&one.model)),
+                usage: Some(usage),
+                cost: Some(cost),
+                certainty: match bill.estimated {
+                    true => Certainty::Estimated,
+                    false => Certainty::Told,
+                },
+                budget: tightest(&self.opened.balances).map(budget_notes),
+                ..notes(call.api, call.operation, &call.model)
+            })
+        };
         Cost {
             model: self.opened.labels.model.clone(),
-            usage: sum.clone().fold(nothing, |all, one| all.plus(&one.usage)),
-            cost: NanoUsd(sum.fold(0, |all: u64, one| all.saturating_add(one.cost.0))),
+            usage,
+            cost,
             estimated: bill.estimated,
+            notes: self.call().map(said),
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use rustls::AlertDescription;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
@@ -16,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::error::cause;
 use super::exchange::Exchange;
 use super::last_word::{Caller, last_word};
-use super::passage::{Agreement, Asked, Passage};
+use super::passage::{Agreement, Asked, Connection, Passage};
 use super::serve;
 use crate::net::client_hello::UNRECOGNIZED_NAME;
 use crate::net::gate::{AgentLimits, Gate, GateState};
@@ -80,6 +81,7 @@ impl Interception {
             ingress: Ingress::Connect,
             peer,
             gate: gate.clone(),
+            connection: Arc::new(Connection::new(exchange.ledgers.connection())),
         });
         let service = move |request| {
             let (exchange, passage) = (exchange.clone(), passage.clone());
@@ -177,6 +179,7 @@ fn failed_handshake(
     exchange.ledgers.metrics().handshake_failed("agent", reason);
     tracing::warn!(%authority, %agent, reason, %error, hint, "TLS with the agent failed");
     let mut accounting = exchange.ledgers.open(Ingress::Connect, Kind::Connect, peer);
+    accounting.traced(&HeaderMap::new(), exchange.ledgers.connection(), 1);
     accounting.identified(agent);
     accounting.aimed(Scheme::Https, authority);
     let snapshot = exchange.snapshots.load();

@@ -29,6 +29,7 @@ pub struct Caller {
 pub fn last_word(ledgers: Arc<Ledgers>, caller: Caller) -> LastWord {
     Box::new(move |violation| {
         let mut accounting = ledgers.open(caller.ingress, Kind::Request, caller.peer);
+        accounting.traced(&HeaderMap::new(), ledgers.connection(), 1);
         let target = caller.tunnel.as_ref().map(|(agent, authority)| {
             accounting.identified(agent);
             accounting.aimed(Scheme::Https, authority);

@@ -17,6 +17,7 @@ pub mod last_word;
 pub mod lease;
 pub mod lowering;
 pub mod metered;
+pub mod observe;
 pub mod own_time;
 pub mod passage;
 pub mod refusal;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, Uri};
 
@@ -18,6 +19,30 @@ pub struct Passage {
     pub peer: SocketAddr,
     /// What watches an HTTP/1.1 connection.
     pub gate: Option<Arc<GateState>>,
+    /// The connection, for what joins the requests on it.
+    pub connection: Arc<Connection>,
+}
+
+/// A connection that requests come on.
+pub struct Connection {
+    /// Its number.
+    pub number: u64,
+    requests: AtomicU64,
+}
+
+impl Connection {
+    /// One with this number.
+    pub fn new(number: u64) -> Self {
+        Self {
+            number,
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// The number of the request that comes now, from 1.
+    pub fn request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// Who asks for which origin, as the door established it.

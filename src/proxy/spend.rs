@@ -16,6 +16,7 @@ use super::error::ProxyError;
 use super::headers::UpgradeWish;
 use super::hold::{Billing, Hold, Opened, why};
 use super::lowering::{LOWERINGS, Wanted, in_tranches, needed};
+use super::observe::notes;
 use super::passage::Asked;
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spending::Spending;
@@ -187,6 +188,7 @@ impl Asking<'_> {
         if call.terms.geo.is_none() {
             call.terms.geo = region(&self.asked.authority.host);
         }
+        accounting.model(|| notes(api, operation, &call.model));
         let (label, names) = self.names(&call);
         let covering = self.covering(&label, &names);
         if covering.is_empty() {

@@ -12,26 +12,32 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use http::Method;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::redact::SafeTarget;
+use super::span_notes::SpanNotes;
+use super::trace_context::TraceId;
 use crate::policy::decision::RuleRef;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::money::NanoUsd;
 
 /// One exchange, or one tunnel, from its first byte to its last.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Record {
     /// When it began.
     #[serde(serialize_with = "timestamp")]
+    #[schemars(with = "String")]
     pub time: SystemTime,
     /// The id that a refusal shows as `x-tollgate-request-id`.
     pub id: String,
     /// The address it came from.
+    #[schemars(with = "String")]
     pub peer: SocketAddr,
     /// Who asked; absent before identification.
     #[serde(serialize_with = "name", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub agent: Option<Agent>,
     /// The door: `connect`, `absolute-form`, `base-url`.
     pub ingress: &'static str,
@@ -39,28 +45,33 @@ pub struct Record {
     pub kind: Kind,
     /// The method; absent for tunnels.
     #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub method: Option<Method>,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Host and port.
     #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub authority: Option<Authority>,
     /// Path and query, redacted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub target: Option<SafeTarget>,
     /// The agent's protocol: `HTTP/1.1`, `HTTP/2.0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<&'static str>,
-    /// What was decided.
+    /// What was decided: `allow`, `deny`, or `report` where it went although `enforce` would refuse it.
     pub decision: Verdict,
     /// Why it was refused, or what `enforce` would have refused: a stable word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// The deciding rule, as `file:line`.
     #[serde(serialize_with = "display", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub rule: Option<RuleRef>,
     /// Names of the credentials that were injected.
     #[serde(serialize_with = "names", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
     pub credentials: Vec<Arc<str>>,
     /// What a call of a model used and cost; absent where no budget counts it.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -84,6 +95,7 @@ pub struct Record {
         rename = "upstream_ms",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "Option<f64>")]
     pub upstream: Option<Duration>,
     /// What the proxy added before the answer began: policy, credentials, budgets, renewals, and bodies
     /// that are read whole; absent where no origin answered.
@@ -92,29 +104,40 @@ pub struct Record {
         rename = "added_ms",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "Option<f64>")]
     pub added: Option<Duration>,
     /// From first to last byte.
     #[serde(serialize_with = "millis", rename = "duration_ms")]
+    #[schemars(with = "Option<f64>")]
     pub duration: Option<Duration>,
     /// How it ended, when not well: a stable word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<&'static str>,
+    /// The trace that its span is in; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub trace_id: Option<TraceId>,
+    /// What its span says besides.
+    #[serde(skip)]
+    pub span: Option<Box<SpanNotes>>,
 }
 
 /// What a call of a model used and cost.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct CostRecord {
     /// The model that was asked for.
     #[serde(serialize_with = "text")]
+    #[schemars(with = "String")]
     pub model: Arc<str>,
     /// Tokens of the prompt, whatever their class.
     pub input_tokens: u64,
-    /// Those of them that came from a cache.
+    /// Tokens of the prompt that came from a cache; they are among `input_tokens`.
     pub cached_tokens: u64,
     /// Tokens of the answer.
     pub output_tokens: u64,
     /// What that costs, in US dollars, as a decimal number in a string.
     #[serde(serialize_with = "dollars")]
+    #[schemars(with = "String")]
     pub cost_usd: NanoUsd,
     /// Whether some of it is estimated.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -122,7 +145,7 @@ pub struct CostRecord {
 }
 
 /// What a record is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// An HTTP exchange.
@@ -134,7 +157,7 @@ pub enum Kind {
 }
 
 /// What was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It went to the origin.
@@ -193,7 +216,7 @@ pub struct AccessLog {
 }
 
 enum Message {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     Flush(SyncSender<()>),
 }
 
@@ -242,7 +265,7 @@ impl AccessLog {
     }
 
     /// Hands a record over.
-    pub fn record(&self, record: Box<Record>) {
+    pub fn record(&self, record: Arc<Record>) {
         let Some(queue) = &self.queue else { return };
         match queue.try_send(Message::Record(record)) {
             Ok(()) => {}
@@ -284,7 +307,8 @@ fn write(out: Box<dyn Write + Send>, records: &Receiver<Message>) {
         while let Some(message) = next.take() {
             match message {
                 Message::Record(record) => {
-                    let written = serde_json::to_writer(&mut out, &record).map_err(io::Error::from);
+                    let written =
+                        serde_json::to_writer(&mut out, &*record).map_err(io::Error::from);
                     if written.and_then(|()| out.write_all(b"\n")).is_err() {
                         return;
                     }

@@ -86,7 +86,7 @@ pub(super) const UPSTREAM_CONNECT_SECONDS: Family = Family::seconds(
 );
 pub(super) const UPSTREAM_FAILURES: Family = Family::counter(
     "tollgate_upstream_failures_total",
-    "Requests that got no answer from their origin, by the stage that failed: `dns`, `address_guard`, `connect`, `tls`, `headers` where none came in time, `broken`",
+    "Requests that got no answer from their origin, by the stage that failed: `dns`, `address_guard`, `connect`, `tls`, `response_timeout`, `origin_error`",
 )
 .by(&["host", "stage"]);
 
@@ -94,7 +94,7 @@ pub(super) const UPSTREAM_FAILURES: Family = Family::counter(
 
 pub(super) const HANDSHAKE_FAILURES: Family = Family::counter(
     "tollgate_tls_handshake_failures_total",
-    "TLS handshakes that failed, with agents (`agent`) and with origins (`origin`)",
+    "TLS handshakes that failed, with agents (`agent`; causes as in the access log) and with origins (`origin`)",
 )
 .by(&["side", "cause"]);
 pub(super) const LEAF_CACHE: Family = Family::counter(
@@ -105,6 +105,12 @@ pub(super) const LEAF_CACHE: Family = Family::counter(
 pub(super) const CA_EXPIRY: Family = Family::gauge(
     "tollgate_ca_expiry_seconds",
     "Time until the certificate authority ends; negative once it has",
+)
+.in_unit("s");
+
+pub(super) const CA_LIFETIME: Family = Family::gauge(
+    "tollgate_ca_lifetime_seconds",
+    "Time that the certificate authority was made for, from its beginning to its end",
 )
 .in_unit("s");
 
@@ -205,7 +211,7 @@ pub(super) const UNDERRESERVED: Family = Family::counter(
 );
 pub(super) const LEDGER_OK: Family = Family::gauge(
     "tollgate_ledger_ok",
-    "1 while the spending ledger can be written; 0 without one",
+    "1 while the spending ledger can be written, 0 while it cannot; absent before the first budget",
 );
 
 // --- the process
@@ -230,7 +236,16 @@ pub(super) const READY: Family = Family::gauge(
 );
 pub(super) const DROPPED: Family = Family::counter(
     "tollgate_telemetry_dropped_total",
-    "Records that a sink lost because it did not keep up or failed",
+    "Records that a sink lost, by why: `queue_full` where it did not keep up, `unreachable`, `refused` and `shutdown` of spans",
+)
+.by(&["sink", "reason"]);
+pub(super) const SPANS_SENT: Family = Family::counter(
+    "tollgate_spans_sent_total",
+    "Spans that a collector has taken",
+);
+pub(super) const REDACTIONS: Family = Family::counter(
+    "tollgate_redactions_total",
+    "Texts that the last gate before a sink found a secret in; not 0 means a fault of the program, please report it",
 )
 .by(&["sink"]);
 pub(super) const BUILD: Family =
@@ -254,6 +269,7 @@ pub const ALL: &[Family] = &[
     HANDSHAKE_FAILURES,
     LEAF_CACHE,
     CA_EXPIRY,
+    CA_LIFETIME,
     INJECTIONS,
     REPLAYS,
     TOKEN_CALLS,
@@ -277,6 +293,8 @@ pub const ALL: &[Family] = &[
     POLICY_SINCE,
     READY,
     DROPPED,
+    SPANS_SENT,
+    REDACTIONS,
     BUILD,
 ];
 

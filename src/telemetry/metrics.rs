@@ -14,7 +14,9 @@ use prometheus::{
 use super::access_log::Verdict;
 use super::credential_metrics::{CredentialHealth, CredentialMetrics};
 use super::families;
+use super::gate;
 use super::lanes::Lanes;
+use super::sink_metrics::SinkMetrics;
 use super::spend_metrics::{BudgetLeft, SpendMetrics};
 use crate::types::agent::Agent;
 use crate::types::host::HostPattern;
@@ -41,6 +43,7 @@ struct Inner {
     handshake_failures: IntCounterVec,
     leaves: IntCounterVec,
     ca_expiry: IntGauge,
+    ca_lifetime: IntGauge,
     reloads: IntCounterVec,
     last_reload_ok: IntGauge,
     policy_since: IntGauge,
@@ -48,6 +51,7 @@ struct Inner {
     dropped: IntCounterVec,
     credentials: CredentialMetrics,
     spending: SpendMetrics,
+    sinks: SinkMetrics,
     scraping: Mutex<()>,
 }
 
@@ -74,12 +78,15 @@ pub struct Ended<'a> {
     pub response_bytes: u64,
 }
 
-/// What loses records when it does not keep up.
-pub const SINKS: &[&str] = &[ACCESS_LOG];
-/// The access log.
-const ACCESS_LOG: &str = "access_log";
+/// The access log as a sink, and why it loses records.
+const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
 
 impl Metrics {
+    /// What was sent, lost and taken out of telemetry.
+    pub fn sinks(&self) -> &SinkMetrics {
+        &self.0.sinks
+    }
+
     /// Registers everything once.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
@@ -93,7 +100,9 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         let lanes = Arc::new(Lanes::new(families::REQUESTS.int_counters(of)?));
+        let dropped = families::DROPPED.int_counters(of)?;
         let inner = Inner {
+            sinks: SinkMetrics::new(of, dropped.clone())?,
             refusals: families::REFUSALS.int_counters(of)?,
             seconds: families::REQUEST_SECONDS.histogram(of)?,
             upstream_seconds: families::UPSTREAM_SECONDS.histogram(of)?,
@@ -109,11 +118,12 @@ impl Metrics {
             handshake_failures: families::HANDSHAKE_FAILURES.int_counters(of)?,
             leaves: families::LEAF_CACHE.int_counters(of)?,
             ca_expiry: families::CA_EXPIRY.int_gauge(of)?,
+            ca_lifetime: families::CA_LIFETIME.int_gauge(of)?,
             reloads: families::RELOADS.int_counters(of)?,
             last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
             policy_since: families::POLICY_SINCE.int_gauge(of)?,
             ready: families::READY.int_gauge(of)?,
-            dropped: families::DROPPED.int_counters(of)?,
+            dropped,
             credentials: CredentialMetrics::new(of)?,
             spending: SpendMetrics::new(of, lanes.clone())?,
             scraping: Mutex::new(()),
@@ -226,9 +236,10 @@ impl Metrics {
         }
     }
 
-    /// A sink lost so many records.
-    pub fn telemetry_dropped(&self, sink: &'static str, records: u64) {
-        self.0.dropped.with_label_values(&[sink]).inc_by(records);
+    /// A sink lost so many records, for this reason.
+    pub fn telemetry_dropped(&self, sink: &'static str, reason: &'static str, records: u64) {
+        let dropped = self.0.dropped.with_label_values(&[sink, reason]);
+        dropped.inc_by(records);
     }
 
     /// Everything, in the Prometheus text format, after what is only looked at when somebody asks has
@@ -244,14 +255,16 @@ impl Metrics {
             ),
             (&inner.leaves.with_label_values(&["hit"]), observed.hits),
             (
-                &inner.dropped.with_label_values(&[ACCESS_LOG]),
+                &inner.dropped.with_label_values(&ACCESS_LOG),
                 observed.log_dropped,
             ),
         ] {
             // Counted elsewhere, since the start as well.
             counter.inc_by(total.saturating_sub(counter.get()));
         }
+        inner.sinks.log_withheld(gate::withheld());
         inner.ca_expiry.set(observed.ca_ends_at - now());
+        inner.ca_lifetime.set(observed.ca_lifetime);
         inner.ready.set(i64::from(observed.ready));
         inner.credentials.observe(&observed.credentials, now());
         inner.spending.observe(observed.ledger, &observed.budgets);
@@ -281,9 +294,7 @@ impl Inner {
         for kind in ["agent", "intercepted", "tunnel"] {
             self.open.with_label_values(&[kind]);
         }
-        for sink in SINKS {
-            self.dropped.with_label_values(&[*sink]);
-        }
+        self.dropped.with_label_values(&ACCESS_LOG);
         self.last_reload_ok.set(1);
         self.policy_since.set(now());
     }
@@ -308,6 +319,8 @@ pub struct Observed {
     pub log_dropped: u64,
     /// When the certificate authority ends, in Unix seconds.
     pub ca_ends_at: i64,
+    /// From its beginning to its end, in seconds.
+    pub ca_lifetime: i64,
     /// Whether the process is ready.
     pub ready: bool,
     /// Every open credential.

@@ -1,13 +1,30 @@
-//! What leaves as log and metric. Everything passes `redact` on its way.
+//! What leaves as log, metric and span, and the files that describe it. Everything passes `redact` on its way.
 
 pub mod access_log;
+pub mod alerts;
+pub mod credential_metrics;
+pub mod dashboard;
+pub mod dashboard_panels;
 pub mod families;
 pub mod family;
+pub mod gate;
 pub mod init;
-pub mod metrics;
-pub mod redact;
-pub mod spend_metrics;
-pub mod vocabulary;
-
-pub mod credential_metrics;
 pub mod lanes;
+pub mod metrics;
+pub mod otlp;
+#[cfg(test)]
+mod otlp_tests;
+pub mod redact;
+pub mod reference;
+pub mod sampler;
+pub mod semconv;
+pub mod sink_metrics;
+pub mod span;
+pub mod span_notes;
+#[cfg(test)]
+mod span_tests;
+pub mod spend_metrics;
+pub mod trace_context;
+pub mod traces;
+pub mod vocabulary;
+pub mod wire;

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use http::Method;
 use http::uri::PathAndQuery;
 use percent_encoding::percent_decode_str;
@@ -25,6 +26,17 @@ impl SafeTarget {
         Some(Self(
             (!holds_secret(target.as_str())).then(|| target.clone()),
         ))
+    }
+}
+
+impl SafeTarget {
+    /// The same in memory of its own. What it was read from, a request's head and what came behind it, is
+    /// larger by far, and a record may wait.
+    pub fn detach(&mut self) {
+        if let Some(target) = &mut self.0 {
+            let copy = Bytes::copy_from_slice(target.as_str().as_bytes());
+            self.0 = PathAndQuery::from_maybe_shared(copy).ok();
+        }
     }
 }
 
@@ -70,6 +82,69 @@ impl Serialize for SafeTarget {
     }
 }
 
+/// A short text that an agent made up, such as a model's name: words that look like a credential are
+/// replaced when it is shown.
+#[derive(Clone)]
+pub struct SafeText(Box<str>);
+
+/// Longer ones are cut: no name is so long, and what waits to be written takes memory.
+const LONGEST_TEXT: usize = 256;
+
+impl SafeText {
+    /// Wraps a text.
+    pub fn of(text: &str) -> Self {
+        let end = text.floor_char_boundary(LONGEST_TEXT);
+        Self(text[..end].into())
+    }
+}
+
+impl fmt::Display for SafeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.len() < SHORTEST_SECRET {
+            return f.write_str(&self.0);
+        }
+        for (index, word) in self.0.split(' ').enumerate() {
+            if index > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(if looks_secret(word) { REDACTED } else { word })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SafeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An identifier that can be shown because it is a UUID: a number, with no room for anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SafeId(u128);
+
+impl SafeId {
+    /// Parses the usual form, `8-4-4-4-12` hexadecimal digits (RFC 9562, section 4).
+    pub fn parse(text: &str) -> Option<Self> {
+        let groups: Vec<&str> = text.split('-').collect();
+        let fits = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]);
+        let digits = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        if !fits || !digits {
+            return None;
+        }
+        u128::from_str_radix(&groups.concat(), 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for SafeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.0;
+        let (a, b, c) = (n >> 96, n >> 80 & 0xffff, n >> 64 & 0xffff);
+        let (d, e) = (n >> 48 & 0xffff, n & 0xffff_ffff_ffff);
+        write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+    }
+}
+
 /// Prefixes that providers put in front of their tokens, so that scanners find them.
 const TOKEN_PREFIXES: &[&str] = &[
     "sk-",
@@ -110,9 +185,12 @@ pub fn safe_method(method: &Method) -> Method {
     }
 }
 
+/// No provider's token is shorter.
+const SHORTEST_SECRET: usize = 12;
+
 /// Whether a path segment could be a credential. Rather too often yes than once no.
 pub fn looks_secret(segment: &str) -> bool {
-    if segment.len() < 12 {
+    if segment.len() < SHORTEST_SECRET {
         return false;
     }
     let decoded = percent_decode_str(segment).decode_utf8_lossy();
@@ -158,6 +236,47 @@ mod tests {
         ] {
             assert_eq!(shown(target), target);
         }
+    }
+
+    #[test]
+    fn what_an_agent_makes_up_is_shown_without_what_looks_like_a_credential() {
+        for (text, shown) in [
+            ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5-20250929"),
+            (
+                "claude-cli/2.1.197 (external, sdk-cli)",
+                "claude-cli/2.1.197 (external, sdk-cli)",
+            ),
+            ("curl/8.5.0", "curl/8.5.0"),
+            ("tool sk-ant-api03-abcdef 1", "tool [redacted] 1"),
+            ("ghp_0123456789abcdef", "[redacted]"),
+        ] {
+            assert_eq!(SafeText::of(text).to_string(), shown);
+        }
+        assert!(SafeText::of(&"x-".repeat(1000)).to_string().len() <= LONGEST_TEXT);
+    }
+
+    #[test]
+    fn only_a_uuid_is_an_identifier_to_show() {
+        let id = "0195f3a0-7c1b-7d2e-8f3a-00000000abcd";
+        assert_eq!(SafeId::parse(id).unwrap().to_string(), id);
+        assert_eq!(SafeId::parse(&id.to_uppercase()).unwrap().to_string(), id);
+        for none in [
+            "",
+            "session",
+            "0195f3a07c1b7d2e8f3a00000000abcd",
+            "0195f3a0-7c1b-7d2e-8f3a-00000000abcg",
+            "+195f3a0-7c1b-7d2e-8f3a-00000000abcd",
+        ] {
+            assert_eq!(SafeId::parse(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_detached_target_is_the_same() {
+        let target = PathAndQuery::from_static("/v1/messages?beta=true");
+        let mut safe = SafeTarget::of(Some(&target), |_| false).unwrap();
+        safe.detach();
+        assert_eq!(safe.to_string(), "/v1/messages?beta=[redacted]");
     }
 
     #[test]

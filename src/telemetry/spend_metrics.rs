@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use prometheus::{CounterVec, GaugeVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{CounterVec, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use super::families;
 use super::lanes::{Lanes, OTHER};
@@ -21,7 +21,8 @@ pub struct SpendMetrics {
     forecast: GaugeVec,
     alerts: IntCounterVec,
     underreserved: IntCounter,
-    ledger: IntGauge,
+    /// Without labels: one that can be absent.
+    ledger: IntGaugeVec,
 }
 
 /// Where a budget stands for one group of calls.
@@ -48,7 +49,7 @@ impl SpendMetrics {
             forecast: families::BUDGET_FORECAST.gauges(registry)?,
             alerts: families::BUDGET_ALERTS.int_counters(registry)?,
             underreserved: families::UNDERRESERVED.int_counter(registry)?,
-            ledger: families::LEDGER_OK.int_gauge(registry)?,
+            ledger: families::LEDGER_OK.int_gauges(registry)?,
         })
     }
 
@@ -79,7 +80,11 @@ impl SpendMetrics {
     /// Says where budgets stand now, and nothing any more of those that are gone: windows end, and
     /// documents change, with nobody calling.
     pub(super) fn observe(&self, ledger: Option<Result<(), ()>>, budgets: &[BudgetLeft]) {
-        self.ledger.set(i64::from(ledger == Some(Ok(()))));
+        self.ledger.reset();
+        if let Some(health) = ledger {
+            let ledger = self.ledger.with_label_values::<&str>(&[]);
+            ledger.set(i64::from(health.is_ok()));
+        }
         self.remaining.reset();
         self.forecast.reset();
         for left in bounded(budgets) {

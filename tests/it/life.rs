@@ -157,3 +157,25 @@ async fn plain_bytes_do_not_pass_a_tunnel() {
     read.await.expect("the tunnel is closed").ok();
     assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
 }
+
+/// A core file would hold every secret of the process.
+#[tokio::test]
+async fn a_crash_leaves_no_core_file() {
+    let echo = echo::echo().await;
+    let mut proxy = echo::in_front_of(&echo).start().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", proxy.pid())).unwrap();
+    let cores = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<&str> = cores.unwrap().split_whitespace().collect();
+    assert_eq!(&words[4..6], ["0", "0"], "{cores:?}");
+    assert!(proxy.output().contains("dumps=off"), "{}", proxy.output());
+    proxy.signal("-ABRT").await;
+    proxy.gone().await;
+    let left = std::fs::read_dir(proxy.config.parent().unwrap()).unwrap();
+    let names: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        !names.iter().any(|n| n.to_string_lossy().contains("core")),
+        "{names:?}"
+    );
+}

@@ -12,6 +12,7 @@
 mod support;
 
 mod agreement;
+mod alerts;
 mod architecture;
 mod bad_credentials;
 mod bad_files;
@@ -64,6 +65,8 @@ mod oauth_outage;
 mod oauth_refresh;
 mod oauth_replicas;
 mod oauth_shared;
+mod observability;
+mod otlp;
 mod placements;
 mod presets;
 mod provider;
@@ -72,6 +75,7 @@ mod reload;
 mod replay;
 mod revocation;
 mod run;
+mod scrape;
 mod sdks;
 mod secrets;
 mod spend;

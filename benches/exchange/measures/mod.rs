@@ -8,3 +8,4 @@ pub mod hosts;
 pub mod idle;
 pub mod latency;
 pub mod small;
+pub mod spans;

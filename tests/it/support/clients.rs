@@ -39,6 +39,9 @@ fn locate(name: &str) -> Option<PathBuf> {
                 .then(|| on_path("node"))
                 .flatten();
         }
+        _ if matches!(name, "promtool" | "prometheus") => {
+            home().join("prometheus/usr/bin").join(name)
+        }
         _ => home().join("node/node_modules/.bin").join(name),
     };
     if own.exists() {

@@ -37,6 +37,7 @@ pub mod recorded;
 pub mod replicas;
 pub mod reply;
 pub mod scene;
+pub mod spans;
 pub mod spender;
 pub mod telegram;
 pub mod token_server;

@@ -1,0 +1,263 @@
+//! Owns the search for secrets in what is to be written down: raw, in base64 wherever they stand in it, in
+//! hexadecimal, percent-encoded, and as JSON or HTML write them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use memchr::memchr;
+use percent_encoding::percent_decode;
+use zeroize::Zeroizing;
+
+use crate::types::secret::Secret;
+
+/// Secrets in every form they could be written in.
+pub struct Disguises {
+    forms: Vec<Zeroizing<Vec<u8>>>,
+    /// Whether a form begins with octets of this hash: most places of a text are passed by without a look at
+    /// any secret. An automaton would be as fast, and would keep copies that nothing clears.
+    heads: Box<[u64; HEADS / 64]>,
+    shortest: usize,
+}
+
+/// Hashes of four octets that are told apart.
+const HEADS: usize = 1 << 16;
+/// An encoded form that is shorter stands in many an innocent text.
+const SHORTEST_FORM: usize = 8;
+/// How often text is decoded before it counts as searched.
+const DECODINGS: usize = 2;
+
+impl Disguises {
+    /// Looks for these.
+    pub fn of(secrets: impl Iterator<Item = Arc<Secret>>) -> Self {
+        let mut forms: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+        for secret in secrets.filter(|secret| !secret.is_empty()) {
+            let secret = secret.expose();
+            let encoded = encoded(secret).into_iter();
+            forms.extend(encoded.filter(|form| form.len() >= SHORTEST_FORM));
+            forms.push(Zeroizing::new(secret.to_vec()));
+        }
+        forms.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
+        forms.dedup();
+        let mut heads = Box::new([0; HEADS / 64]);
+        for head in forms.iter().map(|form| head(form)) {
+            match head {
+                Some(head) => heads[head / 64] |= 1 << (head % 64),
+                // One of fewer octets than are hashed may stand anywhere.
+                None => heads.fill(u64::MAX),
+            }
+        }
+        Self {
+            shortest: forms
+                .iter()
+                .map(|form| form.len())
+                .min()
+                .unwrap_or(usize::MAX),
+            forms,
+            heads,
+        }
+    }
+
+    /// Whether one of them stands in a text, which may be percent-encoded as a whole.
+    pub fn stand_in(&self, text: &[u8]) -> bool {
+        if text.len() < self.shortest {
+            return false;
+        }
+        let mut text = Cow::Borrowed(text);
+        for _ in 0..DECODINGS {
+            if self.stand_in_plain(&text) {
+                return true;
+            }
+            if memchr(b'%', &text).is_none() {
+                return false;
+            }
+            text = Cow::Owned(percent_decode(&text).collect());
+        }
+        self.stand_in_plain(&text)
+    }
+
+    fn stand_in_plain(&self, text: &[u8]) -> bool {
+        let last = text.len().saturating_sub(self.shortest);
+        (0..=last).any(|at| {
+            let rest = &text[at..];
+            let possible = head(rest).is_none_or(|h| self.heads[h / 64] >> (h % 64) & 1 == 1);
+            possible && self.forms.iter().any(|form| rest.starts_with(form))
+        })
+    }
+}
+
+impl fmt::Debug for Disguises {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Disguises({})", self.forms.len())
+    }
+}
+
+fn head(text: &[u8]) -> Option<usize> {
+    let octets: [u8; 4] = text.first_chunk().copied()?;
+    // Multiplicative hashing; the high bits are the good ones.
+    let mixed = u32::from_le_bytes(octets).wrapping_mul(0x9e37_79b1);
+    Some((mixed >> 16) as usize % HEADS)
+}
+
+fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut forms: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+        forms.extend((0..3).map(|offset| base64(engine, secret, offset)));
+    }
+    let written = |each: &dyn Fn(u8) -> Option<&'static str>| {
+        let mut text = Zeroizing::new(Vec::with_capacity(secret.len() * 6));
+        for octet in secret {
+            match each(*octet) {
+                Some(escape) => text.extend_from_slice(escape.as_bytes()),
+                None => text.push(*octet),
+            }
+        }
+        text
+    };
+    forms.push(hexadecimal(secret, b"", b"0123456789abcdef"));
+    forms.push(hexadecimal(secret, b"", b"0123456789ABCDEF"));
+    forms.push(hexadecimal(secret, b"\\u00", b"0123456789abcdef"));
+    forms.push(hexadecimal(secret, b"\\u00", b"0123456789ABCDEF"));
+    forms.push(hexadecimal(secret, b"\\x", b"0123456789abcdef"));
+    // RFC 8259, section 7: with and without the optional escape.
+    forms.push(written(&|octet| json(octet).filter(|_| octet != b'/')));
+    forms.push(written(&json));
+    forms.push(written(&|octet| match octet {
+        b'<' => Some("\\u003c"),
+        b'>' => Some("\\u003e"),
+        b'&' => Some("\\u0026"),
+        octet => json(octet).filter(|_| octet != b'/'),
+    }));
+    forms.push(written(&|octet| match octet {
+        b'&' => Some("&amp;"),
+        b'<' => Some("&lt;"),
+        b'>' => Some("&gt;"),
+        b'"' => Some("&quot;"),
+        b'\'' => Some("&#39;"),
+        _ => None,
+    }));
+    forms
+}
+
+/// What base64 makes of a secret with this many octets before it, without the characters that its neighbours
+/// have a part in.
+fn base64(engine: &GeneralPurpose, secret: &[u8], offset: usize) -> Zeroizing<Vec<u8>> {
+    let padded = Zeroizing::new([&[0; 2][..offset], secret].concat());
+    let whole = Zeroizing::new(engine.encode(&*padded).into_bytes());
+    let (from, to) = ((offset * 8).div_ceil(6), padded.len() * 8 / 6);
+    Zeroizing::new(whole[from.min(to)..to].to_vec())
+}
+
+fn hexadecimal(secret: &[u8], before: &[u8], digits: &[u8; 16]) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(secret.len() * (before.len() + 2)));
+    for octet in secret {
+        text.extend_from_slice(before);
+        text.push(digits[usize::from(octet >> 4)]);
+        text.push(digits[usize::from(octet & 15)]);
+    }
+    text
+}
+
+fn json(octet: u8) -> Option<&'static str> {
+    match octet {
+        b'"' => Some("\\\""),
+        b'\\' => Some("\\\\"),
+        b'/' => Some("\\/"),
+        b'\n' => Some("\\n"),
+        b'\r' => Some("\\r"),
+        b'\t' => Some("\\t"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+
+    use super::*;
+
+    const SECRET: &str = "sk-ant-api03-ab\"c/d&e<f>g'h\\i+j=k";
+
+    fn disguises(secrets: &[&str]) -> Disguises {
+        let secrets = secrets
+            .iter()
+            .map(|s| Arc::new(Secret::from((*s).to_owned())));
+        Disguises::of(secrets)
+    }
+
+    #[test]
+    fn a_secret_is_found_in_every_form_and_anywhere() {
+        let known = disguises(&["another-one-of-them", SECRET]);
+        let hex: String = SECRET.bytes().map(|b| format!("{b:02x}")).collect();
+        let unicode: String = SECRET.bytes().map(|b| format!("\\u{b:04x}")).collect();
+        let percent = percent_encode(SECRET.as_bytes(), NON_ALPHANUMERIC).to_string();
+        let twice = percent_encode(percent.as_bytes(), NON_ALPHANUMERIC).to_string();
+        let every: String = SECRET.bytes().map(|b| format!("%{b:02x}")).collect();
+        let json = serde_json::to_string(SECRET).unwrap();
+        let html = SECRET
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('"', "&quot;")
+            .replace('\'', "&#39;");
+        let mut texts = vec![
+            SECRET.to_owned(),
+            hex.to_uppercase(),
+            hex,
+            unicode,
+            percent.to_lowercase(),
+            percent,
+            twice,
+            every,
+            json.trim_matches('"').to_owned(),
+            json.trim_matches('"').replace('/', "\\/"),
+            html,
+        ];
+        for before in ["", "u", "us", "user:"] {
+            for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+                texts.push(engine.encode(format!("{before}{SECRET}:after")));
+            }
+        }
+        for text in texts {
+            assert!(known.stand_in(text.as_bytes()), "{text}");
+            let within = format!("x{text}y");
+            assert!(known.stand_in(within.as_bytes()), "{within}");
+            let cut = &text[..text.len() / 2];
+            assert!(!known.stand_in(cut.as_bytes()), "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_is_not_found() {
+        let known = disguises(&[SECRET]);
+        for text in [
+            "",
+            "sk-ant-api03-",
+            "https://api.anthropic.com/v1/messages?beta=true",
+            "%",
+            "%zz",
+        ] {
+            assert!(!known.stand_in(text.as_bytes()), "{text}");
+        }
+        assert!(!disguises(&[]).stand_in(b"anything"));
+        assert!(!disguises(&[""]).stand_in(b"anything"));
+    }
+
+    #[test]
+    fn even_the_shortest_secret_is_found() {
+        for secret in ["a", "ab", "abc", "abcd", "abcde"] {
+            let known = disguises(&[secret]);
+            assert!(known.stand_in(format!("--{secret}").as_bytes()), "{secret}");
+            assert!(known.stand_in(secret.as_bytes()));
+            assert!(!known.stand_in(b"----------"));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_shown() {
+        assert!(!format!("{:?}", disguises(&[SECRET])).contains("sk-ant"));
+    }
+}

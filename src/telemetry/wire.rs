@@ -1,0 +1,129 @@
+//! Owns how spans are written in OTLP's protobuf (`opentelemetry/proto/trace/v1/trace.proto`), straight
+//! into one buffer. The SDK's way, three structures and two strings an attribute, costs a proxy more than a
+//! twentieth of what it spends on a small request; the tests read everything back with the official types.
+
+/// A protobuf message under way.
+#[derive(Debug, Default)]
+pub struct Message(Vec<u8>);
+
+/// Field types of the wire format.
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const LENGTH: u32 = 2;
+const FIXED32: u32 = 5;
+
+impl Message {
+    /// Takes up again what was a message before, emptied.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What is written so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What is written, for sending.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// A number, with nothing for 0: absent means that.
+    pub fn number(&mut self, field: u32, value: u64) {
+        if value != 0 {
+            self.varint(u64::from(field << 3 | VARINT));
+            self.varint(value);
+        }
+    }
+
+    /// Eight octets, little end first.
+    pub fn fixed64(&mut self, field: u32, value: u64) {
+        self.varint(u64::from(field << 3 | FIXED64));
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Four octets, little end first.
+    pub fn fixed32(&mut self, field: u32, value: u32) {
+        self.varint(u64::from(field << 3 | FIXED32));
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// A string, octets, or a message that is written already.
+    pub fn octets(&mut self, field: u32, value: &[u8]) {
+        self.varint(u64::from(field << 3 | LENGTH));
+        self.varint(value.len() as u64);
+        self.0.extend_from_slice(value);
+    }
+
+    /// `KeyValue { key, value: AnyValue { string_value } }`.
+    pub fn text_attribute(&mut self, field: u32, key: &str, value: &str) {
+        let inner = 1 + varint_len(value.len()) + value.len();
+        self.attribute(field, key, inner);
+        self.octets(1, value.as_bytes());
+    }
+
+    /// `KeyValue { key, value: AnyValue { array_value } }` of strings.
+    pub fn texts_attribute(&mut self, field: u32, key: &str, values: &[&str]) {
+        let any = |value: &&str| {
+            let string = 1 + varint_len(value.len()) + value.len();
+            (string, 1 + varint_len(string) + string)
+        };
+        let list: usize = values.iter().map(|value| any(value).1).sum();
+        self.attribute(field, key, 1 + varint_len(list) + list);
+        self.varint(u64::from(5 << 3 | LENGTH));
+        self.varint(list as u64);
+        for value in values {
+            self.varint(u64::from(1 << 3 | LENGTH));
+            self.varint(any(value).0 as u64);
+            self.octets(1, value.as_bytes());
+        }
+    }
+
+    /// `KeyValue { key, value: AnyValue { int_value } }`.
+    pub fn integer_attribute(&mut self, field: u32, key: &str, value: i64) {
+        let value = value.cast_unsigned();
+        self.attribute(field, key, 1 + varint_len_64(value));
+        // Within a `oneof`, 0 is written as well.
+        self.varint(u64::from(3 << 3 | VARINT));
+        self.varint(value);
+    }
+
+    /// `KeyValue { key, value: AnyValue { double_value } }`.
+    pub fn double_attribute(&mut self, field: u32, key: &str, value: f64) {
+        self.attribute(field, key, 9);
+        self.fixed64(4, value.to_bits());
+    }
+
+    /// `KeyValue { key, value: AnyValue { bool_value: true } }`.
+    pub fn true_attribute(&mut self, field: u32, key: &str) {
+        self.attribute(field, key, 2);
+        self.number(2, 1);
+    }
+
+    /// The head of an attribute whose value takes `inner` octets.
+    fn attribute(&mut self, field: u32, key: &str, inner: usize) {
+        let whole = 1 + varint_len(key.len()) + key.len() + 1 + varint_len(inner) + inner;
+        self.varint(u64::from(field << 3 | LENGTH));
+        self.varint(whole as u64);
+        self.octets(1, key.as_bytes());
+        self.varint(u64::from(2 << 3 | LENGTH));
+        self.varint(inner as u64);
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
+fn varint_len(value: usize) -> usize {
+    varint_len_64(value as u64)
+}
+
+fn varint_len_64(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
