@@ -15,6 +15,7 @@ pub mod hold;
 pub mod intercept;
 pub mod last_word;
 pub mod lease;
+pub mod lowering;
 pub mod metered;
 pub mod observe;
 pub mod origin_body;

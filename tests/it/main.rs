@@ -32,6 +32,7 @@ mod budgets_endpoints;
 mod budgets_evasion;
 mod budgets_http2;
 mod budgets_life;
+mod budgets_lowering;
 mod budgets_overlong;
 mod budgets_refusals;
 mod budgets_stalled;
