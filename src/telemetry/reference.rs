@@ -8,6 +8,7 @@ use super::audit_event;
 use super::families;
 use super::family::Family;
 use super::lanes::{MOST_AGENTS, MOST_HOSTS};
+use super::semconv;
 use super::vocabulary::{Item, Row};
 
 /// The page, in Markdown.
@@ -36,25 +37,40 @@ struct Section {
 
 /// Every table besides the metrics. What writes something of its own adds itself here.
 fn sections() -> Vec<Section> {
-    let rows = |items: &[Item]| items.iter().map(Row::from).collect();
-    let log = Section {
-        title: "Access log",
-        about: "One JSON object a line, one line for each exchange or tunnel. Fields without a value are left out. Paths and queries are \
+    vec![
+        Section {
+            title: "Access log",
+            about: "One JSON object a line, one line for each exchange or tunnel. Fields without a value are left out. Paths and queries are \
                 redacted, and no field holds a header, a body, a prompt or an answer.",
-        rows: Row::of_fields::<Record>(),
-    };
-    let audit = Section {
-        title: "Audit log",
-        about: "One JSON object a line, in `stateDir/audit/audit.jsonl`: a chain that `tollgate audit verify` checks. Every record has the first \
-                five fields; which others it has depends on its event.",
-        rows: rows(audit_event::FIELDS),
-    };
-    let events = Section {
-        title: "Audit events",
-        about: "The words of a record's `event`.",
-        rows: rows(audit_event::EVENTS),
-    };
-    vec![log, audit, events]
+            rows: Row::of_fields::<Record>(),
+        },
+        Section {
+            title: "Spans",
+            about: "One client span for each exchange or tunnel, over OTLP (http/protobuf). An attribute without a value is left out. URLs are \
+                    redacted as in the access log; no attribute holds the value of a header, a body, a prompt or an answer.",
+            rows: rows_of(semconv::ATTRIBUTES),
+        },
+        Section {
+            title: "Resource of spans",
+            about: "What all spans of a process are said to come from. `OTEL_RESOURCE_ATTRIBUTES` and `telemetry.otlp.resource` add others.",
+            rows: rows_of(semconv::RESOURCE_ATTRIBUTES),
+        },
+        Section {
+            title: "Audit log",
+            about: "One JSON object a line, in `stateDir/audit/audit.jsonl`: a chain that `tollgate audit verify` checks. Every record has the first \
+                    five fields; which others it has depends on its event.",
+            rows: rows_of(audit_event::FIELDS),
+        },
+        Section {
+            title: "Audit events",
+            about: "The words of a record's `event`.",
+            rows: rows_of(audit_event::EVENTS),
+        },
+    ]
+}
+
+fn rows_of(items: &[Item]) -> Vec<Row> {
+    items.iter().map(Row::from).collect()
 }
 
 impl Section {
