@@ -344,7 +344,7 @@ async fn files_are_rotated_under_traffic_and_every_exchange_is_there_where_all_a
         .cli(&["audit", "list", "--event", "ca_made"])
         .await;
     assert!(listed.stdout.contains("replaces=true"), "{listed:?}");
-    scene.ask("none.example.com", "").await;
+    crate::support::tunnel::connect(&scene.door, "none.example.com:443").await;
     let verified = scene.proxy.verify(&[]).await;
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }
