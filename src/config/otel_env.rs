@@ -141,8 +141,11 @@ fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     Some(found)
 }
 
+/// The value of a variable by its name.
+type Variables<'g> = Box<dyn Fn(&str) -> Option<String> + 'g>;
+
 struct Reader<'g> {
-    get: Box<dyn Fn(&str) -> Option<String> + 'g>,
+    get: Variables<'g>,
     notes: Vec<String>,
 }
 

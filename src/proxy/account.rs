@@ -91,6 +91,7 @@ impl Ledgers {
             cost: None,
             replayed: false,
             token_call: None,
+            scrubbed: 0,
             status: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -375,6 +376,11 @@ impl Accounting {
                 notes.versions.clear();
             }
         });
+    }
+
+    /// The answer had secrets in it, which were taken out.
+    pub fn scrubbed(&mut self, hits: u64) {
+        self.edit(|r| r.scrubbed += hits);
     }
 
     /// It came to this.

@@ -143,6 +143,7 @@ impl Scene {
             response_bytes: 0,
             upstream: None,
             added: None,
+            scrubbed: 0,
             duration: None,
             end: None,
             trace_id: None,

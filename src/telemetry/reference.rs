@@ -7,6 +7,7 @@ use super::access_log::Record;
 use super::families;
 use super::family::Family;
 use super::lanes::{MOST_AGENTS, MOST_HOSTS};
+use super::semconv;
 use super::vocabulary::{Item, Row};
 
 /// The page, in Markdown.
@@ -35,12 +36,29 @@ struct Section {
 
 /// Every table besides the metrics. What writes something of its own adds itself here.
 fn sections() -> Vec<Section> {
-    vec![Section {
-        title: "Access log",
-        about: "One JSON object a line, one line for each exchange or tunnel. Fields without a value are left out. Paths and queries are \
+    vec![
+        Section {
+            title: "Access log",
+            about: "One JSON object a line, one line for each exchange or tunnel. Fields without a value are left out. Paths and queries are \
                 redacted, and no field holds a header, a body, a prompt or an answer.",
-        rows: Row::of_fields::<Record>(),
-    }]
+            rows: Row::of_fields::<Record>(),
+        },
+        Section {
+            title: "Spans",
+            about: "One client span for each exchange or tunnel, over OTLP (http/protobuf). An attribute without a value is left out. URLs are \
+                    redacted as in the access log; no attribute holds the value of a header, a body, a prompt or an answer.",
+            rows: rows_of(semconv::ATTRIBUTES),
+        },
+        Section {
+            title: "Resource of spans",
+            about: "What all spans of a process are said to come from. `OTEL_RESOURCE_ATTRIBUTES` and `telemetry.otlp.resource` add others.",
+            rows: rows_of(semconv::RESOURCE_ATTRIBUTES),
+        },
+    ]
+}
+
+fn rows_of(items: &[Item]) -> Vec<Row> {
+    items.iter().map(Row::from).collect()
 }
 
 impl Section {

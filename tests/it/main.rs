@@ -76,6 +76,7 @@ mod replay;
 mod revocation;
 mod run;
 mod scrape;
+mod scrub;
 mod sdks;
 mod secrets;
 mod spend;
