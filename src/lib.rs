@@ -33,8 +33,10 @@
 //!             proxy/spool       and is kept while it may have to be sent again
 //!             proxy/upstream    Permit + request: resolve, guard, dial,
 //!                               verify, send                           -> response
+//!         proxy/scrubbing   the secrets that went out are looked for in the head -> or 502
 //!         proxy/upgrade     101: WebSocket frames, both ways, while its lease holds
 //!         proxy/body        frames leave as they come
+//!           proxy/origin_body  searched where there was a secret: scrub/decoder, scrub/stream
 //!           proxy/metered     read beside their way, held to the reservation, settled before the last one
 //!       proxy/account     one record and one count, on every way out
 //!         telemetry/traces  handed over, if its span is to be recorded
@@ -99,7 +101,7 @@
 //! inject                                 what is put into a request
 //! oauth                                  tokens that must be renewed
 //! credential · identity · tls · cluster
-//!   · budget · meter                     one concern each, blind to each other
+//!   · budget · meter · scrub             one concern each, blind to each other
 //! telemetry                              what leaves as log, metric and span
 //! policy                                 the decision, pure
 //! config                                 what the user wrote
@@ -132,6 +134,8 @@
 //! | call | a request to a model, as far as it says what it may cost |
 //! | hold, reservation | what a call may still take, until it is settled |
 //! | tranche | the part of a stream's answer that is reserved so far |
+//! | scrub | replace a secret in an answer by the placeholder |
+//! | needle | one form of a secret that is looked for |
 //! | exhausted, contended | will not fit before the window ends; fits once others settle |
 //!
 //! # Rules the types keep
@@ -159,6 +163,7 @@ pub mod oauth;
 pub mod policy;
 pub mod proxy;
 pub mod rt;
+pub mod scrub;
 pub mod telemetry;
 pub mod tls;
 pub mod types;

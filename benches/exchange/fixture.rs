@@ -33,7 +33,7 @@ pub struct Bench {
     pub tollgate: Tollgate,
     /// The one with an access log.
     pub logging: Tollgate,
-    budgeted: Option<[Tollgate; 2]>,
+    budgeted: Option<[Tollgate; 3]>,
     /// One that makes no spans though it could, and one that makes all.
     traced: Option<[Tollgate; 2]>,
     origin: Addresses,
@@ -106,7 +106,7 @@ impl Bench {
         if self.budgeted.is_some() {
             return;
         }
-        let started = [Budgets::None, Budgets::Few, Budgets::Many].map(|budgets| {
+        let started = [Budgets::Unlimited, Budgets::Few, Budgets::Many].map(|budgets| {
             let begun = Instant::now();
             let tollgate = self.fresh(budgets);
             let column = tollgate.subject.column;
@@ -115,7 +115,7 @@ impl Bench {
             report.add("budget.memory", column, memory);
             tollgate
         });
-        let [_, few, many] = started;
+        let [_, _, many] = &started;
         self.runtime.block_on(client::each(MANY_AGENTS, 4, |index| {
             let subject = many.subject.agent(index);
             async move {
@@ -123,13 +123,15 @@ impl Bench {
                 measures::budget::call(&mut connection, Wanted::Message).await;
             }
         }));
-        self.budgeted = Some([few, many]);
+        self.budgeted = Some(started);
     }
 
     /// The ways without a budget, with few, and with many.
     pub fn by_budgets(&self) -> [Measured<'_>; 3] {
-        let [few, many] = self.budgeted.as_ref().unwrap();
-        [&self.tollgate, few, many].map(|way| (&way.subject, Some(&way.process)))
+        let started = self.budgeted.as_ref().unwrap();
+        started
+            .each_ref()
+            .map(|way| (&way.subject, Some(&way.process)))
     }
 
     /// Starts those with spans, once.

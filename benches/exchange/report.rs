@@ -144,7 +144,7 @@ const ROWS: &[Row] = &[
     row("peak", "resident at most: MiB", 1, ""),
 ];
 
-/// Without a budget, with three, and with three for each of 10,000 agents.
+/// Without a budget, with three for each of the 16 agents who call, and for each of 10,000 agents.
 const BUDGET_ROWS: &[Row] = &[
     row(
         "budget.message.cpu",

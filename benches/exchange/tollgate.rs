@@ -63,12 +63,18 @@ pub enum Spans {
 /// What agents may spend. All of it is far away.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Budgets {
+    /// None, and nobody is told apart.
     None,
-    /// Three for all agents, of which there is one.
+    /// None, and as many agents as call at once.
+    Unlimited,
+    /// Three for each of as many agents as call at once.
     Few,
     /// Three for each of [`MANY_AGENTS`].
     Many,
 }
+
+/// So many agents call at once.
+pub const CALLERS: usize = 16;
 
 /// How many agents are told apart where budgets are many.
 pub const MANY_AGENTS: usize = 10_000;
@@ -88,47 +94,55 @@ pub fn agent_token(index: usize) -> String {
 impl Budgets {
     fn column(self) -> Column {
         match self {
-            Self::None => Column::Tollgate,
+            Self::None | Self::Unlimited => Column::Tollgate,
             Self::Few => Column::Budgets,
             Self::Many => Column::ManyBudgets,
         }
     }
 
-    /// Writes its documents, and gives what the configuration says of its agents.
-    fn write(self, dir: &Path) -> String {
-        let budgets = dir.join("budgets");
-        std::fs::create_dir_all(&budgets).unwrap();
+    /// The numbers of the agents that are told apart. Those who call are far apart among the many.
+    fn agents(self) -> Vec<usize> {
         match self {
-            Self::None => String::new(),
-            Self::Few => {
-                std::fs::write(budgets.join("all.yaml"), budgets_of("all", "")).unwrap();
-                String::new()
-            }
-            Self::Many => {
-                let tokens = dir.join("tokens");
-                std::fs::create_dir_all(&tokens).unwrap();
-                let mut identity = "  identity:\n    agents:\n".to_owned();
-                let agents: Vec<usize> = (0..MANY_AGENTS).collect();
-                for (file, agents) in agents.chunks(AGENTS_A_FILE).enumerate() {
-                    let mut documents = String::new();
-                    for &index in agents {
-                        let name = agent_name(index);
-                        let matching = format!("agents: [{name}], ");
-                        documents += &budgets_of(&format!("agent-{index}"), &matching);
-                        let token = tokens.join(index.to_string());
-                        std::fs::write(&token, agent_token(index)).unwrap();
-                        writeln!(
-                            identity,
-                            "      - {{ name: {name}, token: {{ file: {{ path: tokens/{index} }} }} }}"
-                        )
-                        .unwrap();
-                    }
-                    std::fs::write(budgets.join(format!("{file:03}.yaml")), documents).unwrap();
-                }
-                identity
-            }
+            Self::None => Vec::new(),
+            Self::Unlimited | Self::Few => (0..CALLERS).map(caller).collect(),
+            Self::Many => (0..MANY_AGENTS).collect(),
         }
     }
+
+    /// Writes its documents, and gives what the configuration says of its agents.
+    fn write(self, dir: &Path) -> String {
+        let (budgets, tokens) = (dir.join("budgets"), dir.join("tokens"));
+        std::fs::create_dir_all(&budgets).unwrap();
+        std::fs::create_dir_all(&tokens).unwrap();
+        let agents = self.agents();
+        let mut identity = match agents.is_empty() {
+            true => String::new(),
+            false => "  identity:\n    agents:\n".to_owned(),
+        };
+        for (file, agents) in agents.chunks(AGENTS_A_FILE).enumerate() {
+            let mut documents = String::new();
+            for &index in agents {
+                let name = agent_name(index);
+                let matching = format!("agents: [{name}], ");
+                documents += &budgets_of(&format!("agent-{index}"), &matching);
+                std::fs::write(tokens.join(index.to_string()), agent_token(index)).unwrap();
+                writeln!(
+                    identity,
+                    "      - {{ name: {name}, token: {{ file: {{ path: tokens/{index} }} }} }}"
+                )
+                .unwrap();
+            }
+            if self != Self::Unlimited {
+                std::fs::write(budgets.join(format!("{file:03}.yaml")), documents).unwrap();
+            }
+        }
+        identity
+    }
+}
+
+/// The agent behind the connection with this number.
+pub fn caller(connection: usize) -> usize {
+    connection * (MANY_AGENTS / CALLERS)
 }
 
 /// Dollars a day, tokens an hour, and a budget that does not count these calls.
@@ -194,10 +208,9 @@ impl Tollgate {
         };
         let (at, ca) = (dir.display(), certificates.authority.display());
         let identity = budgets.write(dir);
-        let more = if budgets == Budgets::None {
-            ""
-        } else {
-            ", budgets"
+        let more = match budgets {
+            Budgets::None | Budgets::Unlimited => "",
+            Budgets::Few | Budgets::Many => ", budgets",
         };
         let config = format!(
             "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: {{ name: bench }}\nspec:\n  \
@@ -242,8 +255,8 @@ impl Tollgate {
             authorization: None,
         };
         let subject = match budgets {
-            Budgets::Many => subject.agent(0),
-            Budgets::None | Budgets::Few => subject,
+            Budgets::None => subject,
+            _ => subject.agent(0),
         };
         Self { process, subject }
     }

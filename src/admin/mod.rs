@@ -13,3 +13,4 @@ pub mod scrape;
 pub mod server;
 pub mod spend;
 pub mod spend_report;
+pub mod taken_up;

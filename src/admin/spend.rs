@@ -18,8 +18,10 @@ use super::budgets::{left, states};
 use super::moment::Edge;
 use super::problem::problem;
 use super::spend_report::{SpendReport, by};
+use super::taken_up::unmet;
 use crate::budget::ledger::{Ledger as _, LedgerError};
 use crate::budget::sqlite_report::{By, Question, Standing};
+use crate::proxy::snapshot::Snapshot;
 use crate::telemetry::spend_metrics::BudgetLeft;
 
 /// `?by=agent&from=2026-11-01&until=2026-11-30&agent=…`.
@@ -102,7 +104,7 @@ pub(super) async fn budgets(
     {
         return problem(error.status(), &error.to_string());
     }
-    match standing(&admin).await {
+    match standing_of(&admin, &snapshot).await {
         Ok(standing) => {
             let states = states(
                 &snapshot.budgets,
@@ -114,6 +116,20 @@ pub(super) async fn budgets(
         }
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
+}
+
+/// Where limits stand, with what they have taken up from before an edit.
+async fn standing_of(admin: &Admin, snapshot: &Snapshot) -> Result<Vec<Standing>, LedgerError> {
+    let before = standing(admin).await?;
+    let looks = unmet(&snapshot.budgets, &before, &admin.agents);
+    let Some(ledger) = (admin.books)().filter(|_| !looks.is_empty()) else {
+        return Ok(before);
+    };
+    let now = Timestamp::now();
+    for (labels, limit) in looks {
+        ledger.balances(labels, vec![limit], now).await?;
+    }
+    standing(admin).await
 }
 
 /// A slow disk must not keep the other metrics.

@@ -23,8 +23,8 @@ pub struct Books {
 
 /// Compiles budgets and prices.
 pub fn read_books(settings: &Settings, bundle: &Bundle) -> Result<Books, StartError> {
-    let budgets = BudgetSet::compile(bundle)?;
     let prices = price_table::load(settings.root.spec.prices.file.as_deref())?;
+    let budgets = BudgetSet::compile(bundle)?.filed_by(&prices.other_names());
     for budget in budgets.budgets() {
         if let UnknownModel::PriceAs(model) = &budget.unknown_model
             && !prices.knows(model)

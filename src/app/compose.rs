@@ -28,6 +28,7 @@ use crate::net::socket;
 use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::scrubbing::Scrubbers;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
 use crate::proxy::spending::Spending;
 use crate::proxy::upstream::Upstream;
@@ -165,6 +166,7 @@ pub async fn compose_with(
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         room: Arc::default(),
+        scrubbers: Scrubbers::default(),
         spending: spending.clone(),
     });
 

@@ -79,6 +79,7 @@ impl Compiler {
             limits: Box::default(),
             streams: spec.streams.mode,
             on_exhausted: spec.streams.on_exhausted,
+            lower_to: spec.lower_max_tokens.map(|lower| lower.min),
             unknown_model: match &spec.unknown_model {
                 UnknownModelSpec::Deny => UnknownModel::Deny,
                 UnknownModelSpec::PriceAs(model) => UnknownModel::PriceAs(model.as_str().into()),

@@ -52,6 +52,11 @@ impl Covering {
         self.budgets.iter().find(own)
     }
 
+    /// Whether some budget would rather have a shorter answer than none.
+    pub fn lowers(&self) -> bool {
+        self.budgets.iter().any(|budget| budget.lower_to.is_some())
+    }
+
     /// How much is reserved for an answer in pieces: all of it if one budget wants that.
     pub fn stream_mode(&self) -> StreamMode {
         let strict = self.budgets.iter().any(|budget| {

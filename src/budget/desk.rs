@@ -23,6 +23,9 @@ use super::sqlite_order::{Done, Order, Reply, Unwritten, Waiting, answer};
 /// So many rows wait for the tables before they are written out of turn.
 const MANY: usize = 4096;
 
+/// Files that are taken away are missed after so long at most.
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// Tables that cannot be written are nobody's concern for so long: the journal has everything.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -36,6 +39,9 @@ pub struct Desk {
     pub(super) bell: Sender<Order>,
     journal: Journal,
     place: InPlace,
+    /// Whether the files were in their place, when last seen.
+    in_place: Result<(), LedgerError>,
+    seen: Instant,
     /// What the journal has and the tables have not.
     pending: Changes,
     /// Reservations that the tables have.
@@ -79,6 +85,8 @@ impl Desk {
             bell,
             journal,
             place,
+            in_place: Ok(()),
+            seen: Instant::now(),
             pending: Changes::default(),
             tabled: HashSet::new(),
             unsynced: Vec::new(),
@@ -239,14 +247,24 @@ impl Desk {
         promises
     }
 
-    fn write(&mut self) -> Result<(), LedgerError> {
-        self.place.check()?;
-        if self.journal.is_gone() {
-            return Err(LedgerError(format!(
+    /// Whether the files are where they belong. Four looks a call would cost as much as its two writes.
+    fn look(&mut self) -> Result<(), LedgerError> {
+        if self.in_place.is_ok() && self.seen.elapsed() < GLANCE {
+            return Ok(());
+        }
+        self.seen = Instant::now();
+        self.in_place = self.place.check();
+        if self.in_place.is_ok() && self.journal.is_gone() {
+            self.in_place = Err(LedgerError(format!(
                 "the journal of the ledger {} was removed while it is in use: start this process again",
                 self.place.path().display()
             )));
         }
+        self.in_place.clone()
+    }
+
+    fn write(&mut self) -> Result<(), LedgerError> {
+        self.look()?;
         let now = Timestamp::now().as_millisecond();
         for entry in &mut self.book.changes.entries {
             entry.settled_at = match entry.settled_at {
@@ -361,15 +379,16 @@ impl Desk {
     }
 
     /// The tables have it.
-    pub fn folded(&mut self, batch: &Batch, turned: Option<&Turned>) {
+    pub fn folded(&mut self, batch: &Batch) {
         self.behind = None;
         for id in &batch.closed {
             self.tabled.remove(id);
         }
-        let emptied = turned.map_or(Ok(()), |turned| self.journal.empty(turned));
-        if let Err(error) = emptied {
-            tracing::warn!(%error, "a file of the ledger's journal could not be emptied");
-        }
+    }
+
+    /// The journal, to take turns with its files.
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 
     /// The tables could not take it: it is tried again.

@@ -51,6 +51,7 @@ impl Journal {
                 .write(true)
                 .mode(0o600)
                 .open(name(path, index))?;
+            make_room(&file);
             Ok::<_, io::Error>(Arc::new(file))
         };
         Ok(Self {
@@ -106,7 +107,7 @@ impl Journal {
     }
 
     /// Goes on in the other file if this one is long and the other is empty. What this one holds must be
-    /// in the tables, and on the disk, before it is [emptied](Self::empty).
+    /// in the tables, and on the disk, before it is [emptied](empty).
     pub fn turn(&mut self) -> Option<Turned> {
         if self.at < LONG || !self.spare {
             return None;
@@ -118,11 +119,14 @@ impl Journal {
         Some(Turned(old))
     }
 
-    /// Empties a file that is not needed any more.
-    pub fn empty(&mut self, turned: &Turned) -> io::Result<()> {
-        self.files[turned.0].set_len(0)?;
+    /// A file that is not needed any more, to be emptied by whoever has the time.
+    pub fn file(&self, turned: &Turned) -> Arc<File> {
+        self.files[turned.0].clone()
+    }
+
+    /// It was emptied, and can be used again.
+    pub fn has_spare(&mut self) {
         self.spare = true;
-        Ok(())
     }
 
     /// Whether somebody took a file of it away.
@@ -130,6 +134,19 @@ impl Journal {
         let file = &self.files[self.current];
         file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
+}
+
+/// Empties a file.
+pub fn empty(file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    make_room(file);
+    Ok(())
+}
+
+/// A write is cheaper where the file need not grow for it. The room reads as zeros, which are no record. Where
+/// there is none, or the filesystem does not know how, the file grows as it is written.
+fn make_room(file: &File) {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, LONG).ok();
 }
 
 fn encode<'a>(record: Vec<u8>, rows: impl FnOnce(&mut dyn FnMut(Row<'a>))) -> io::Result<Vec<u8>> {
@@ -203,7 +220,11 @@ pub fn replay<E: From<io::Error>>(
 
 /// Whether there is nothing to read.
 pub fn is_empty(path: &Path) -> bool {
-    let empty = |index| std::fs::metadata(name(path, index)).map_or(true, |file| file.len() == 0);
+    let empty = |index| {
+        let mut head = [0; HEAD];
+        let read = File::open(name(path, index)).and_then(|file| file.read_at(&mut head, 0));
+        !read.is_ok_and(|read| read == HEAD) || head == [0; HEAD]
+    };
     [0, 1].into_iter().all(empty)
 }
 

@@ -7,6 +7,7 @@ pub mod covering;
 pub mod desk;
 pub mod desk_wait;
 pub mod entry;
+pub mod filed_names;
 #[cfg(test)]
 mod fixture;
 pub mod hold;

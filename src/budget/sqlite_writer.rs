@@ -12,7 +12,7 @@ use super::book::nothing_open;
 use super::desk::{Batch, Desk};
 use super::desk_wait::LOOK;
 use super::hold::Raise;
-use super::journal::Turned;
+use super::journal::{Turned, empty};
 use super::ledger::{Amended, Amendment, Change, LedgerError, Settlement};
 use super::limit::{Labels, Limit};
 use super::row::{EntryRow, Row};
@@ -261,8 +261,8 @@ impl Writer {
         self.turned = batch.turned.take().or(self.turned.take());
         match self.write(&batch) {
             Ok(()) => {
-                self.desk().folded(&batch, self.turned.as_ref());
-                self.turned = None;
+                self.desk().folded(&batch);
+                self.empty();
                 Ok(())
             }
             Err(error) => {
@@ -270,6 +270,23 @@ impl Writer {
                 let error = broken(&self.file.path, &error);
                 self.desk().unfolded(batch, &error);
                 Err(error)
+            }
+        }
+    }
+
+    /// Empties the file of the journal that is done with.
+    fn empty(&mut self) {
+        let Some(turned) = &self.turned else {
+            return;
+        };
+        let file = self.desk().journal().file(turned);
+        match empty(&file) {
+            Ok(()) => {
+                self.desk().journal().has_spare();
+                self.turned = None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a file of the ledger's journal could not be emptied");
             }
         }
     }

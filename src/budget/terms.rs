@@ -1,7 +1,7 @@
 //! Owns what a budget says besides its limits: what happens to streams, unknown models, endpoints that
 //! cannot be metered, and how fast agents may ask.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::policy::reading::Ambiguity;
 use crate::types::money::NanoUsd;
 
 /// One budget.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Budget {
     /// Its name as agents and operators see it: `namespace/name`, or `name`.
     pub name: Arc<str>,
@@ -32,6 +32,8 @@ pub struct Budget {
     pub streams: StreamMode,
     /// What happens when such an answer needs more and there is none.
     pub on_exhausted: OnExhausted,
+    /// To how few tokens an answer may be cut down beforehand; nothing where that is not wanted.
+    pub lower_to: Option<NonZeroU64>,
     /// What happens to a call of a model without a price.
     pub unknown_model: UnknownModel,
     /// What happens while the ledger cannot be written.

@@ -1,6 +1,7 @@
 //! Owns `EgressBudget` as written: what agents may spend, in which stretch of time, and what happens then.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -33,6 +34,10 @@ pub struct EgressBudgetSpec {
     /// What a call does that would fit once others have settled.
     #[serde(default)]
     pub contention: ContentionSpec,
+    /// Whether a call that does not fit is sent with a shorter answer allowed (`max_tokens`); it is refused when
+    /// absent. Messages, Chat Completions and Responses only.
+    #[serde(default)]
+    pub lower_max_tokens: Option<LowerMaxTokensSpec>,
     /// Percentages of a limit at which a warning is given, once for each window; 50, 80, 95 and 100 when absent.
     #[serde(default)]
     pub alerts: Option<Vec<Located<u8>>>,
@@ -372,6 +377,14 @@ pub struct ContentionSpec {
     /// How many calls may wait at once; 64 when absent.
     #[serde(default)]
     pub waiters: Option<u32>,
+}
+
+/// How far an answer may be cut down beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LowerMaxTokensSpec {
+    /// Tokens that an answer is worth being asked for at all. Never fewer than the request thinks with.
+    pub min: NonZeroU64,
 }
 
 /// What happens to a call of a model that has no price.

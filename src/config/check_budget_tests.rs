@@ -236,7 +236,7 @@ fn what_is_wrong_with_a_budget_is_said_where_it_stands() {
         ("rate: { requests: 60 }", "TG0207 60"),
         ("rate: { requests: 6/s, burst: 0 }", "TG0711 {"),
         ("concurrency: 0", "TG0711 0"),
-        ("lowerMaxTokens: { min: 1024 }", "TG0203 lowerMaxTokens"),
+        ("lowerMaxTokens: { max: 1024 }", "TG0203 max"),
     ] {
         assert_eq!(
             said(&format!("\n  {written}\n  {some}")),

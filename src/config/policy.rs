@@ -71,6 +71,10 @@ pub struct EgressRuleSpec {
     /// What happens to a path that servers read in more than one way (`%2F`, `//`, `..`, `%25xx`, `\`).
     #[serde(default)]
     pub ambiguous_paths: AmbiguousPaths,
+    /// What happens to an answer that comes in a coding which cannot be undone, so that it cannot be searched
+    /// for the secret that its request had.
+    #[serde(default)]
+    pub unknown_codings: UnknownCodings,
     /// Names of the `EgressCredential`s that apply.
     #[serde(default)]
     pub credentials: Vec<Located<String>>,
@@ -143,6 +147,17 @@ pub enum TraceContextMode {
     Propagate,
     /// The same, and the agent's `baggage` as it is.
     PropagateWithBaggage,
+}
+
+/// What happens to an answer that cannot be searched for the secret that its request had: it is compressed
+/// in another way than `gzip`, `deflate`, `br` and `zstd`, or its messages are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum UnknownCodings {
+    /// The agent gets a 502 instead.
+    #[default]
+    Refuse,
+    /// It is passed on. An origin that repeats the secret within it shows it to the agent.
+    Pass,
 }
 
 /// What a tunnel asks of the ClientHello.

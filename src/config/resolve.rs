@@ -11,6 +11,7 @@ use super::literal::shown;
 use super::located::Located;
 use super::policy::{
     Action, AmbiguousPaths, EgressPolicySpec, EgressRuleSpec, SniMode, TlsMode, TraceContextMode,
+    UnknownCodings,
 };
 use super::presets;
 use super::reach::first_beyond;
@@ -271,6 +272,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         tls,
         http,
         ambiguous_paths,
+        unknown_codings,
         route,
         allow_addresses,
         sni,
@@ -285,6 +287,7 @@ fn holds_more_than_credentials(rule: &EgressRuleSpec) -> bool {
         || *tls != TlsMode::Auto
         || !http.is_empty()
         || *ambiguous_paths != AmbiguousPaths::Refuse
+        || *unknown_codings != UnknownCodings::Refuse
         || route.is_some()
         || !allow_addresses.is_empty()
         || *sni != SniMode::Required

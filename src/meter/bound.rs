@@ -137,13 +137,17 @@ pub(super) fn most_input(price: Option<&Price>, call: &Call) -> u64 {
 
 /// The most tokens that all its answers can have together.
 fn most_output(price: Option<&Price>, call: &Call) -> u64 {
+    longest_answer(price, call).saturating_mul(call.answers.max(1))
+}
+
+/// The most tokens that each of its answers can have.
+pub fn longest_answer(price: Option<&Price>, call: &Call) -> u64 {
     let longest = price.and_then(Price::longest_output);
-    let one = match (call.max_output, longest) {
+    match (call.max_output, longest) {
         (Some(asked), Some(longest)) => asked.min(longest),
         (Some(asked), None) => asked,
         (None, longest) => longest.unwrap_or(FALLBACK_MAX_OUTPUT),
-    };
-    one.saturating_mul(call.answers.max(1))
+    }
 }
 
 /// The classes that tokens of its prompt can be of.

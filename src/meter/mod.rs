@@ -1,5 +1,6 @@
 //! Reading what calls of models will use and did use, and what that costs.
 
+pub mod answer_limit;
 pub mod bound;
 pub mod call;
 pub mod charge;

@@ -167,6 +167,15 @@ impl PriceTable {
         Some((listed.model.clone(), names))
     }
 
+    /// Every name of a model that is listed under another, and that other.
+    pub fn other_names(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let models = self.models.values().flatten();
+        let others = models.filter(|(name, listed)| ***name != *listed.model);
+        others
+            .map(|(name, listed)| (Arc::from(&**name), listed.model.clone()))
+            .collect()
+    }
+
     /// Whether a model has a price with any provider.
     pub fn knows(&self, model: &str) -> bool {
         self.models

@@ -61,13 +61,13 @@ pub fn asking_for_usage(body: &Bytes) -> Result<Bytes, ScanError> {
 }
 
 /// What has to stand in a range of the body.
-struct Edit {
-    at: std::ops::Range<usize>,
-    text: String,
+pub(super) struct Edit {
+    pub(super) at: std::ops::Range<usize>,
+    pub(super) text: String,
 }
 
 impl Edit {
-    fn apply(self, body: &Bytes) -> Bytes {
+    pub(super) fn apply(self, body: &Bytes) -> Bytes {
         let mut edited = BytesMut::with_capacity(body.len() + self.text.len());
         edited.extend_from_slice(&body[..self.at.start]);
         edited.extend_from_slice(self.text.as_bytes());

@@ -161,6 +161,7 @@ impl<'b> Compiler<'b> {
             api: spec.api,
             ambiguous_paths: spec.ambiguous_paths,
             trace_context: spec.trace_context,
+            unknown_codings: spec.unknown_codings,
             credentials: self.grants.names(&spec.credentials),
             dial: self.dial(spec),
         });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::error::{ConfigError, Place};
 use crate::config::policy::{
-    Action, AmbiguousPaths, EgressRuleSpec, SniMode, TlsMode, TraceContextMode,
+    Action, AmbiguousPaths, EgressRuleSpec, SniMode, TlsMode, TraceContextMode, UnknownCodings,
 };
 use crate::types::host::HostPattern;
 
@@ -24,12 +24,15 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
     let sni = ("sni", spec.sni == SniMode::Optional);
     let api = ("api", spec.api.is_some());
     let trace_context = ("traceContext", spec.trace_context != TraceContextMode::Drop);
+    let unsearched = spec.unknown_codings == UnknownCodings::Pass;
+    let unsearched = ("unknownCodings", unsearched);
     let (who, fields) = if spec.action == Action::Deny {
         let fields = vec![
             credentials,
             sni,
             api,
             trace_context,
+            unsearched,
             ("route", spec.route.is_some()),
             // `Intercept` says that the refusal is told inside TLS.
             ("tls", spec.tls == TlsMode::Passthrough),
@@ -48,6 +51,7 @@ pub(super) fn within(place: &Place, spec: &EgressRuleSpec) -> Vec<ConfigError> {
             // On the base-URL door TLS towards the origin is ours all the same.
             ("upstream", spec.upstream.is_some() && spec.route.is_none()),
             ("ambiguousPaths", pass),
+            unsearched,
         ];
         ("`tls: Passthrough`", fields)
     } else if spec.tls == TlsMode::Intercept || http.1 || credentials.1 {
@@ -169,6 +173,8 @@ fn disagreement(a: &Rule, b: &Rule) -> Option<&'static str> {
         "they differ in `ambiguousPaths`"
     } else if a.trace_context != b.trace_context {
         "they differ in `traceContext`"
+    } else if a.unknown_codings != b.unknown_codings {
+        "they differ in `unknownCodings`"
     } else if a.sni != b.sni {
         "they differ in `sni`"
     } else {

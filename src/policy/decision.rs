@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use crate::config::policy::{SniMode, TraceContextMode, UpstreamSpec};
+use crate::config::policy::{SniMode, TraceContextMode, UnknownCodings, UpstreamSpec};
 use crate::types::host::Authority;
 use crate::types::intent::Scheme;
 use crate::types::model_api::ModelApi;
@@ -98,6 +98,7 @@ pub struct Permit {
     pub(super) credentials: Arc<[Arc<str>]>,
     pub(super) guarding: Arc<[Arc<str>]>,
     pub(super) dial: Arc<DialProfile>,
+    pub(super) unknown_codings: UnknownCodings,
     pub(super) api: Option<ModelApi>,
     pub(super) trace_context: TraceContextMode,
     pub(super) would_deny: Option<Box<Denial>>,
@@ -141,6 +142,11 @@ impl Permit {
     /// How the origin is dialled.
     pub fn dial(&self) -> &Arc<DialProfile> {
         &self.dial
+    }
+
+    /// What happens to an answer that cannot be searched for a secret.
+    pub fn unknown_codings(&self) -> UnknownCodings {
+        self.unknown_codings
     }
 
     /// The model API that the origin speaks: what a rule says of the host, or else what is known of its

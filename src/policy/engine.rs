@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::iter;
 use std::sync::Arc;
 
-use crate::config::policy::{AmbiguousPaths, Mode, SniMode, TlsMode, TraceContextMode};
+use crate::config::policy::{
+    AmbiguousPaths, Mode, SniMode, TlsMode, TraceContextMode, UnknownCodings,
+};
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host, HostPattern};
 use crate::types::intent::{EgressIntent, RequestLine, Scheme};
@@ -282,6 +284,7 @@ impl Engine {
                 credentials: Arc::default(),
                 guarding: Arc::default(),
                 dial: self.default_dial.clone(),
+                unknown_codings: UnknownCodings::Refuse,
                 would_deny,
             },
         };
@@ -496,6 +499,7 @@ impl<'e, 'i> Panel<'e, 'i> {
             credentials: rule.credentials.clone(),
             guarding: self.guarding(rule),
             dial: rule.dial.clone(),
+            unknown_codings: rule.unknown_codings,
             would_deny: None,
         }
     }

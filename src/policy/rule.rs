@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::config::policy::{Action, AmbiguousPaths, SniMode, TlsMode, TraceContextMode};
+use crate::config::policy::{
+    Action, AmbiguousPaths, SniMode, TlsMode, TraceContextMode, UnknownCodings,
+};
 use crate::types::agent::Agent;
 use crate::types::model_api::ModelApi;
 
@@ -29,6 +31,7 @@ pub(super) struct Rule {
     pub(super) tls: TlsMode,
     pub(super) sni: SniMode,
     pub(super) ambiguous_paths: AmbiguousPaths,
+    pub(super) unknown_codings: UnknownCodings,
     /// The model API that its hosts speak, if it says so.
     pub(super) api: Option<ModelApi>,
     /// What its origins are told of traces.

@@ -91,6 +91,7 @@ impl Ledgers {
             cost: None,
             replayed: false,
             token_call: None,
+            scrubbed: 0,
             status: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -340,9 +341,8 @@ impl Accounting {
         let now = Instant::now();
         self.own_time.go_on(now);
         let upstream = now.duration_since(self.started);
-        let status = head.status();
         self.edit(|r| {
-            r.status = Some(status.as_u16());
+            r.status = Some(head.status().as_u16());
             r.upstream = Some(upstream);
             if let Some(notes) = &mut r.span {
                 notes.protocol = Some(match head.version() {
@@ -353,7 +353,7 @@ impl Accounting {
                 notes.pieces = pieces(head.headers());
             }
         });
-        if status == StatusCode::UNAUTHORIZED {
+        if head.status() == StatusCode::UNAUTHORIZED {
             for credential in credentials {
                 self.ledgers.metrics.credential_rejected(&credential.name);
             }
@@ -376,6 +376,11 @@ impl Accounting {
                 notes.versions.clear();
             }
         });
+    }
+
+    /// The answer had secrets in it, which were taken out.
+    pub fn scrubbed(&mut self, hits: u64) {
+        self.edit(|r| r.scrubbed += hits);
     }
 
     /// It came to this.

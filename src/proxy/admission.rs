@@ -34,6 +34,8 @@ pub struct Counted {
     pub(super) tranche: Option<Tranche>,
     /// Usage was asked for where the agent had not.
     pub(super) hides_usage: bool,
+    /// The most tokens that the answer was allowed, where those are fewer than were asked for.
+    pub(super) lowered: Option<u64>,
 }
 
 impl Admission {
@@ -97,8 +99,13 @@ impl Admission {
             hold,
             tranche,
             hides_usage,
+            lowered,
         } = *counted;
         hold.mark(response.headers_mut());
+        if let Some(tokens) = lowered {
+            let headers = response.headers_mut();
+            headers.insert("x-tollgate-max-tokens", tokens.into());
+        }
         if !response.status().is_success() {
             hold.refused().await;
             return None;

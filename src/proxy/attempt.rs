@@ -1,5 +1,7 @@
 //! Owns one try of a request: credentials go into the head, the body goes on, the origin's head comes back.
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -17,6 +19,8 @@ use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::inject::set::{Granted, Injected, Target};
 use crate::policy::decision::Permit;
+use crate::scrub::head::narrow;
+use crate::types::secret::Secret;
 
 /// What every try of a request is made with.
 pub struct Attempt<'a> {
@@ -44,7 +48,12 @@ pub struct Sent {
     pub response: Response<Incoming>,
     /// What went into the request.
     pub credentials: Vec<InjectedCredential>,
+    /// The secrets that did.
+    pub shown: Shown,
 }
+
+/// Secrets that an origin has seen, each with the placeholder that the agent knows it by.
+pub type Shown = Vec<(Arc<Secret>, String)>;
 
 impl Ready {
     /// Whether a secret stands in it, or may come to stand in its body.
@@ -86,10 +95,15 @@ impl Attempt<'_> {
             body,
             wanted,
             credentials,
+            needles,
         } = upload
             .prepare(&mut head, injected.body.take(), keep, accounting)
             .await?;
         injected.credentials.extend(credentials);
+        injected.needles.extend(needles);
+        if !injected.needles.is_empty() {
+            narrow(&mut head.headers);
+        }
         accounting.injected(&injected.credentials);
         let body = admission.sending(body, &injected.credentials);
         let mut request = outgoing(self.asked, head, body)?;
@@ -110,6 +124,7 @@ impl Attempt<'_> {
         Ok(Sent {
             response,
             credentials: injected.credentials,
+            shown: injected.needles,
         })
     }
 }

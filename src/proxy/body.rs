@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
 use super::metered::{Meter, Turn};
 use super::observe::Observer;
+use super::origin_body::{OriginBody, OriginError};
 use crate::budget::ledger::Ending;
 use crate::net::gate::{AgentLimits, InFlight};
 use crate::policy::decision::Timeouts;
@@ -30,6 +30,9 @@ pub enum BodyError {
     /// It was cut here, and could not be told so in its own words.
     #[error("the body was cut: the budget is exhausted")]
     Cut,
+    /// The origin's did.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// Nothing came for the idle time.
     #[error("the body was silent too long")]
     Idle,
@@ -48,7 +51,7 @@ pub enum ResponseBody {
 /// The origin's body, with what watches it.
 pub struct StreamedResponse {
     /// Until it is given to somebody who reads it to its end.
-    inner: Option<Incoming>,
+    inner: Option<OriginBody>,
     /// What it costs is read beside it.
     meter: Option<Box<Meter>>,
     /// What it used is, where nothing of it costs anything here.
@@ -69,7 +72,7 @@ impl ResponseBody {
 
     /// The origin's body, held to the times for silence on either side.
     pub fn stream(
-        inner: Incoming,
+        inner: OriginBody,
         timeouts: &Timeouts,
         accounting: Accounting,
         in_flight: Option<InFlight>,
@@ -187,7 +190,9 @@ impl StreamedResponse {
             let Some(inner) = &mut self.inner else {
                 return Poll::Ready(None);
             };
-            match Pin::new(&mut *inner).poll_frame(cx) {
+            let polled = Pin::new(&mut *inner).poll_frame(cx);
+            self.accounting.scrubbed(inner.take_hits());
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => match &mut self.meter {
                     Some(meter) => {
                         self.silence.broken();
@@ -200,7 +205,10 @@ impl StreamedResponse {
                 },
                 Poll::Ready(Some(Err(error))) => {
                     self.give_up(Ending::OriginBroke);
-                    self.accounting.ended("origin_broke_off");
+                    self.accounting.ended(match error {
+                        OriginError::Undecodable(_) => "origin_undecodable",
+                        OriginError::Broken(_) => "origin_broke_off",
+                    });
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => match &mut self.meter {

@@ -12,6 +12,7 @@ use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
 use crate::oauth::call_error::CallError;
 use crate::policy::decision::{Denial, RuleRef};
+use crate::scrub::coding::UnknownCoding;
 use crate::types::host::{Authority, HostError};
 
 /// Why an exchange ended here rather than at the origin.
@@ -79,6 +80,18 @@ pub enum ProxyError {
         /// Who.
         authority: Authority,
     },
+    /// The origin's answer cannot be searched for the secret that its request had.
+    #[error(
+        "{authority} answered with {coding}, so its answer cannot be searched for the secret that the request had"
+    )]
+    Unsearchable {
+        /// Who.
+        authority: Authority,
+        /// In what.
+        coding: UnknownCoding,
+        /// The rule that could let it pass.
+        rule: Option<RuleRef>,
+    },
     /// An agent's own call to a token endpoint is refused.
     #[error("{0}")]
     TokenCall(#[from] CallError),
@@ -122,7 +135,7 @@ impl ProxyError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Dial(error) => error.status(),
             Self::Silent { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Origin { .. } => StatusCode::BAD_GATEWAY,
+            Self::Origin { .. } | Self::Unsearchable { .. } => StatusCode::BAD_GATEWAY,
             Self::TokenCall(error) => error.status(),
             Self::Budget(refusal) => refusal.status(),
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -148,6 +161,7 @@ impl ProxyError {
             Self::Dial(error) => error.stage(),
             Self::Silent { .. } => "response_timeout",
             Self::Origin { .. } => "origin_error",
+            Self::Unsearchable { .. } => "unknown_coding",
             Self::TokenCall(error) => error.reason(),
             Self::Budget(refusal) => refusal.reason(),
             Self::Draining => "draining",
@@ -160,6 +174,7 @@ impl ProxyError {
             Self::Dial(error) => error.proxy_status(),
             Self::Silent { .. } => "http_response_timeout",
             Self::Origin { .. } => "http_protocol_error",
+            Self::Unsearchable { .. } => "http_response_content_coding",
             Self::Ambiguous(_)
             | Self::Malformed(_)
             | Self::Target(_)
@@ -195,6 +210,7 @@ impl ProxyError {
     pub fn rule(&self) -> Option<&RuleRef> {
         match self {
             Self::Denied(denial) => denial.nearest.as_ref(),
+            Self::Unsearchable { rule, .. } => rule.as_ref(),
             _ => None,
         }
     }
@@ -223,6 +239,13 @@ impl ProxyError {
             Self::BodyTooLarge { .. } => "Send a smaller body, or ask the operator to raise the limit.".to_owned(),
             Self::Silent { .. } | Self::Origin { .. } => {
                 "The origin is at fault or out of reach; trying again later may help.".to_owned()
+            }
+            Self::Unsearchable { rule, .. } => {
+                let place = rule.as_ref().map_or_else(String::new, |rule| format!(" at {rule}"));
+                format!(
+                    "Ask for gzip, deflate, br or zstd, or for no compression; where the origin is trusted not to repeat \
+                     the secret, the operator can set `unknownCodings: Pass`{place}."
+                )
             }
             Self::Draining => "Try again in a second.".to_owned(),
         }

@@ -17,9 +17,11 @@ use super::headers::{self, UpgradeWish};
 use super::lease::Lease;
 use super::metered::Meter;
 use super::observe::{Observer, Watched};
+use super::origin_body::{OriginBody, Scrubbing};
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
 use super::replay;
+use super::scrubbing::{self, Scrubbers};
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spend::Asking;
 use super::spending::Spending;
@@ -30,11 +32,14 @@ use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
 use crate::inject::error::InjectError;
 use crate::net::gate::GateState;
+use crate::oauth::local_endpoint::LocalEndpoint;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
+use crate::scrub::needles::Needles;
 use crate::telemetry::access_log::Kind;
 use crate::telemetry::redact::SafeTarget;
 use crate::telemetry::traces::Position;
+use crate::types::agent::Agent;
 use crate::types::intent::Scheme;
 
 /// What every exchange works with.
@@ -49,6 +54,8 @@ pub struct Exchange {
     pub drain: Drain,
     /// Memory for bodies that may have to be sent again.
     pub room: Arc<Room>,
+    /// The searches for secrets in answers.
+    pub scrubbers: Scrubbers,
     /// What requests that cost money share.
     pub spending: Arc<Spending>,
 }
@@ -110,8 +117,15 @@ impl Exchange {
                     gate.answering(timeouts.agent_idle);
                     gate.exchange()
                 });
-                let readers = (relayed.meter, relayed.observer);
+                let Relayed {
+                    meter,
+                    observer,
+                    scrubbing,
+                    ..
+                } = relayed;
+                let readers = (meter, observer);
                 response.map(|body| {
+                    let body = OriginBody::new(body, scrubbing);
                     ResponseBody::stream(body, &timeouts, accounting, in_flight, readers)
                 })
             }
@@ -194,7 +208,10 @@ impl Exchange {
                 injectors: &snapshot.injectors,
                 drain: &self.drain,
             };
-            let answer = token_call::serve(&caller, &called, &head, upload, accounting).await?;
+            let mut answer = token_call::serve(&caller, &called, &head, upload, accounting).await?;
+            if let Some(needles) = self.needles_of(&called, &asked.agent, snapshot) {
+                scrubbing::clean(&needles, &mut answer, accounting);
+            }
             return Ok(Answer::Local(answer));
         }
 
@@ -205,6 +222,7 @@ impl Exchange {
         if let Some(watched) = &watched {
             accounting.model(|| watched.notes());
         }
+        let asked_by = head.method.clone();
         let wish = headers::end_hop(&mut head)?;
         headers::trace(&mut head.headers, permit.trace_context(), position.as_ref());
         let asked_for =
@@ -244,7 +262,9 @@ impl Exchange {
         let Sent {
             mut response,
             credentials,
+            shown,
         } = sending.await?;
+        let needles = self.scrubbers.of(&shown);
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(agent), Some((method, uri))) = (agent_side, asked_for) else {
@@ -252,6 +272,10 @@ impl Exchange {
                     authority: asked.authority,
                 });
             };
+            if let Some(needles) = &needles {
+                scrubbing::begin_upgraded(needles, &mut response, &permit, accounting)
+                    .inspect_err(|error| admission.failed(error))?;
+            }
             // What it carries is not counted; that it was asked for is.
             admission.answered(&mut response, accounting).await;
             let origin = hyper::upgrade::on(&mut response);
@@ -270,11 +294,19 @@ impl Exchange {
                 Box::new(Switch {
                     agent,
                     origin,
+                    needles,
                     lease,
                     idle: permit.dial().timeouts.idle,
                 }),
             ));
         }
+        let scrubbing = match needles {
+            Some(needles) => Some(
+                scrubbing::begin(needles, &mut response, &asked_by, &permit, accounting)
+                    .inspect_err(|error| admission.failed(error))?,
+            ),
+            None => None,
+        };
         headers::end_response_hop(response.headers_mut());
         if response.status() == StatusCode::UNAUTHORIZED && !credentials.is_empty() {
             let held = |name: &Arc<str>| snapshot.injectors.held(name);
@@ -295,8 +327,25 @@ impl Exchange {
             permit,
             meter,
             observer,
+            scrubbing,
         };
         Ok(Answer::Relayed(response, relayed))
+    }
+
+    /// What must not stand in the answer of a token endpoint: what requests with these grants have now.
+    fn needles_of(
+        &self,
+        called: &[&LocalEndpoint],
+        agent: &Agent,
+        snapshot: &Snapshot,
+    ) -> Option<Arc<Needles>> {
+        let pairs = called.iter().filter_map(|endpoint| {
+            let credential = endpoint.grant.owner.credential();
+            let secret = snapshot.injectors.held(credential)?.current().ok()?;
+            let placeholder = snapshot.injectors.placeholder(agent, credential)?;
+            Some((secret, placeholder))
+        });
+        self.scrubbers.of(&pairs.collect())
     }
 
     /// Passes the 101 on and relays both ways from then on.
@@ -309,6 +358,7 @@ impl Exchange {
         let Switch {
             agent,
             origin,
+            needles,
             lease,
             idle,
         } = switch;
@@ -316,6 +366,7 @@ impl Exchange {
         let upgrade = Upgrade {
             agent,
             origin,
+            needles,
             idle,
             accounting,
         };
@@ -355,11 +406,13 @@ struct Relayed {
     permit: Permit,
     meter: Option<Box<Meter>>,
     observer: Option<Box<Observer>>,
+    scrubbing: Option<Scrubbing>,
 }
 
 struct Switch {
     agent: OnUpgrade,
     origin: OnUpgrade,
+    needles: Option<Arc<Needles>>,
     lease: Lease,
     idle: Duration,
 }

@@ -54,7 +54,7 @@ pub async fn send(
         limit,
         room: room.clone(),
     });
-    let first = attempt
+    let mut first = attempt
         .send(ready, upload, keep, admission, accounting)
         .await?;
     if first.response.status() != StatusCode::UNAUTHORIZED {
@@ -80,11 +80,16 @@ pub async fn send(
         accounting.replay(refused.names(), Replay::NotKept);
         return Ok(first);
     };
+    let shown = std::mem::take(&mut first.shown);
     drop(first);
     admission.retry().await?;
-    let second = attempt
+    let mut second = attempt
         .send(ready, upload, None, admission, accounting)
         .await;
+    if let Ok(sent) = &mut second {
+        // The origin has seen both values.
+        sent.shown.extend(shown);
+    }
     let outcome = match &second {
         Ok(sent) if sent.response.status() == StatusCode::UNAUTHORIZED => Replay::Rejected,
         Ok(_) => Replay::Accepted,

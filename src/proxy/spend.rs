@@ -15,6 +15,7 @@ use super::budget_refusal::{BudgetRefusal, Why};
 use super::error::ProxyError;
 use super::headers::UpgradeWish;
 use super::hold::{Billing, Hold, Opened, why};
+use super::lowering::{LOWERINGS, Wanted, in_tranches, needed};
 use super::observe::notes;
 use super::passage::Asked;
 use super::snapshot::{Snapshot, SnapshotStore};
@@ -26,7 +27,7 @@ use crate::budget::ledger::{Ask, HoldId, NotReserved, Patience};
 use crate::budget::limit::Labels;
 use crate::budget::rate::{RateKind, RateRefusal};
 use crate::budget::terms::FixedPrice;
-use crate::config::budget::{OnExhausted, StreamMode};
+use crate::config::budget::OnExhausted;
 use crate::meter::bound;
 use crate::meter::call::Call;
 use crate::meter::endpoint::{Endpoint, Operation, classify_request};
@@ -159,6 +160,7 @@ impl Asking<'_> {
             hold,
             tranche: None,
             hides_usage: false,
+            lowered: None,
         })))
     }
 
@@ -200,52 +202,88 @@ impl Asking<'_> {
         {
             call = call.of_thinkers();
         }
-        let most = bound::strict(price.as_deref(), &call);
-        let in_tranches = call.stream
-            && !call.hides_reasoning()
-            && !covering
-                .budgets
-                .iter()
-                .any(|b| b.streams == StreamMode::Strict);
+        let mut asking = Wanted {
+            covering: &covering,
+            label: &label,
+            price,
+            call,
+            body: plain,
+            lowered: None,
+        };
+        strip_own(&mut head.headers);
+        head.headers
+            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut tries = 0;
+        loop {
+            // What is needed again if it is to be asked for less; most budgets do not want that.
+            let spare = (covering.lowers() && tries < LOWERINGS).then(|| asking.clone());
+            let refused = match self.counted(asking, head, upload, accounting).await {
+                Ok(counted) => return Ok(Admission::Counted(Box::new(counted))),
+                Err(refused) => refused,
+            };
+            match spare.and_then(|spare| spare.lowered(&refused)) {
+                Some(less) => asking = less,
+                None => return Err(refused),
+            }
+            tries += 1;
+        }
+    }
+
+    /// Reserves what a call may need.
+    async fn counted(
+        &self,
+        asking: Wanted<'_>,
+        head: &mut Parts,
+        upload: &mut Upload,
+        accounting: &Accounting,
+    ) -> Result<Counted, ProxyError> {
+        let Wanted {
+            covering,
+            label,
+            price,
+            call,
+            body,
+            lowered,
+        } = asking;
+        let priced = price.as_deref();
+        let most = bound::strict(priced, &call);
+        let in_tranches = in_tranches(covering, &call);
         let learned = self
             .spending
             .learned
             .of(self.asked.agent.name(), &call.model)
             .filter(|_| in_tranches);
-        let priced = price.as_deref();
         let estimate = Estimate {
-            sure: match in_tranches {
-                true => bound::tranche(priced, &call, None, TOKENS),
-                false => most,
-            },
+            sure: needed(covering, priced, &call),
             bold: learned.map(|learned| bound::tranche(priced, &call, Some(learned), TOKENS)),
         };
         // Usage of a stream is told only to who asks; the agent does not get to see what it did not ask for.
         let hides_usage =
-            operation == Operation::ChatCompletions && call.stream && !call.asks_for_usage;
-        if hides_usage {
-            let asking = asking_for_usage(&plain).map_err(|error| {
-                self.refuse(Why::Unreadable {
-                    reason: error.to_string(),
-                })
-            })?;
+            call.operation == Operation::ChatCompletions && call.stream && !call.asks_for_usage;
+        if hides_usage || lowered.is_some() {
+            let edited = match hides_usage {
+                true => asking_for_usage(&body).map_err(|error| {
+                    self.refuse(Why::Unreadable {
+                        reason: error.to_string(),
+                    })
+                })?,
+                false => body,
+            };
             head.headers.remove(CONTENT_ENCODING);
-            upload.replace(head, asking);
+            upload.replace(head, edited);
         }
-        strip_own(&mut head.headers);
-        head.headers
-            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let billing = Billing::Metered(Box::new(call));
         let (hold, trust) = self
-            .reserve(&covering, &label, billing, estimate, price, accounting)
+            .reserve(covering, label, billing, estimate, price, accounting)
             .await?;
         let output = hold.granted().output;
-        let tranche = Tranche::new(output, most.output, on_exhausted(&covering), trust);
-        Ok(Admission::Counted(Box::new(Counted {
+        let tranche = Tranche::new(output, most.output, on_exhausted(covering), trust);
+        Ok(Counted {
             hold,
             tranche: Some(tranche),
             hides_usage,
-        })))
+            lowered,
+        })
     }
 
     /// The name that the call's model is counted under, and every name that budgets may know it or its

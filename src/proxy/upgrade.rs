@@ -1,15 +1,18 @@
 //! Owns connections that leave HTTP after injection: WebSocket over HTTP/1.1 (RFC 6455).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::account::Accounting;
+use super::scrubbed_socket::ScrubbedSocket;
 use super::snapshot::SnapshotStore;
 use crate::net::relay::{RelayEnd, relay};
 use crate::rt::drain::Drain;
+use crate::scrub::needles::Needles;
 
 /// Both halves of an accepted upgrade, and what ends it.
 pub struct Upgrade {
@@ -17,6 +20,8 @@ pub struct Upgrade {
     pub agent: OnUpgrade,
     /// The origin's half.
     pub origin: OnUpgrade,
+    /// The secrets that the request had, if any.
+    pub needles: Option<Arc<Needles>>,
     /// Longest silence.
     pub idle: Duration,
     /// The account, settled when the stream ends.
@@ -35,6 +40,7 @@ impl Upgrade {
             let Self {
                 agent,
                 origin,
+                needles,
                 idle,
                 mut accounting,
             } = self;
@@ -42,9 +48,12 @@ impl Upgrade {
                 return accounting.ended("upgrade_failed");
             };
             let revoked = revoked(&snapshots, allowed);
-            let (relayed, end) =
-                relay(TokioIo::new(agent), TokioIo::new(origin), idle, revoked).await;
+            let agent = TokioIo::new(agent);
+            let origin = ScrubbedSocket::new(TokioIo::new(origin), needles);
+            let hits = origin.hits();
+            let (relayed, end) = relay(agent, origin, idle, revoked).await;
             accounting.relayed(relayed.sent, relayed.received);
+            accounting.scrubbed(hits.load(Ordering::Relaxed));
             if let Some(word) = end_word(end) {
                 accounting.ended(word);
             }

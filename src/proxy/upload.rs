@@ -22,6 +22,7 @@ use super::headers::{announce, clean_trailers};
 use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
+use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
 pub struct Upload {
@@ -60,6 +61,8 @@ pub struct Prepared {
     pub wanted: Option<Arc<Wanted>>,
     /// What went into the body.
     pub credentials: Vec<InjectedCredential>,
+    /// The secrets that did, each with its placeholder.
+    pub needles: Vec<(Arc<Secret>, String)>,
 }
 
 /// How much of a refused body is read, and for how long: clients that are still sending take a closed
@@ -98,9 +101,9 @@ impl Upload {
             let whole = body.whole(swap.limit(), accounting).await?;
             self.body = None;
             self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
-            let (whole, credentials) = match swap.apply(&whole)? {
-                Some(swapped) => (swapped.bytes, swapped.credentials),
-                None => (whole, Vec::new()),
+            let (whole, credentials, needles) = match swap.apply(&whole)? {
+                Some(swapped) => (swapped.bytes, swapped.credentials, swapped.needles),
+                None => (whole, Vec::new(), Vec::new()),
             };
             head.headers
                 .insert(header::CONTENT_LENGTH, whole.len().into());
@@ -108,6 +111,7 @@ impl Upload {
                 body: RequestBody::Whole(Some(whole)),
                 wanted: None,
                 credentials,
+                needles,
             });
         }
         let Some(body) = self.body.take() else {
@@ -213,6 +217,7 @@ impl Prepared {
             body,
             wanted: None,
             credentials: Vec::new(),
+            needles: Vec::new(),
         }
     }
 }

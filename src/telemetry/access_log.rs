@@ -82,6 +82,9 @@ pub struct Record {
     /// What became of an agent's own call to a token endpoint; `credentials` then says whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_call: Option<&'static str>,
+    /// How often the answer repeated a secret, and the placeholder took its place.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub scrubbed: u64,
     /// The status the agent got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -166,6 +169,10 @@ pub enum Verdict {
     Deny,
     /// It went, though `enforce` would refuse it.
     Report,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn timestamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

@@ -236,21 +236,16 @@ pub(super) const READY: Family = Family::gauge(
 );
 pub(super) const DROPPED: Family = Family::counter(
     "tollgate_telemetry_dropped_total",
-    "Records that a sink lost because it did not keep up or failed",
+    "Records that a sink lost, by why: `queue_full` where it did not keep up, `unreachable`, `refused` and `shutdown` of spans",
 )
-.by(&["sink"]);
+.by(&["sink", "reason"]);
 pub(super) const SPANS_SENT: Family = Family::counter(
     "tollgate_spans_sent_total",
     "Spans that a collector has taken",
 );
-pub(super) const SPANS_DROPPED: Family = Family::counter(
-    "tollgate_spans_dropped_total",
-    "Spans that were lost: no room to wait in (`queue_full`), a collector out of reach or busy (`unreachable`) or unwilling (`refused`), the end of the process (`shutdown`)",
-)
-.by(&["reason"]);
 pub(super) const REDACTIONS: Family = Family::counter(
     "tollgate_redactions_total",
-    "Texts of spans, and lines of the process's own log, that the last gate found a secret in; not 0 means a fault of the program, please report it",
+    "Texts that the last gate before a sink found a secret in; not 0 means a fault of the program, please report it",
 )
 .by(&["sink"]);
 pub(super) const BUILD: Family =
@@ -299,7 +294,6 @@ pub const ALL: &[Family] = &[
     READY,
     DROPPED,
     SPANS_SENT,
-    SPANS_DROPPED,
     REDACTIONS,
     BUILD,
 ];

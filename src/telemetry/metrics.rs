@@ -16,7 +16,7 @@ use super::credential_metrics::{CredentialHealth, CredentialMetrics};
 use super::families;
 use super::gate;
 use super::lanes::Lanes;
-use super::sink_metrics::{SPANS, SinkMetrics};
+use super::sink_metrics::SinkMetrics;
 use super::spend_metrics::{BudgetLeft, SpendMetrics};
 use crate::types::agent::Agent;
 use crate::types::host::HostPattern;
@@ -49,9 +49,9 @@ struct Inner {
     policy_since: IntGauge,
     ready: IntGauge,
     dropped: IntCounterVec,
-    sinks: SinkMetrics,
     credentials: CredentialMetrics,
     spending: SpendMetrics,
+    sinks: SinkMetrics,
     scraping: Mutex<()>,
 }
 
@@ -78,12 +78,15 @@ pub struct Ended<'a> {
     pub response_bytes: u64,
 }
 
-/// What loses records when it does not keep up.
-pub const SINKS: &[&str] = &[ACCESS_LOG, SPANS];
-/// The access log.
-const ACCESS_LOG: &str = "access_log";
+/// The access log as a sink, and why it loses records.
+const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
 
 impl Metrics {
+    /// What was sent, lost and taken out of telemetry.
+    pub fn sinks(&self) -> &SinkMetrics {
+        &self.0.sinks
+    }
+
     /// Registers everything once.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
@@ -99,6 +102,7 @@ impl Metrics {
         let lanes = Arc::new(Lanes::new(families::REQUESTS.int_counters(of)?));
         let dropped = families::DROPPED.int_counters(of)?;
         let inner = Inner {
+            sinks: SinkMetrics::new(of, dropped.clone())?,
             refusals: families::REFUSALS.int_counters(of)?,
             seconds: families::REQUEST_SECONDS.histogram(of)?,
             upstream_seconds: families::UPSTREAM_SECONDS.histogram(of)?,
@@ -119,7 +123,6 @@ impl Metrics {
             last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
             policy_since: families::POLICY_SINCE.int_gauge(of)?,
             ready: families::READY.int_gauge(of)?,
-            sinks: SinkMetrics::new(of, &dropped)?,
             dropped,
             credentials: CredentialMetrics::new(of)?,
             spending: SpendMetrics::new(of, lanes.clone())?,
@@ -129,11 +132,6 @@ impl Metrics {
         };
         inner.begin();
         Ok(Self(Arc::new(inner)))
-    }
-
-    /// What was sent, lost and taken out of telemetry.
-    pub fn sinks(&self) -> &SinkMetrics {
-        &self.0.sinks
     }
 
     /// What calls of models used and cost.
@@ -238,9 +236,10 @@ impl Metrics {
         }
     }
 
-    /// A sink lost so many records.
-    pub fn telemetry_dropped(&self, sink: &'static str, records: u64) {
-        self.0.dropped.with_label_values(&[sink]).inc_by(records);
+    /// A sink lost so many records, for this reason.
+    pub fn telemetry_dropped(&self, sink: &'static str, reason: &'static str, records: u64) {
+        let dropped = self.0.dropped.with_label_values(&[sink, reason]);
+        dropped.inc_by(records);
     }
 
     /// Everything, in the Prometheus text format, after what is only looked at when somebody asks has
@@ -256,7 +255,7 @@ impl Metrics {
             ),
             (&inner.leaves.with_label_values(&["hit"]), observed.hits),
             (
-                &inner.dropped.with_label_values(&[ACCESS_LOG]),
+                &inner.dropped.with_label_values(&ACCESS_LOG),
                 observed.log_dropped,
             ),
         ] {
@@ -295,9 +294,7 @@ impl Inner {
         for kind in ["agent", "intercepted", "tunnel"] {
             self.open.with_label_values(&[kind]);
         }
-        for sink in SINKS {
-            self.dropped.with_label_values(&[*sink]);
-        }
+        self.dropped.with_label_values(&ACCESS_LOG);
         self.last_reload_ok.set(1);
         self.policy_since.set(now());
     }

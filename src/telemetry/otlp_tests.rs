@@ -104,7 +104,7 @@ impl Scene {
     fn new(settings: Settings, collector: Arc<dyn Collector>) -> Self {
         let registry = Registry::new();
         let dropped = families::DROPPED.int_counters(&registry).unwrap();
-        let metrics = SinkMetrics::new(&registry, &dropped).unwrap();
+        let metrics = SinkMetrics::new(&registry, dropped).unwrap();
         let search = Arc::new(|_: &[u8]| false);
         let traces = start(settings, collector, search, Handle::current(), metrics).unwrap();
         Self { traces, registry }
@@ -143,6 +143,7 @@ impl Scene {
             response_bytes: 0,
             upstream: None,
             added: None,
+            scrubbed: 0,
             duration: None,
             end: None,
             trace_id: None,
@@ -166,7 +167,7 @@ impl Scene {
     }
 
     fn lost(&self, reason: &str) -> u64 {
-        self.count("tollgate_spans_dropped_total", reason)
+        self.count("tollgate_telemetry_dropped_total", reason)
     }
 
     fn sent(&self) -> u64 {

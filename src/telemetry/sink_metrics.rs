@@ -1,6 +1,6 @@
 //! Owns what is counted of telemetry itself: what was sent, what was lost, and what the last gate took out.
 
-use prometheus::{Error, IntCounter, IntCounterVec, Registry};
+use prometheus::{IntCounter, IntCounterVec, Registry};
 
 use super::families;
 
@@ -8,10 +8,7 @@ use super::families;
 #[derive(Clone)]
 pub struct SinkMetrics {
     sent: IntCounter,
-    /// By sink, of all sinks.
     dropped: IntCounterVec,
-    /// Of spans, by reason.
-    lost: IntCounterVec,
     redacted: IntCounterVec,
 }
 
@@ -47,25 +44,23 @@ impl Lost {
     }
 }
 
-/// Spans, as a sink.
-pub const SPANS: &str = "spans";
+const SPANS: &str = "spans";
 
 impl SinkMetrics {
-    /// Registers everything once; `dropped` counts for every sink.
-    pub(super) fn new(registry: &Registry, dropped: &IntCounterVec) -> Result<Self, Error> {
-        let lost = families::SPANS_DROPPED.int_counters(registry)?;
-        let redacted = families::REDACTIONS.int_counters(registry)?;
+    /// Registers everything once; `dropped` is shared by all sinks.
+    pub(super) fn new(of: &Registry, dropped: IntCounterVec) -> Result<Self, prometheus::Error> {
+        let sent = families::SPANS_SENT.int_counter(of)?;
+        let redacted = families::REDACTIONS.int_counters(of)?;
         // An alert on a counter needs it to be there from the start.
         for reason in Lost::ALL {
-            lost.with_label_values(&[reason.as_str()]);
+            dropped.with_label_values(&[SPANS, reason.as_str()]);
         }
         for sink in [SPANS, "log"] {
             redacted.with_label_values(&[sink]);
         }
         Ok(Self {
-            sent: families::SPANS_SENT.int_counter(registry)?,
-            dropped: dropped.clone(),
-            lost,
+            sent,
+            dropped,
             redacted,
         })
     }
@@ -77,8 +72,8 @@ impl SinkMetrics {
 
     /// These spans are lost.
     pub fn spans_lost(&self, why: Lost, count: u64) {
-        self.dropped.with_label_values(&[SPANS]).inc_by(count);
-        self.lost.with_label_values(&[why.as_str()]).inc_by(count);
+        let labels = [SPANS, why.as_str()];
+        self.dropped.with_label_values(&labels).inc_by(count);
     }
 
     /// So many texts of spans had a secret taken out.

@@ -57,6 +57,7 @@ fn record() -> Record {
         response_bytes: 345,
         upstream: None,
         added: None,
+        scrubbed: 0,
         duration: Some(Duration::from_millis(1_500)),
         end: None,
         trace_id: None,

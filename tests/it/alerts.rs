@@ -69,7 +69,7 @@ const FAILED: &str =
 const REFUSED_503: &str =
     r#"tollgate_requests_total{agent="scan",host="api.example.com",decision="deny",code="5xx"}"#;
 const REJECTED: &str = r#"tollgate_credential_errors_total{credential="login",kind="rejected"}"#;
-const DROPPED: &str = r#"tollgate_telemetry_dropped_total{sink="access_log"}"#;
+const DROPPED: &str = r#"tollgate_telemetry_dropped_total{sink="access_log",reason="queue_full"}"#;
 
 const CASES: &[Case] = &[
     case(

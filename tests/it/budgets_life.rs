@@ -74,6 +74,8 @@ async fn neither_a_new_name_nor_another_window_resets_what_was_spent() {
         ("unit: usd, max: \"0.02\"", "unit: usd, max: \"0.019\""),
         ("limits:", "match: {groupBy: [none]}\n  limits:"),
         ("limits:", "match: {models: [\"claude-*\"]}\n  limits:"),
+        // The call is on record under the name with a date, of which this is an alias.
+        ("limits:", "match: {models: [claude-sonnet-4-5]}\n  limits:"),
     ] {
         let mut scene = Budgeted::new(&cap("0.02")).await;
         scene.provider.usually(costly());

@@ -72,6 +72,27 @@ async fn an_agent_that_stops_reading_is_left_and_gives_its_reservation_back() {
     assert!(ended.is_ok(), "the connection is open still");
 }
 
+/// The same inside TLS that is ended here, and for an answer that no budget counts.
+#[tokio::test]
+async fn an_agent_that_stops_reading_inside_a_tunnel_is_left_too() {
+    for spec in [
+        cap("100.00"),
+        with(&cap("1.00"), "match: {agents: [nobody]}"),
+    ] {
+        let scene = scene(Provider::http1().await, &spec).await;
+        scene.provider.usually(endless());
+        let ask = Ask::message(&streamed(message(HAIKU, ENDLESS)));
+        let mut answer = scene.proxy.spender().begin(&ask).await;
+        assert_eq!(answer.status, 200);
+        let ends = ends(&scene, 1).await;
+        assert_eq!(ends, ["agent_stalled"], "{spec}");
+        scene.provider.truth.idle().await;
+        assert!(!scene.provider.truth.bills()[0].whole, "{spec}");
+        answer.rest().await;
+        assert!(answer.cut, "{spec}");
+    }
+}
+
 #[tokio::test]
 async fn a_stream_that_is_not_read_is_reset_and_its_connection_goes_on() {
     let scene = scene(Provider::http1().await, &cap("100.00")).await;

@@ -109,7 +109,7 @@ async fn load(door: &Door, requests: usize, connections: usize) -> Duration {
 }
 
 async fn dropped(proxy: &Proxy, reason: &str) -> f64 {
-    let series = format!("tollgate_spans_dropped_total{{reason=\"{reason}\"}}");
+    let series = format!("tollgate_telemetry_dropped_total{{reason=\"{reason}\",sink=\"spans\"}}");
     proxy.metric(&series).await.unwrap()
 }
 

@@ -226,7 +226,10 @@ async fn what_happened_is_counted_under_the_names_that_rules_give() {
         ("tollgate_leaf_cache_total{result=\"minted\"}", 3.0),
         ("tollgate_leaf_cache_total{result=\"hit\"}", 1.0),
         ("tollgate_policy_last_reload_successful", 1.0),
-        ("tollgate_telemetry_dropped_total{sink=\"access_log\"}", 0.0),
+        (
+            "tollgate_telemetry_dropped_total{reason=\"queue_full\",sink=\"access_log\"}",
+            0.0,
+        ),
         ("tollgate_ready", 1.0),
     ] {
         assert_eq!(count(series).await, Some(expected), "{series}");

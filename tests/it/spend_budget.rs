@@ -109,6 +109,34 @@ async fn a_limit_is_shown_with_what_is_spent_and_what_is_in_flight() {
     );
 }
 
+/// A look is enough: nobody has to call first.
+#[tokio::test]
+async fn what_was_spent_is_shown_at_once_after_an_edit() {
+    for (from, to, scope) in [
+        ("window: total", "window: {calendar: month}", "agent=agent"),
+        ("window: total", "window: {rolling: 1h}", "agent=agent"),
+        ("limits:", "match: {groupBy: [none]}\n  limits:", ""),
+        (
+            "limits:",
+            "match: {models: [claude-sonnet-4-5]}\n  limits:",
+            "agent=agent",
+        ),
+    ] {
+        let scene = Budgeted::new(&cap("0.05")).await;
+        scene.provider.usually(costly());
+        assert_eq!(scene.spender().ask(&asked()).await.status, 200);
+        scene.agree().await;
+        let documents = std::fs::read_to_string(scene.proxy.file("documents.yaml")).unwrap();
+        scene.proxy.reload(&documents.replace(from, to)).await;
+        let shown = standing(&scene).await;
+        assert_eq!(
+            (&shown["spent"], &shown["scope"]),
+            (&json!("0.00912"), &json!(scope)),
+            "{to}: {shown}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_raise_lets_an_exhausted_agent_go_on_and_is_written_down() {
     let mut scene = Budgeted::new(&cap("0.02")).await;

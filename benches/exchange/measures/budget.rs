@@ -12,9 +12,9 @@ use crate::fixture::{Bench, HOST, Measured};
 use crate::model::Wanted;
 use crate::report::{Report, percentile};
 use crate::subject::Subject;
-use crate::tollgate::MANY_AGENTS;
+use crate::tollgate::{CALLERS, caller};
 
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = CALLERS;
 /// The ways take turns this often in a round.
 const TURNS: usize = 4;
 const MESSAGES: usize = 6_400;
@@ -62,7 +62,7 @@ fn latency(ways: &[Measured<'_>; 3], report: &mut Report) {
     runtime.block_on(async {
         let mut open = Vec::new();
         for (subject, _) in ways {
-            let mut connection = Connection::open(&agent(subject, 0), HOST).await;
+            let mut connection = Connection::open(&subject.agent(caller(0)), HOST).await;
             call(&mut connection, Wanted::Message).await;
             open.push(connection);
         }
@@ -82,21 +82,13 @@ fn latency(ways: &[Measured<'_>; 3], report: &mut Report) {
     }
 }
 
-/// Connections of agents far apart, where agents are told apart.
+/// Each of another agent.
 async fn connections(subject: &Subject) -> Vec<Connection> {
     let mut open = Vec::new();
     for index in 0..CONNECTIONS {
-        let agent = agent(subject, index * (MANY_AGENTS / CONNECTIONS));
-        open.push(Connection::open(&agent, HOST).await);
+        open.push(Connection::open(&subject.agent(caller(index)), HOST).await);
     }
     open
-}
-
-fn agent(subject: &Subject, index: usize) -> Subject {
-    match subject.authorization {
-        Some(_) => subject.agent(index),
-        None => subject.clone(),
-    }
 }
 
 async fn calls_on(open: Vec<Connection>, wanted: Wanted, each: usize) -> Vec<Connection> {

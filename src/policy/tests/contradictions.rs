@@ -28,6 +28,11 @@ fn equal_rules_that_contradict_are_errors_naming_both_places() {
             "TG0401",
         ),
         (
+            ", credentials: [github]",
+            ", credentials: [github], unknownCodings: Pass",
+            "TG0401",
+        ),
+        (
             ", http: [{paths: [/a/**]}]",
             ", http: [{paths: [/a/**]}], action: Deny",
             "TG0401",

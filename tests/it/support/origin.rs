@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,6 +50,42 @@ impl Hangup {
     pub async fn now(self) -> Reply {
         self.0.notify_one();
         std::future::pending().await
+    }
+}
+
+tokio::task_local! {
+    static STREAM: Arc<Notify>;
+}
+
+/// Resets the HTTP/2 stream of an exchange; others on its connection go on.
+#[derive(Clone, Default)]
+pub struct Reset(Option<Arc<Notify>>);
+
+impl Reset {
+    /// Ends the stream at once: no answer, or no more of it.
+    pub async fn now(self) -> Reply {
+        self.0.expect("HTTP/2").notify_one();
+        std::future::pending().await
+    }
+}
+
+/// Runs streams of HTTP/2, each until it is reset.
+#[derive(Clone, Copy)]
+struct Streams;
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let reset = Arc::new(Notify::new());
+        let run = STREAM.scope(reset.clone(), async move {
+            tokio::select! {
+                () = stream => {}
+                () = reset.notified() => {}
+            }
+        });
+        tokio::spawn(run);
     }
 }
 
@@ -91,6 +127,11 @@ impl Exchange {
 
     pub fn hangup(&self) -> Hangup {
         self.hangup.clone()
+    }
+
+    /// What resets its stream, from here on.
+    pub fn reset(&self) -> Reset {
+        Reset(STREAM.try_with(Arc::clone).ok())
     }
 
     /// The whole body as JSON; `Null` if it is none.
@@ -365,7 +406,7 @@ async fn serve<S>(
     let io = TokioIo::new(stream);
     // A connection that the other side cuts is no failure of the origin.
     if protocol == Protocol::Http2 {
-        let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let mut server = hyper::server::conn::http2::Builder::new(Streams);
         server.timer(TokioTimer::new()).enable_connect_protocol();
         tokio::select! {
             _ = server.serve_connection(io, service) => {}

@@ -18,6 +18,9 @@ use tokio::net::TcpStream;
 use super::anthropic::REAL_KEY as ANTHROPIC_KEY;
 use super::door::{Door, Relay};
 use super::openai::REAL_KEY as OPENAI_KEY;
+use super::provider::clouds::{
+    AZURE, AZURE_KEY, BEDROCK, BEDROCK_KEY, OLLAMA, PUBLISHERS, VERTEX, VERTEX_TOKEN,
+};
 use super::provider::server::{ANTHROPIC, GEMINI, GEMINI_KEY, OPENAI, Provider};
 use super::proxy::Proxy;
 use super::recorded::fields;
@@ -74,6 +77,32 @@ impl Ask {
     pub fn gemini(model: &str, method: &str, body: &Value) -> Self {
         let target = format!("/v1beta/models/{model}:{method}");
         Self::of(GEMINI, "POST", &target, body.to_string())
+    }
+
+    /// Bedrock; `operation` is what follows the model.
+    pub fn bedrock(model: &str, operation: &str, body: &Value) -> Self {
+        // As the SDKs write it.
+        let model = model.replace(':', "%3A");
+        let target = format!("/model/{model}/{operation}");
+        Self::of(BEDROCK, "POST", &target, body.to_string())
+    }
+
+    /// Vertex AI; `model` with its publisher, and the method behind a colon.
+    pub fn vertex(model: &str, body: &Value) -> Self {
+        let target = format!("{PUBLISHERS}/{model}");
+        Self::of(VERTEX, "POST", &target, body.to_string())
+    }
+
+    /// A deployment on Azure.
+    pub fn azure(deployment: &str, operation: &str, body: &Value) -> Self {
+        let target = format!("/openai/deployments/{deployment}/{operation}?api-version=2024-10-21");
+        Self::of(AZURE, "POST", &target, body.to_string())
+    }
+
+    /// Ollama.
+    pub fn ollama(operation: &str, body: &Value) -> Self {
+        let target = format!("/api/{operation}");
+        Self::of(OLLAMA, "POST", &target, body.to_string())
     }
 
     #[must_use]
@@ -139,14 +168,17 @@ enum Way {
 #[derive(Clone)]
 pub struct Spender {
     way: Way,
-    keys: [&'static str; 3],
+    keys: [&'static str; 6],
 }
 
 /// What the proxies of [`Provider::proxy`] give their agents.
-const PLACEHOLDERS: [&str; 3] = [
+const PLACEHOLDERS: [&str; 6] = [
     "sk-ant-api03-placeholder-0001",
     "sk-proj-placeholder-0001",
     "AIzaSy-placeholder-0001",
+    "ABSK-placeholder-0001",
+    "ya29-placeholder-0001",
+    "azure-placeholder-0001",
 ];
 
 impl Provider {
@@ -155,7 +187,14 @@ impl Provider {
         let relay = Relay::to(&[&self.origin]).await;
         let spender = Spender {
             way: Way::Tunnel(relay.door(), None),
-            keys: [ANTHROPIC_KEY, OPENAI_KEY, GEMINI_KEY],
+            keys: [
+                ANTHROPIC_KEY,
+                OPENAI_KEY,
+                GEMINI_KEY,
+                BEDROCK_KEY,
+                VERTEX_TOKEN,
+                AZURE_KEY,
+            ],
         };
         (spender, relay)
     }
@@ -261,12 +300,16 @@ impl Spender {
             (Way::Tunnel(..), _) => String::new(),
             (Way::Base(_), ANTHROPIC) => "/anthropic".to_owned(),
             (Way::Base(_), OPENAI) => "/openai".to_owned(),
+            (Way::Base(_), BEDROCK) => "/bedrock".to_owned(),
+            (Way::Base(_), VERTEX) => "/vertex".to_owned(),
+            (Way::Base(_), AZURE) => "/azure".to_owned(),
+            (Way::Base(_), OLLAMA) => "/ollama".to_owned(),
             (Way::Base(_), _) => "/gemini".to_owned(),
         }
     }
 
     fn request(&self, ask: &Ask, prefix: &str) -> Request<tunnel::Outgoing> {
-        let [anthropic, openai, gemini] = self.keys;
+        let [anthropic, openai, gemini, bedrock, vertex, azure] = self.keys;
         let mut request = Request::builder()
             .method(ask.method)
             .uri(format!("{prefix}{}", ask.target))
@@ -276,6 +319,10 @@ impl Spender {
                 .header("x-api-key", anthropic)
                 .header("anthropic-version", "2023-06-01"),
             OPENAI => request.header("authorization", format!("Bearer {openai}")),
+            BEDROCK => request.header("authorization", format!("Bearer {bedrock}")),
+            VERTEX => request.header("authorization", format!("Bearer {vertex}")),
+            AZURE => request.header("api-key", azure),
+            OLLAMA => request,
             _ => request.header("x-goog-api-key", gemini),
         };
         if prefix.starts_with('/') || ask.target.starts_with('/') {
@@ -342,6 +389,8 @@ pub struct Answering {
     ahead: Vec<u8>,
     /// The connection ended before the body.
     pub cut: bool,
+    /// Fields that came behind it.
+    pub trailers: HeaderMap,
 }
 
 impl Answering {
@@ -353,6 +402,7 @@ impl Answering {
             body,
             ahead: Vec::new(),
             cut: false,
+            trailers: HeaderMap::new(),
         }
     }
 
@@ -364,7 +414,7 @@ impl Answering {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => return Some(data),
-                    Err(_) => {}
+                    Err(frame) => self.trailers.extend(frame.into_trailers().unwrap()),
                 },
                 Some(Err(_)) => {
                     self.cut = true;

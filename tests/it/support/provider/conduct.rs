@@ -35,6 +35,8 @@ pub struct Conduct {
     pub chunk: Option<usize>,
     /// What ends a line of a stream.
     pub newline: &'static str,
+    /// Fields behind the body.
+    pub trailers: bool,
     /// Octets after the end.
     pub garbage: &'static str,
     /// Gates, each before the event of that number; 0 is before the head.
@@ -89,6 +91,8 @@ pub enum Fate {
     Whole,
     /// The connection is cut after so many events; after 0, instead of an answer.
     Cut(usize),
+    /// The HTTP/2 stream is reset after so many events; others go on.
+    Reset(usize),
     /// Nothing comes after so many events, and nothing ends.
     Silent(usize),
     /// This status, and an error as documented.
@@ -115,6 +119,7 @@ impl Conduct {
             coding: None,
             chunk: None,
             newline: "\n",
+            trailers: false,
             garbage: "",
             gates: Vec::new(),
             fate: Fate::Whole,
@@ -208,6 +213,13 @@ impl Conduct {
     #[must_use]
     pub fn garbage(mut self, garbage: &'static str) -> Self {
         self.garbage = garbage;
+        self
+    }
+
+    /// Fields come behind the body.
+    #[must_use]
+    pub fn trailing(mut self) -> Self {
+        self.trailers = true;
         self
     }
 

@@ -2,10 +2,14 @@
 //! of what it would bill: the referee of the sentences about budgets.
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod chat;
+pub mod clouds;
 pub mod conduct;
+pub mod embeddings;
 pub mod gate;
 pub mod gemini;
+pub mod ollama;
 pub mod piece;
 pub mod prices;
 pub mod responses;

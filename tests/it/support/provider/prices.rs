@@ -26,6 +26,7 @@ const fn rate(input: u128, write_5m: u128, write_1h: u128, read: u128, output: u
 
 const HAIKU: Rate = rate(1_000_000, 1_250_000, 2_000_000, 100_000, 5_000_000);
 const SONNET: Rate = rate(3_000_000, 3_750_000, 6_000_000, 300_000, 15_000_000);
+const SONNET_REGIONAL: Rate = rate(3_300_000, 4_125_000, 6_600_000, 330_000, 16_500_000);
 const SONNET_LONG: Rate = rate(6_000_000, 7_500_000, 12_000_000, 600_000, 22_500_000);
 const OPUS: Rate = rate(5_000_000, 6_250_000, 10_000_000, 500_000, 25_000_000);
 const SONNET_5: Rate = rate(2_000_000, 2_500_000, 4_000_000, 200_000, 10_000_000);
@@ -35,6 +36,8 @@ const GPT_5: Rate = rate(1_250_000, 1_250_000, 1_250_000, 125_000, 10_000_000);
 const GEMINI_PRO: Rate = rate(1_250_000, 1_250_000, 1_250_000, 125_000, 10_000_000);
 const GEMINI_PRO_LONG: Rate = rate(2_500_000, 2_500_000, 2_500_000, 250_000, 15_000_000);
 const GEMINI_FLASH: Rate = rate(300_000, 300_000, 300_000, 30_000, 2_500_000);
+const EMBEDDING_SMALL: Rate = rate(20_000, 20_000, 20_000, 20_000, 0);
+const OWN: Rate = rate(100_000, 100_000, 100_000, 100_000, 200_000);
 /// Dear enough to show in any sum: nobody should get this far with a model that has no price.
 const UNLISTED: Rate = rate(
     100_000_000,
@@ -53,7 +56,16 @@ pub const UNREADABLE: u64 = 50_000_000;
 fn rates(model: &str) -> (Rate, Option<Rate>) {
     match model {
         "claude-haiku-4-5" => (HAIKU, None),
-        "claude-sonnet-4-5" => (SONNET, Some(SONNET_LONG)),
+        "claude-sonnet-4-5" | "global.anthropic.claude-sonnet-4-5-20250929-v1:0" => {
+            (SONNET, Some(SONNET_LONG))
+        }
+        // By a region's endpoint a tenth more: <https://cloud.google.com/vertex-ai/generative-ai/pricing>.
+        "us.anthropic.claude-sonnet-4-5-20250929-v1:0" | "claude-sonnet-4-5@20250929" => {
+            (SONNET_REGIONAL, None)
+        }
+        "text-embedding-3-small" => (EMBEDDING_SMALL, None),
+        // As the proxy's price file has it.
+        "llama3.2" => (OWN, None),
         "claude-sonnet-5" => (SONNET_5, None),
         "claude-opus-4-5" => (OPUS, None),
         "gpt-4o" => (GPT_4O, None),

@@ -1,4 +1,4 @@
-//! Owns the stand-in itself: three providers' hosts in one origin, strict about credentials and requests.
+//! Owns the stand-in itself: all providers' hosts in one origin, strict about credentials and requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -14,11 +14,21 @@ use super::super::reply::{self, Reply};
 use super::conduct::{Asked, Conduct, Fate};
 use super::piece::{Piece, finished};
 use super::truth::{Truth, Used};
-use super::{anthropic, chat, gemini, responses, stream};
+use super::{anthropic, bedrock, chat, clouds, embeddings, gemini, ollama, responses, stream};
 
 pub const ANTHROPIC: &str = "api.anthropic.com";
 pub const OPENAI: &str = "api.openai.com";
 pub const GEMINI: &str = "generativelanguage.googleapis.com";
+
+const HOSTS: [&str; 7] = [
+    ANTHROPIC,
+    OPENAI,
+    GEMINI,
+    clouds::BEDROCK,
+    clouds::VERTEX,
+    clouds::AZURE,
+    clouds::OLLAMA,
+];
 
 /// The key that only the proxy may know.
 pub const GEMINI_KEY: &str = "AIzaSyREAL3fKq9ZtXw7LmVb2NcHd6RgJa4UeREAL";
@@ -54,7 +64,7 @@ impl Provider {
         let own = shop.clone();
         let handler = move |exchange| answer(exchange, own.clone());
         Self {
-            origin: Origin::attentive(&[ANTHROPIC, OPENAI, GEMINI], protocols, handler).await,
+            origin: Origin::attentive(&HOSTS, protocols, handler).await,
             truth: shop.truth.clone(),
             shop,
         }
@@ -145,11 +155,19 @@ impl Shop {
 
 /// How the bodies of a request and its answer are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Api {
+pub enum Api {
     Messages,
     Chat,
     Responses,
     Gemini,
+    Embeddings,
+    Converse,
+    Invoke,
+    RawPredict,
+    AzureChat,
+    AzureEmbeddings,
+    Ollama,
+    OllamaEmbed,
 }
 
 impl Api {
@@ -159,13 +177,25 @@ impl Api {
             Self::Chat => chat::asked(body, octets),
             Self::Responses => responses::asked(body, octets),
             Self::Gemini => gemini::asked(target, body, octets),
+            Self::Embeddings => embeddings::asked(body, octets),
+            Self::Converse => bedrock::asked_of_converse(target, body, octets),
+            Self::Invoke => bedrock::asked_of_invoke(target, body, octets),
+            Self::RawPredict => clouds::asked_of_raw_predict(target, body, octets),
+            Self::AzureChat | Self::AzureEmbeddings => clouds::asked_of_azure(target, body, octets),
+            Self::Ollama => ollama::asked(body, octets),
+            Self::OllamaEmbed => ollama::asked_to_embed(body, octets),
         }
     }
 
     fn whole(self, conduct: &Conduct, used: &[Used]) -> String {
         match self {
-            Self::Messages => anthropic::message(conduct, used),
-            Self::Chat => chat::completion(conduct, &used[0]),
+            Self::Messages | Self::RawPredict => anthropic::message(conduct, used),
+            Self::Chat | Self::AzureChat => chat::completion(conduct, &used[0]),
+            Self::Embeddings | Self::AzureEmbeddings => embeddings::vectors(&used[0]),
+            Self::Converse => bedrock::converse(conduct, &used[0]),
+            Self::Invoke => bedrock::invoke(conduct, used),
+            Self::Ollama => ollama::answer(conduct, &used[0]),
+            Self::OllamaEmbed => ollama::embeddings(&used[0]),
             Self::Responses => responses::response(conduct, &used[0]),
             Self::Gemini => gemini::content(conduct, &used[0]),
         }
@@ -173,18 +203,40 @@ impl Api {
 
     fn pieces(self, asked: &Asked, conduct: &Conduct, used: &[Used]) -> Vec<Piece> {
         match self {
-            Self::Messages => anthropic::events(conduct, used),
+            Self::Messages | Self::RawPredict => anthropic::events(conduct, used),
             Self::Chat => chat::chunks(asked, conduct, &used[0]),
+            Self::AzureChat => {
+                let opening = clouds::azure_opening().to_string();
+                let opening = Piece::event(None, &opening, conduct.newline, 0);
+                let chunks = chat::chunks(asked, conduct, &used[0]);
+                [vec![opening], chunks].concat()
+            }
             Self::Responses => responses::events(conduct, &used[0]),
             Self::Gemini => gemini::parts(asked, conduct, &used[0]),
+            Self::Converse => bedrock::converse_stream(conduct, &used[0]),
+            Self::Invoke => bedrock::invoke_stream(conduct, used),
+            Self::Ollama => ollama::lines(conduct, &used[0]),
+            Self::Embeddings | Self::AzureEmbeddings | Self::OllamaEmbed => Vec::new(),
+        }
+    }
+
+    /// The content type of its streams.
+    fn streams_as(self, asked: &Asked) -> &'static str {
+        match self {
+            Self::Gemini if !asked.option => "application/json",
+            Self::Converse | Self::Invoke => bedrock::EVENT_STREAM,
+            Self::Ollama => ollama::LINES,
+            _ => "text/event-stream; charset=utf-8",
         }
     }
 }
 
 fn failure(host: &str, status: u16, message: &str) -> Reply {
+    if let Some(body) = clouds::error(host, status, message) {
+        return reply::json(status, &body);
+    }
     let body = match host {
         OPENAI => chat::error(status, message),
-        GEMINI => gemini::error(status, message),
         _ => anthropic::error(status, message),
     };
     reply::json(status, &body)
@@ -207,7 +259,10 @@ async fn answer(mut exchange: Exchange, shop: Arc<Shop>) -> Reply {
         return failure(&host, 401, "no such key");
     }
     let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let of_cloud = clouds::api(&host, &path).filter(|_| head.method == "POST");
     let api = match (&*host, head.method.as_str(), &*path) {
+        _ if of_cloud.is_some() => of_cloud.unwrap(),
+        (OPENAI, "POST", "/v1/embeddings") => Api::Embeddings,
         (ANTHROPIC, "POST", "/v1/messages") => Api::Messages,
         (OPENAI, "POST", "/v1/chat/completions") => Api::Chat,
         (OPENAI, "POST", "/v1/responses") => Api::Responses,
@@ -250,7 +305,7 @@ async fn answer(mut exchange: Exchange, shop: Arc<Shop>) -> Reply {
 /// Answers an honest request.
 async fn serve(exchange: Exchange, shop: &Shop, api: Api, asked: &Asked, call: &str) -> Reply {
     let conduct = shop.conduct(call);
-    let hangup = exchange.hangup();
+    let (hangup, reset) = (exchange.hangup(), exchange.reset());
     if let Fate::Fails(status) = conduct.fate {
         let host = exchange
             .head
@@ -272,17 +327,15 @@ async fn serve(exchange: Exchange, shop: &Shop, api: Api, asked: &Asked, call: &
             tab.void();
             return hangup.now().await;
         }
+        Fate::Reset(0) => {
+            tab.void();
+            return reset.now().await;
+        }
         Fate::Silent(0) => return std::future::pending().await,
         _ => {}
     }
     let (kind, pieces) = match asked.stream {
-        true if api == Api::Gemini && !asked.option => {
-            ("application/json", api.pieces(asked, &conduct, &used))
-        }
-        true => (
-            "text/event-stream; charset=utf-8",
-            api.pieces(asked, &conduct, &used),
-        ),
+        true => (api.streams_as(asked), api.pieces(asked, &conduct, &used)),
         false => {
             // Nothing can be called back of an answer that is there as a whole.
             tab.whole();
@@ -302,12 +355,15 @@ async fn serve(exchange: Exchange, shop: &Shop, api: Api, asked: &Asked, call: &
         let length: usize = pieces.iter().map(|piece| piece.octets.len()).sum();
         reply = reply::with(reply, "content-length", &length.to_string());
     }
-    *reply.body_mut() = stream::body(pieces, conduct, tab, hangup);
+    *reply.body_mut() = stream::body(pieces, conduct, tab, (hangup, reset));
     reply
 }
 
 fn may(head: &Recorded, host: &str) -> bool {
     let has = |name: &str, value: &str| head.all(name) == [value];
+    if let Some(may) = clouds::may(head, host) {
+        return may;
+    }
     match host {
         ANTHROPIC => {
             has("x-api-key", ANTHROPIC_KEY)

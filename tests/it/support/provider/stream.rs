@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
+use http::HeaderMap;
 use http_body::Frame;
 
-use super::super::origin::Hangup;
+use super::super::origin::{Hangup, Reset};
 use super::super::reply::{self, Body};
 use super::conduct::{Conduct, Fate};
 use super::piece::Piece;
@@ -23,10 +24,16 @@ struct Way {
     begun: usize,
     tab: Tab,
     hangup: Hangup,
+    reset: Reset,
 }
 
 /// The body of an answer.
-pub fn body(pieces: Vec<Piece>, conduct: Conduct, tab: Tab, hangup: Hangup) -> Body {
+pub fn body(
+    pieces: Vec<Piece>,
+    conduct: Conduct,
+    tab: Tab,
+    (hangup, reset): (Hangup, Reset),
+) -> Body {
     let way = Way {
         pieces: pieces.into(),
         conduct,
@@ -34,26 +41,35 @@ pub fn body(pieces: Vec<Piece>, conduct: Conduct, tab: Tab, hangup: Hangup) -> B
         begun: 0,
         tab,
         hangup,
+        reset,
     };
     reply::streamed(stream::unfold(way, |mut way| async move {
         let frame = way.next().await?;
-        Some((Frame::data(frame), way))
+        Some((frame, way))
     }))
 }
 
 impl Way {
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Frame<Bytes>> {
         while self.rest.is_empty() {
             match self.conduct.fate {
                 Fate::Cut(after) if self.begun == after => {
                     self.hangup.clone().now().await;
+                }
+                Fate::Reset(after) if self.begun == after => {
+                    self.reset.clone().now().await;
                 }
                 Fate::Silent(after) if self.begun == after => std::future::pending().await,
                 _ => {}
             }
             let Some(piece) = self.pieces.pop_front() else {
                 self.tab.whole();
-                return None;
+                if !std::mem::take(&mut self.conduct.trailers) {
+                    return None;
+                }
+                let mut trailers = HeaderMap::new();
+                trailers.insert("x-checksum", "1234".parse().unwrap());
+                return Some(Frame::trailers(trailers));
             };
             if self.conduct.pace > Duration::ZERO {
                 tokio::time::sleep(self.conduct.pace).await;
@@ -66,6 +82,7 @@ impl Way {
             self.rest = piece.octets;
         }
         let length = self.conduct.chunk.unwrap_or(usize::MAX);
-        Some(self.rest.split_to(length.min(self.rest.len())))
+        let length = length.min(self.rest.len());
+        Some(Frame::data(self.rest.split_to(length)))
     }
 }

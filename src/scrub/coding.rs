@@ -1,0 +1,73 @@
+//! Owns which content codings an answer came in, and whether they can be undone here.
+
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+
+/// More codings on top of each other than that are not undone: each costs a window of memory.
+const MOST: usize = 3;
+/// A longer name is not repeated.
+const LONGEST_NAME: usize = 24;
+
+/// A coding that can be undone (RFC 9110, section 8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// `gzip` (RFC 1952).
+    Gzip,
+    /// `deflate`: zlib (RFC 1950), or deflate alone (RFC 1951), as some servers do it.
+    Deflate,
+    /// `br` (RFC 7932).
+    Brotli,
+    /// `zstd` (RFC 8878).
+    Zstd,
+}
+
+/// What an answer is coded in cannot be undone here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownCoding(pub String);
+
+impl UnknownCoding {
+    /// `kind` of coding with this name, which is repeated only if it looks like one.
+    pub fn named(kind: &str, name: &[u8]) -> Self {
+        let looks_like_one = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
+        let shown = name.len() <= LONGEST_NAME && name.iter().all(looks_like_one);
+        Self(match std::str::from_utf8(name) {
+            Ok(name) if shown => format!("the {kind} `{name}`"),
+            _ => format!("a {kind} whose name is no word"),
+        })
+    }
+}
+
+impl Coding {
+    /// The coding of this name, in any case.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"gzip" | b"x-gzip" => Some(Self::Gzip),
+            b"deflate" => Some(Self::Deflate),
+            b"br" => Some(Self::Brotli),
+            b"zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// The codings that an answer's head names, in the order in which they were applied.
+pub fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, UnknownCoding> {
+    let mut found = Vec::new();
+    let values = headers.get_all(CONTENT_ENCODING).iter();
+    for name in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        let name = name.trim_ascii();
+        if name.is_empty() || name.eq_ignore_ascii_case(b"identity") {
+            continue;
+        }
+        let unknown = || UnknownCoding::named("content coding", name);
+        found.push(Coding::of(name).ok_or_else(unknown)?);
+    }
+    match found.len() > MOST {
+        true => Err(UnknownCoding(format!(
+            "{} content codings on top of each other",
+            found.len()
+        ))),
+        false => Ok(found),
+    }
+}

@@ -1,0 +1,227 @@
+//! Owns what happens to heads: a request with a secret asks for nothing that could not be searched, and an
+//! answer's fields are searched like its body.
+
+use http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
+    HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE, SEC_WEBSOCKET_EXTENSIONS,
+    TRANSFER_ENCODING,
+};
+use http::{Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+
+use super::coding::{Coding, UnknownCoding, codings};
+use super::needles::Needles;
+use super::stand_in::Fit;
+
+/// Digests of a body (RFC 9530, RFC 3230, RFC 1864): they would be wrong once something is replaced, which is
+/// not known before their head has left.
+const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+/// Codings of messages within a body, asked for by the client: gRPC and Connect.
+const ASKED_WITHIN: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
+/// The same as the server names them.
+const CODED_WITHIN: [&str; 2] = ["grpc-encoding", "connect-content-encoding"];
+/// Deltas to something that was sent before (RFC 3229).
+const DELTA: &str = "a-im";
+
+/// Whether an answer's body can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readable {
+    /// Once these codings are undone, in this order applied.
+    Coded(Vec<Coding>),
+    /// It cannot.
+    No(UnknownCoding),
+}
+
+/// Takes out of a request what would bring an answer that cannot be searched: codings that cannot be undone
+/// here, and parts of a whole, on whose border a secret could be cut in two. Nothing is asked for that the
+/// agent did not ask for.
+pub fn narrow(headers: &mut HeaderMap) {
+    for name in [RANGE, IF_RANGE, SEC_WEBSOCKET_EXTENSIONS] {
+        headers.remove(name);
+    }
+    for name in ASKED_WITHIN.iter().chain([&DELTA]) {
+        headers.remove(*name);
+    }
+    let asked: Vec<HeaderValue> = headers.get_all(ACCEPT_ENCODING).iter().cloned().collect();
+    if asked.is_empty() {
+        return;
+    }
+    let members = asked
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let members: Vec<&[u8]> = members.map(<[u8]>::trim_ascii).collect();
+    let kept: Vec<&[u8]> = members
+        .iter()
+        .copied()
+        .filter(|m| can_be_undone(m))
+        .collect();
+    if kept == members && asked.len() == 1 {
+        return;
+    }
+    let list = match kept.is_empty() {
+        true => b"identity".to_vec(),
+        false => kept.join(&b", "[..]),
+    };
+    // All of it were field values before.
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        headers.insert(ACCEPT_ENCODING, list);
+    }
+}
+
+fn can_be_undone(member: &[u8]) -> bool {
+    let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let name = parts.next().unwrap_or_default();
+    // `*` asks for whatever there is, unless it refuses all others.
+    let refuses = parts.any(|weight| {
+        let zeros = weight.strip_prefix(b"q=").or(weight.strip_prefix(b"Q="));
+        zeros.is_some_and(|zeros| zeros.iter().all(|byte| b"0.".contains(byte)))
+    });
+    Coding::of(name).is_some() || name.eq_ignore_ascii_case(b"identity") || name == b"*" && refuses
+}
+
+/// Searches the values of all fields, and their names. Says how many secrets stood there.
+pub fn scrub_fields(needles: &Needles, headers: &mut HeaderMap) -> u64 {
+    let mut hits = 0;
+    let named: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| needles.stand_in_name(name.as_str()))
+        .cloned()
+        .collect();
+    for name in named {
+        hits += 1;
+        headers.remove(name);
+    }
+    for (name, value) in headers.iter_mut() {
+        // A binary value of gRPC is a message, whose fields have lengths.
+        let fit = match name.as_str().ends_with("-bin") {
+            true => Fit::Same,
+            false => Fit::Free,
+        };
+        let Some((clean, found)) = needles.scrub(value.as_bytes(), fit) else {
+            continue;
+        };
+        hits += found;
+        let was_sensitive = value.is_sensitive();
+        *value = HeaderValue::from_bytes(&clean)
+            .unwrap_or_else(|_| HeaderValue::from_static("redacted"));
+        value.set_sensitive(was_sensitive);
+    }
+    hits
+}
+
+/// Searches the words beside a status, which are dropped if a secret stands there.
+pub fn scrub_reason<B>(needles: &Needles, response: &mut Response<B>) -> u64 {
+    let reason = response.extensions().get::<ReasonPhrase>();
+    let found = reason.and_then(|reason| needles.scrub(reason.as_bytes(), Fit::Free));
+    let Some((_, hits)) = found else {
+        return 0;
+    };
+    response.extensions_mut().remove::<ReasonPhrase>();
+    hits
+}
+
+/// What the head of an answer says of its body, before anything of the hop is taken out.
+pub fn readable<B>(response: &Response<B>) -> Readable {
+    let headers = response.headers();
+    let words = |name: &str| -> Vec<Vec<u8>> {
+        let values = headers.get_all(name).iter();
+        let words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        words
+            .map(|word| word.trim_ascii().to_ascii_lowercase())
+            .collect()
+    };
+    let transfer = words(TRANSFER_ENCODING.as_str());
+    let plain: [&[u8]; 3] = [b"", b"chunked", b"identity"];
+    let other = transfer
+        .iter()
+        .find(|word| !plain.contains(&word.as_slice()));
+    if let Some(other) = other {
+        return Readable::No(UnknownCoding::named("transfer coding", other));
+    }
+    for name in CODED_WITHIN {
+        let coded = words(name);
+        let coded = coded.iter().find(|w| !w.is_empty() && *w != b"identity");
+        if let Some(coding) = coded {
+            return Readable::No(UnknownCoding::named("message coding", coding));
+        }
+    }
+    match codings(headers) {
+        Err(unknown) => Readable::No(unknown),
+        Ok(codings) if !codings.is_empty() && is_partial(response.status()) => {
+            let what = "a part of a compressed body";
+            Readable::No(UnknownCoding(what.to_owned()))
+        }
+        Ok(codings) => Readable::Coded(codings),
+    }
+}
+
+fn is_partial(status: StatusCode) -> bool {
+    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::IM_USED)
+}
+
+/// Makes a head true of the body that will follow it, and says whether that may change its length.
+///
+/// | field | stays |
+/// |---|---|
+/// | `Content-Encoding` | no, where it is undone |
+/// | `Content-Length` | where nothing is undone |
+/// | `ETag` | made weak where a coding is undone |
+/// | digests, `Accept-Ranges` | no |
+///
+/// A length that was told holds: clients size files and check downloads by it, and hits are rare.
+pub fn settle(headers: &mut HeaderMap, codings: &[Coding]) -> Fit {
+    for name in DIGESTS {
+        headers.remove(name);
+    }
+    headers.remove(ACCEPT_RANGES);
+    if !codings.is_empty() {
+        headers.remove(CONTENT_ENCODING);
+        headers.remove(CONTENT_LENGTH);
+        weaken(headers);
+    }
+    match headers.contains_key(CONTENT_LENGTH) || is_framed(headers) {
+        true => Fit::Same,
+        false => Fit::Free,
+    }
+}
+
+/// What trailers may still say of a body in which something was replaced.
+pub fn settle_trailers(trailers: &mut HeaderMap) {
+    for name in DIGESTS {
+        trailers.remove(name);
+    }
+}
+
+/// An answer that accepts a WebSocket accepts no extension: none was asked for.
+pub fn accepts_extension(headers: &HeaderMap) -> bool {
+    headers.contains_key(SEC_WEBSOCKET_EXTENSIONS)
+}
+
+/// Messages of gRPC, gRPC-Web and Connect and the events of AWS begin with their lengths.
+fn is_framed(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], |kind| kind.as_bytes());
+    let kind = kind.to_ascii_lowercase();
+    let framed: [&[u8]; 4] = [
+        b"application/grpc",
+        b"application/connect",
+        b"application/vnd.amazon.eventstream",
+        b"application/proto",
+    ];
+    framed.iter().any(|begin| kind.starts_with(begin))
+        || kind.starts_with(b"application/x-protobuf")
+}
+
+fn weaken(headers: &mut HeaderMap) {
+    let Some(tag) = headers
+        .get(ETAG)
+        .filter(|tag| tag.as_bytes().starts_with(b"\""))
+    else {
+        return;
+    };
+    match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        Ok(weak) => headers.insert(ETAG, weak),
+        Err(_) => headers.remove(ETAG),
+    };
+}

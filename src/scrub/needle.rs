@@ -1,0 +1,232 @@
+//! Owns one secret as one row of characters to look for: as it is, or the base64 of it at one of the three
+//! places where it may begin within a group.
+
+use std::collections::BTreeSet;
+
+use zeroize::Zeroizing;
+
+use super::spelling::{self, LONGEST, read};
+
+/// How the secret was changed before it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Not at all.
+    Plain,
+    /// Base64, in either alphabet (RFC 4648, sections 4 and 5), with so many octets before it in its group.
+    Base64 {
+        /// 0, 1 or 2.
+        lead: u8,
+    },
+}
+
+/// One row of characters. It has no `Debug`: its values are the secret.
+pub(super) struct Needle {
+    pub(super) form: Form,
+    /// Bytes, or groups of six bits.
+    values: Zeroizing<Vec<u8>>,
+    /// Which bits of the last group are the secret's; the others are its neighbour's.
+    last_mask: u8,
+}
+
+/// What was found at one place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where it ends, if it is all there.
+    pub(super) end: Option<usize>,
+    /// More text might make it one, or a longer one.
+    pub(super) open: bool,
+}
+
+impl Needle {
+    /// Every row that `secret` may be written in.
+    pub(super) fn of(secret: &[u8]) -> Vec<Self> {
+        let plain = Self {
+            form: Form::Plain,
+            values: Zeroizing::new(secret.to_vec()),
+            last_mask: u8::MAX,
+        };
+        let base64 = (0..3).map(|lead| {
+            let (values, last_mask) = sextets(secret, lead);
+            Self {
+                form: Form::Base64 { lead },
+                values,
+                last_mask,
+            }
+        });
+        std::iter::once(plain).chain(base64).collect()
+    }
+
+    /// The most octets that it may be written in.
+    pub(super) fn longest(&self) -> usize {
+        self.values.len() * LONGEST
+    }
+
+    /// Whether and how far it stands in `text` from `at` on.
+    pub(super) fn find(&self, text: &[u8], at: usize) -> Found {
+        let mut found = Found::default();
+        let mut heads = Heads::one(at);
+        for index in 0..self.values.len() {
+            let mut next = Heads::default();
+            for head in heads.iter() {
+                let read = read(&text[head..], |byte| self.wants(index, byte));
+                found.open |= read.open;
+                read.lengths().for_each(|length| next.add(head + length));
+            }
+            if next.is_empty() {
+                return found;
+            }
+            heads = next;
+        }
+        found.end = heads.iter().max();
+        found
+    }
+
+    /// Where each of its characters stands in `text`, which is all of it.
+    pub(super) fn pieces<'t>(&self, text: &'t [u8]) -> Vec<&'t [u8]> {
+        let mut steps = vec![Heads::one(0)];
+        for index in 0..self.values.len() {
+            let mut next = Heads::default();
+            for head in steps.last().into_iter().flat_map(Heads::iter) {
+                let read = read(&text[head..], |byte| self.wants(index, byte));
+                read.lengths().for_each(|length| next.add(head + length));
+            }
+            steps.push(next);
+        }
+        let mut pieces = Vec::with_capacity(self.values.len());
+        let mut end = text.len();
+        for index in (0..self.values.len()).rev() {
+            let leads_there = |head: &usize| {
+                let read = read(&text[*head..], |byte| self.wants(index, byte));
+                read.lengths().any(|length| head + length == end)
+            };
+            let Some(head) = steps[index].iter().find(leads_there) else {
+                break;
+            };
+            pieces.push(&text[head..end]);
+            end = head;
+        }
+        pieces.reverse();
+        pieces
+    }
+
+    /// The last group of six bits as it stands in the text, of which some bits may be a neighbour's.
+    pub(super) fn last_group(&self, written: &[u8]) -> Option<(u8, u8)> {
+        let byte = (0..=127).find(|byte| {
+            let read = read(written, |read| read == *byte);
+            read.lengths().any(|length| length == written.len()) && sextet(*byte).is_some()
+        })?;
+        Some((sextet(byte)?, self.last_mask))
+    }
+
+    /// The first three octets of each way in which it may be written, for a quick search. Letters and digits
+    /// are left alone by writers that escape what must be, so that a row in which the second or third of
+    /// them is escaped has its first one escaped as well.
+    pub(super) fn beginnings(&self, found: &mut BTreeSet<[u8; 3]>) {
+        let mut begun: Vec<Vec<u8>> = vec![Vec::new()];
+        for index in 0..3.min(self.values.len()) {
+            let mut next = Vec::new();
+            for byte in self.raw(index) {
+                let mut ways = vec![vec![byte]];
+                if index == 0 || !byte.is_ascii_alphanumeric() {
+                    ways.extend(spelling::beginnings(byte));
+                }
+                for (before, way) in begun.iter().flat_map(|b| ways.iter().map(move |w| (b, w))) {
+                    let text = [before.as_slice(), way].concat();
+                    match text.first_chunk() {
+                        Some(three) => {
+                            found.insert(*three);
+                        }
+                        None => next.push(text),
+                    }
+                }
+            }
+            begun = next;
+        }
+    }
+
+    /// The bytes that may stand for the value at `index`.
+    fn raw(&self, index: usize) -> Vec<u8> {
+        match self.form {
+            Form::Plain => vec![self.values[index]],
+            Form::Base64 { .. } => {
+                let all = 0..=u8::MAX;
+                all.filter(|byte| self.wants(index, *byte)).collect()
+            }
+        }
+    }
+
+    fn wants(&self, index: usize, byte: u8) -> bool {
+        let value = self.values[index];
+        match self.form {
+            Form::Plain => byte == value,
+            Form::Base64 { .. } if index + 1 == self.values.len() => {
+                sextet(byte).is_some_and(|group| group & self.last_mask == value)
+            }
+            Form::Base64 { .. } => sextet(byte) == Some(value),
+        }
+    }
+}
+
+/// The groups of six bits that `bytes` decide with `lead` octets before them: first those that they decide
+/// alone, then the last one, of which the mask says what is theirs. What of their first octet falls in a
+/// group with a neighbour is left to it: two or four bits, which tell a letter from a digit at most.
+pub(super) fn sextets(bytes: &[u8], lead: u8) -> (Zeroizing<Vec<u8>>, u8) {
+    let lead = usize::from(lead);
+    let bits = 8 * (lead + bytes.len());
+    let bit = |at: usize| match (at / 8).checked_sub(lead).and_then(|at| bytes.get(at)) {
+        Some(byte) => byte >> (7 - at % 8) & 1,
+        None => 0,
+    };
+    let first = (8 * lead).div_ceil(6);
+    let groups = first..bits.div_ceil(6);
+    let values = groups.map(|group| (0..6).fold(0, |value, at| value << 1 | bit(6 * group + at)));
+    let theirs = match bits % 6 {
+        0 => 6,
+        rest => rest,
+    };
+    (Zeroizing::new(values.collect()), 0x3F & !(0x3F >> theirs))
+}
+
+/// The six bits that a character of base64 stands for, in either alphabet.
+fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+/// Where a row may have been read up to: one place, unless it has characters that escapes begin with.
+#[derive(Clone, Copy, Default)]
+struct Heads {
+    places: [usize; 8],
+    count: usize,
+}
+
+impl Heads {
+    fn one(place: usize) -> Self {
+        let mut heads = Self::default();
+        heads.add(place);
+        heads
+    }
+
+    fn add(&mut self, place: usize) {
+        if self.iter().all(|known| known != place)
+            && let Some(free) = self.places.get_mut(self.count)
+        {
+            *free = place;
+            self.count += 1;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.places.iter().take(self.count).copied()
+    }
+}

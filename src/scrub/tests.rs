@@ -1,0 +1,760 @@
+//! Every form of a secret, cut at every octet, under every coding and framing, against a search of the whole
+//! text that knows nothing of how the other one works.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_compression::Level;
+use async_compression::tokio::bufread::{
+    BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use proptest::prelude::*;
+use tokio::io::AsyncReadExt as _;
+
+use super::coding::Coding;
+use super::decoder::Decoder;
+use super::head::{self, Readable};
+use super::needles::Needles;
+use super::stand_in::Fit;
+use super::stream::Scrubber;
+use super::websocket::ServerFrames;
+
+/// A provider's key, one of Telegram, one with everything that is escaped somewhere, and one that begins so.
+const PAIRS: [(&str, &str); 4] = [
+    (
+        "sk-ant-api03-Zq7T_x-R4n0mB0dyKn0ws9AA",
+        "sk-ant-api03-pL4ceh0ld_r-f0rTh3Ag3nAA",
+    ),
+    (
+        "7741852963:AAHkR4nd0mTe1egr4mT0kenV4lue",
+        "1234567890:AAp1aceh0lderOfTheAgent0Here",
+    ),
+    (
+        "pa/ss+wo=rd&with<every>\"thing\\'%in:it",
+        "placeholder~with-the_same.length:her!",
+    ),
+    ("/+/+slashes/and+plus", "placeholder-number-4"),
+];
+
+fn needles(pairs: &[(&str, &str)]) -> Arc<Needles> {
+    let texts = pairs.iter().map(|(s, p)| (s.as_bytes(), p.as_bytes()));
+    Arc::new(Needles::new(texts))
+}
+
+fn all() -> Arc<Needles> {
+    needles(&PAIRS)
+}
+
+/// A text in every form that does not depend on its neighbours.
+fn forms(text: &str) -> Vec<(&'static str, String)> {
+    let bytes = text.as_bytes();
+    let each = |write: &dyn Fn(u8) -> String| bytes.iter().map(|b| write(*b)).collect::<String>();
+    let percent = percent_encode(bytes, NON_ALPHANUMERIC).to_string();
+    let json = serde_json::Value::from(text).to_string();
+    let json = json.trim_matches('"').to_owned();
+    let special = |byte: u8| !byte.is_ascii_alphanumeric();
+    let coded = |byte: u8, write: String| match special(byte) {
+        true => write,
+        false => char::from(byte).to_string(),
+    };
+    vec![
+        ("raw", text.to_owned()),
+        ("percent", percent.clone()),
+        ("percent, twice", percent.replace('%', "%25")),
+        ("percent, small", each(&|b| coded(b, format!("%{b:02x}")))),
+        ("percent, all", each(&|b| format!("%{b:02X}"))),
+        ("percent, all, small", each(&|b| format!("%{b:02x}"))),
+        ("JSON, code points", each(&|b| format!("\\u{b:04x}"))),
+        (
+            "JSON, code points, capitals",
+            each(&|b| format!("\\u{b:04X}")),
+        ),
+        (
+            "JSON, some code points",
+            each(&|b| coded(b, format!("\\u{b:04x}"))),
+        ),
+        ("JSON", json.clone()),
+        ("JSON with slashes", json.replace('/', "\\/")),
+        (
+            "JSON in JSON",
+            json.replace('\\', "\\\\").replace('"', "\\\""),
+        ),
+        ("HTML, decimal", each(&|b| coded(b, format!("&#{b};")))),
+        (
+            "HTML, decimal, long",
+            each(&|b| coded(b, format!("&#{b:05};"))),
+        ),
+        (
+            "HTML, hexadecimal",
+            each(&|b| coded(b, format!("&#x{b:x};"))),
+        ),
+        ("HTML, all", each(&|b| format!("&#x{b:X};"))),
+        (
+            "HTML, named",
+            text.replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('"', "&quot;")
+                .replace('\'', "&#39;"),
+        ),
+    ]
+}
+
+/// What takes the place of a secret, as somebody else would say it: the placeholder in the same form, where
+/// that does not depend on single characters.
+fn replaced(form: &str, placeholder: &str) -> Option<String> {
+    let same = ["raw", "percent, all", "percent, all, small", "HTML, all"];
+    let code_points = form.starts_with("JSON, code points");
+    (same.contains(&form) || code_points).then(|| {
+        let mut all = forms(placeholder).into_iter();
+        all.find(|(name, _)| *name == form).unwrap().1
+    })
+}
+
+/// Feeds the pieces, with the held back octets watched.
+fn stream(needles: &Arc<Needles>, fit: Fit, pieces: &[&[u8]]) -> Vec<u8> {
+    let mut scrubber = Scrubber::new(needles.clone(), fit);
+    let mut out = VecDeque::new();
+    for piece in pieces {
+        scrubber.feed(Bytes::copy_from_slice(piece), &mut out);
+        assert!(scrubber.held() <= needles.longest());
+    }
+    scrubber.finish(&mut out);
+    assert_eq!(scrubber.held(), 0);
+    out.into_iter().flatten().collect()
+}
+
+#[test]
+fn every_form_is_found_and_written_alike() {
+    for (secret, placeholder) in PAIRS {
+        for (form, written) in forms(secret) {
+            let text = format!("{{\"echo\": \"{written}\", \"n\": 1}}");
+            let (clean, hits) = all()
+                .scrub(text.as_bytes(), Fit::Free)
+                .unwrap_or_else(|| panic!("{form} of {secret}: {written}"));
+            let clean = String::from_utf8(clean).unwrap();
+            assert_eq!(hits, 1, "{form}: {clean}");
+            assert!(clean.starts_with("{\"echo\": \"") && clean.ends_with("\", \"n\": 1}"));
+            if let Some(expected) = replaced(form, placeholder) {
+                assert!(clean.contains(&expected), "{form}: {clean}");
+            }
+            let same = all().scrub(text.as_bytes(), Fit::Same).unwrap().0;
+            assert_eq!(same.len(), text.len(), "{form}");
+            assert!(all().scrub(&same, Fit::Free).is_none(), "{form}");
+            assert!(all().scrub(clean.as_bytes(), Fit::Free).is_none(), "{form}");
+        }
+    }
+}
+
+#[test]
+fn base64_of_a_secret_among_others_decodes_to_the_placeholder_among_them() {
+    for (secret, placeholder) in PAIRS {
+        for before in ["", "u", "us", "user:", "x-access-token:"] {
+            for after in ["", "1", "12", ":rest of it"] {
+                let plain = format!("{before}{secret}{after}");
+                let expected = format!("{before}{placeholder}{after}");
+                for (engine, name) in [
+                    (&STANDARD, "padded"),
+                    (&STANDARD_NO_PAD, "without"),
+                    (&URL_SAFE_NO_PAD, "URL-safe"),
+                ] {
+                    let text = format!("Basic {}!", engine.encode(&plain));
+                    let found = all().scrub(text.as_bytes(), Fit::Free);
+                    let (clean, hits) = found.unwrap_or_else(|| panic!("{name}: {text}"));
+                    assert_eq!((hits, clean.len()), (1, text.len()));
+                    let clean = String::from_utf8(clean).unwrap();
+                    let encoded = &clean["Basic ".len()..clean.len() - 1];
+                    // Where nothing tells the alphabet, the placeholder is in the standard one.
+                    let encoded = encoded.replace('-', "+").replace('_', "/");
+                    let encoded = encoded.trim_end_matches('=');
+                    let decoded = STANDARD_NO_PAD.decode(encoded).unwrap();
+                    // Of the first octet some bits share a group with what stands before it.
+                    assert_eq!(
+                        &decoded[before.len() + 1..],
+                        &expected.as_bytes()[before.len() + 1..]
+                    );
+                    assert_eq!(&decoded[..before.len()], before.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn base64_that_is_escaped_again_is_found() {
+    let (secret, _) = PAIRS[3];
+    let encoded = STANDARD.encode(format!("??>{secret}??>"));
+    assert!(encoded.contains('+') || encoded.contains('/'));
+    for text in [
+        percent_encode(encoded.as_bytes(), NON_ALPHANUMERIC).to_string(),
+        encoded.replace('/', "\\/"),
+    ] {
+        assert_eq!(
+            all().scrub(text.as_bytes(), Fit::Free).unwrap().1,
+            1,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_placeholder_of_another_length_keeps_what_follows_readable() {
+    for placeholder in [
+        "short-one",
+        "a-placeholder-that-is-much-longer-than-the-secret-itself",
+    ] {
+        let needles = needles(&[(PAIRS[0].0, placeholder)]);
+        let text = format!("a {} b", PAIRS[0].0);
+        let (clean, _) = needles.scrub(text.as_bytes(), Fit::Free).unwrap();
+        assert_eq!(clean, format!("a {placeholder} b").as_bytes());
+        let (clean, _) = needles.scrub(text.as_bytes(), Fit::Same).unwrap();
+        assert_eq!(clean.len(), text.len());
+
+        let text = STANDARD.encode(format!("me:{}:after", PAIRS[0].0));
+        let (clean, _) = needles.scrub(text.as_bytes(), Fit::Free).unwrap();
+        let decoded = String::from_utf8(STANDARD.decode(clean).unwrap()).unwrap();
+        assert!(
+            decoded.contains(&placeholder[1..]) && decoded.ends_with(":after"),
+            "{decoded}"
+        );
+    }
+}
+
+#[test]
+fn short_secrets_are_not_looked_for() {
+    let set = needles(&[("secret", "placeholder"), ("1234567", "placeholder")]);
+    assert!(set.is_empty());
+    assert!(set.scrub(b"the secret is 1234567", Fit::Free).is_none());
+    let set = needles(&[("12345678", "placeholder")]);
+    assert_eq!(set.scrub(b"12345678", Fit::Free).unwrap().0, b"placeholder");
+}
+
+#[test]
+fn of_two_secrets_that_begin_alike_the_longer_one_is_found() {
+    let set = needles(&[
+        ("abcdefgh", "PLACEHOLDER-1"),
+        ("abcdefgh-and-more", "PLACEHOLDER-2"),
+    ]);
+    let text = b"abcdefgh abcdefgh-and-more abcdefgh-and-les";
+    let expected = b"PLACEHOLDER-1 PLACEHOLDER-2 PLACEHOLDER-1-and-les";
+    assert_eq!(set.scrub(text, Fit::Free).unwrap().0, expected);
+    for cut in 0..text.len() {
+        assert_eq!(
+            stream(&set, Fit::Free, &[&text[..cut], &text[cut..]]),
+            expected
+        );
+    }
+}
+
+#[test]
+fn text_without_a_secret_passes_uncopied() {
+    let set = all();
+    let mut scrubber = Scrubber::new(set, Fit::Free);
+    let piece = Bytes::from(
+        "data: {\"text\": \"sk-ant-api03-Zq7T_x is only its beginning\"}\n\n".repeat(99),
+    );
+    let mut out = VecDeque::new();
+    scrubber.feed(piece.clone(), &mut out);
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].as_ptr(), piece.as_ptr());
+    assert_eq!(
+        (out[0].len(), scrubber.held(), scrubber.take_hits()),
+        (piece.len(), 0, 0)
+    );
+}
+
+#[test]
+fn only_what_may_be_a_beginning_is_held_back() {
+    let set = needles(&PAIRS[..1]);
+    for (text, held) in [
+        ("data: {}\n\n", 0),
+        ("an event\n\ns", 1),
+        ("an event\n\nsk-ant-api", 10),
+        ("an event\n\nsk-ant-apj", 0),
+        ("100%", 1),
+        ("100%7", 2),
+        ("%73%6", 5),
+        ("a\\", 1),
+        ("&#1", 3),
+    ] {
+        let mut scrubber = Scrubber::new(set.clone(), Fit::Free);
+        let mut out = VecDeque::new();
+        scrubber.feed(Bytes::from(text), &mut out);
+        assert_eq!(scrubber.held(), held, "{text:?}");
+    }
+}
+
+#[test]
+fn a_secret_cut_at_any_octet_is_found_in_every_form() {
+    let set = all();
+    for (secret, _) in PAIRS {
+        let mut all_forms = forms(secret);
+        all_forms.push(("Basic", STANDARD.encode(format!("user:{secret}"))));
+        for (form, written) in all_forms {
+            let text = format!("data: {{\"a\":\"{written}\"}}\n\n");
+            let text = text.as_bytes();
+            for fit in [Fit::Free, Fit::Same] {
+                let (whole, _) = set.scrub(text, fit).unwrap();
+                for cut in 0..=text.len() {
+                    let (one, two) = text.split_at(cut);
+                    let clean = stream(&set, fit, &[one, two]);
+                    assert_eq!(clean, whole, "{form}, cut at {cut}");
+                }
+                let octets: Vec<&[u8]> = text.chunks(1).collect();
+                assert_eq!(stream(&set, fit, &octets), whole, "{form}, octet by octet");
+            }
+        }
+    }
+}
+
+async fn compress(coding: &str, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let read = match coding {
+        "gzip" => GzipEncoder::new(text).read_to_end(&mut out).await,
+        "zlib" => ZlibEncoder::new(text).read_to_end(&mut out).await,
+        "deflate" => DeflateEncoder::new(text).read_to_end(&mut out).await,
+        "br" => {
+            let level = Level::Precise(4);
+            BrotliEncoder::with_quality(text, level)
+                .read_to_end(&mut out)
+                .await
+        }
+        _ => ZstdEncoder::new(text).read_to_end(&mut out).await,
+    };
+    read.unwrap();
+    out
+}
+
+fn coding(name: &str) -> Coding {
+    Coding::of(name.replace("zlib", "deflate").as_bytes()).unwrap()
+}
+
+fn unfold(codings: &[Coding], pieces: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut decoder = Decoder::new(codings);
+    let mut out = Vec::new();
+    for piece in pieces {
+        decoder.feed(Bytes::copy_from_slice(piece));
+        while let Some(text) = decoder.take().ok()? {
+            out.extend_from_slice(&text);
+        }
+    }
+    decoder.finish().ok()?;
+    Some(out)
+}
+
+const CODINGS: [&str; 5] = ["gzip", "zlib", "deflate", "br", "zstd"];
+
+#[tokio::test]
+async fn every_coding_is_undone_wherever_it_is_cut() {
+    let text = format!(
+        "{}{}{}",
+        "a long beginning ".repeat(40),
+        PAIRS[0].0,
+        "\n".repeat(99)
+    );
+    for name in CODINGS {
+        let coded = compress(name, text.as_bytes()).await;
+        for cut in 0..=coded.len() {
+            let (one, two) = coded.split_at(cut);
+            let clean = unfold(&[coding(name)], &[one, two]);
+            assert_eq!(
+                clean.as_deref(),
+                Some(text.as_bytes()),
+                "{name}, cut at {cut}"
+            );
+        }
+        let octets: Vec<&[u8]> = coded.chunks(1).collect();
+        assert_eq!(
+            unfold(&[coding(name)], &octets).unwrap(),
+            text.as_bytes(),
+            "{name}"
+        );
+        for end in 1..coded.len() {
+            let cut_short = unfold(&[coding(name)], &[&coded[..end]]);
+            // A trailer alone may be missing where the coding has none that must be there.
+            assert!(
+                cut_short.is_none(),
+                "{name} cut short at {end} of {}",
+                coded.len()
+            );
+        }
+        assert_eq!(
+            unfold(&[coding(name)], &[]),
+            Some(Vec::new()),
+            "{name} of nothing"
+        );
+    }
+}
+
+#[tokio::test]
+async fn codings_on_top_of_each_other_are_undone_in_order() {
+    let text = PAIRS[1].0.repeat(20);
+    let once = compress("gzip", text.as_bytes()).await;
+    let twice = compress("br", &once).await;
+    let both = [Coding::Gzip, Coding::Brotli];
+    assert_eq!(unfold(&both, &[&twice]).unwrap(), text.as_bytes());
+    assert!(unfold(&[Coding::Brotli, Coding::Gzip], &[&twice]).is_none());
+}
+
+#[tokio::test]
+async fn parts_in_a_row_are_one_body_and_padding_is_dropped() {
+    for name in ["gzip", "zstd"] {
+        let mut coded = compress(name, b"one ").await;
+        coded.extend(compress(name, b"two").await);
+        assert_eq!(
+            unfold(&[coding(name)], &[&coded]).unwrap(),
+            b"one two",
+            "{name}"
+        );
+        coded.extend([0; 7]);
+        let octets: Vec<&[u8]> = coded.chunks(1).collect();
+        assert_eq!(
+            unfold(&[coding(name)], &octets).unwrap(),
+            b"one two",
+            "{name}"
+        );
+    }
+    assert!(unfold(&[Coding::Gzip], &[b"this is no gzip"]).is_none());
+}
+
+#[tokio::test]
+async fn a_bomb_unfolds_no_faster_than_it_is_read() {
+    let coded = compress("gzip", &vec![0; 8 << 20]).await;
+    let mut decoder = Decoder::new(&[Coding::Gzip]);
+    decoder.feed(coded.into());
+    let mut total = 0;
+    while let Some(piece) = decoder.take().unwrap() {
+        assert!(piece.len() <= 16 << 10);
+        total += piece.len();
+    }
+    assert_eq!(total, 8 << 20);
+}
+
+/// One frame as a server sends it.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        short @ 0..126 => frame.push(short as u8),
+        middle @ 126..65536 => {
+            frame.push(126);
+            frame.extend((middle as u16).to_be_bytes());
+        }
+        long => {
+            frame.push(127);
+            frame.extend((long as u64).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+/// What passes, and the number of octets that had left when each piece was in.
+fn websocket(set: &Arc<Needles>, pieces: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
+    let mut frames = ServerFrames::new(set.clone());
+    let (mut out, mut left) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        frames.feed(piece, &mut out).unwrap();
+        left.push(out.len());
+    }
+    frames.finish(&mut out);
+    (out, left)
+}
+
+#[test]
+fn messages_of_a_websocket_are_searched_across_fragments_and_pings() {
+    let set = all();
+    let (secret, placeholder) = PAIRS[0];
+    let (text, clean) = (
+        format!("{{\"k\":\"{secret}\"}}"),
+        format!("{{\"k\":\"{placeholder}\"}}"),
+    );
+    for cut in 0..=text.len() {
+        let cut_at = |text: &str| {
+            let (one, two) = text.as_bytes().split_at(cut);
+            [
+                frame(0x01, one),
+                frame(0x89, b"ping"),
+                frame(0x80, two),
+                frame(0x81, b"next"),
+            ]
+            .concat()
+        };
+        let (sent, expected) = (cut_at(&text), cut_at(&clean));
+        assert_eq!(
+            websocket(&set, &[&sent]).0,
+            expected,
+            "fragments cut at {cut}"
+        );
+        let octets: Vec<&[u8]> = sent.chunks(1).collect();
+        assert_eq!(
+            websocket(&set, &octets).0,
+            expected,
+            "cut at {cut}, octet by octet"
+        );
+    }
+    let long = format!("{}{secret}{}", "x".repeat(70_000), "y".repeat(300));
+    let sent = frame(0x82, long.as_bytes());
+    let expected = frame(0x82, long.replace(secret, placeholder).as_bytes());
+    let pieces: Vec<&[u8]> = sent.chunks(1000).collect();
+    assert_eq!(websocket(&set, &pieces).0, expected);
+}
+
+#[test]
+fn a_message_of_a_websocket_never_waits_for_the_next() {
+    let set = all();
+    let first = frame(0x81, b"it ends with sk-ant-api03-");
+    let second = frame(0x81, &PAIRS[0].0.as_bytes()[13..]);
+    let (out, left) = websocket(&set, &[&first, &second]);
+    assert_eq!(left, [first.len(), first.len() + second.len()]);
+    assert_eq!(out, [first, second].concat(), "two messages are two texts");
+    let mut broken = ServerFrames::new(set);
+    assert!(
+        broken.feed(&[0xC1, 0], &mut Vec::new()).is_err(),
+        "compressed"
+    );
+    assert!(
+        broken.feed(&[0x81, 0x80], &mut Vec::new()).is_err(),
+        "masked"
+    );
+}
+
+fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(*name, HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+#[test]
+fn a_request_asks_for_what_can_be_undone_and_for_nothing_more() {
+    for (asked, goes_out) in [
+        ("gzip, deflate, br, zstd", "gzip, deflate, br, zstd"),
+        ("gzip;q=1.0, dcb, dcz;q=0.5", "gzip;q=1.0"),
+        ("compress", "identity"),
+        ("*", "identity"),
+        ("gzip, *;q=0", "gzip, *;q=0"),
+        ("br;q=0.9,identity;q=0.1", "br;q=0.9,identity;q=0.1"),
+    ] {
+        let mut head = headers(&[
+            ("accept-encoding", asked),
+            ("range", "bytes=0-9"),
+            ("if-range", "\"a\""),
+            ("grpc-accept-encoding", "gzip"),
+            ("sec-websocket-extensions", "permessage-deflate"),
+            ("accept", "*/*"),
+        ]);
+        head::narrow(&mut head);
+        assert_eq!(
+            head,
+            headers(&[("accept-encoding", goes_out), ("accept", "*/*")])
+        );
+    }
+    let mut none = headers(&[("accept", "*/*")]);
+    head::narrow(&mut none);
+    assert_eq!(none.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_undone_is_named() {
+    let of = |fields: &[(&'static str, &str)], status: u16| {
+        let mut response = Response::builder().status(status).body(()).unwrap();
+        *response.headers_mut() = headers(fields);
+        match head::readable(&response) {
+            Readable::Coded(codings) => Ok(codings),
+            Readable::No(unknown) => Err(unknown.to_string()),
+        }
+    };
+    let gzip = ("content-encoding", "gzip");
+    assert_eq!(
+        of(&[gzip, ("content-encoding", "X-GZIP, br")], 200)
+            .unwrap()
+            .len(),
+        3
+    );
+    assert_eq!(of(&[("content-encoding", "identity")], 206), Ok(vec![]));
+    assert_eq!(of(&[("transfer-encoding", "chunked")], 200), Ok(vec![]));
+    for (fields, status, named) in [
+        (
+            vec![("content-encoding", "dcb")],
+            200,
+            "the content coding `dcb`",
+        ),
+        (
+            vec![("content-encoding", "a b")],
+            200,
+            "a content coding whose name is no word",
+        ),
+        (
+            vec![("content-encoding", "gzip,gzip,gzip,gzip")],
+            200,
+            "4 content codings on top of each other",
+        ),
+        (vec![gzip], 206, "a part of a compressed body"),
+        (
+            vec![("transfer-encoding", "gzip, chunked")],
+            200,
+            "the transfer coding `gzip`",
+        ),
+        (
+            vec![("grpc-encoding", "snappy")],
+            200,
+            "the message coding `snappy`",
+        ),
+    ] {
+        assert_eq!(of(&fields, status), Err(named.to_owned()));
+    }
+}
+
+#[test]
+fn a_head_stays_true_of_its_body() {
+    let before = [
+        ("content-length", "10"),
+        ("etag", "\"strong\""),
+        ("content-digest", "sha-256=:x:"),
+        ("repr-digest", "sha-256=:x:"),
+        ("content-md5", "x"),
+        ("digest", "x"),
+        ("accept-ranges", "bytes"),
+    ];
+    for (codings, left, fit) in [
+        (vec![], vec!["content-length", "etag"], Fit::Same),
+        (vec![Coding::Gzip], vec!["etag"], Fit::Free),
+    ] {
+        let mut head = headers(&before);
+        assert_eq!(head::settle(&mut head, &codings), fit);
+        let names: Vec<&str> = head.keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, left);
+        let weak = !codings.is_empty();
+        assert_eq!(head["etag"].as_bytes().starts_with(b"W/"), weak);
+    }
+    let mut grpc = headers(&[("content-type", "application/grpc+proto")]);
+    assert_eq!(head::settle(&mut grpc, &[]), Fit::Same);
+    assert_eq!(head::settle(&mut headers(&[]), &[]), Fit::Free);
+}
+
+#[test]
+fn fields_are_searched_by_value_and_by_name() {
+    let (secret, placeholder) = PAIRS[0];
+    let mut head = headers(&[
+        ("x-echo", &format!("Bearer {secret}")),
+        ("set-cookie", &format!("a={secret}; Path=/")),
+        ("set-cookie", "b=2"),
+        ("location", &format!("https://a.com/?k={secret}")),
+        ("content-type", "text/plain; charset=utf-8"),
+    ]);
+    let name = http::HeaderName::from_bytes(format!("x-{secret}").as_bytes()).unwrap();
+    head.insert(name, HeaderValue::from_static("1"));
+    assert_eq!(head::scrub_fields(&all(), &mut head), 4);
+    assert_eq!(
+        head,
+        headers(&[
+            ("x-echo", &format!("Bearer {placeholder}")),
+            ("set-cookie", &format!("a={placeholder}; Path=/")),
+            ("set-cookie", "b=2"),
+            ("location", &format!("https://a.com/?k={placeholder}")),
+            ("content-type", "text/plain; charset=utf-8"),
+        ])
+    );
+}
+
+/// Text as origins send it, with secrets in some form here and there, and with what looks like their beginning.
+fn texts() -> impl Strategy<Value = Vec<u8>> {
+    let forms: Vec<String> = PAIRS
+        .iter()
+        .flat_map(|(secret, _)| {
+            let mut all = forms(secret);
+            for before in ["", "u", "us"] {
+                all.push(("base64", STANDARD.encode(format!("{before}{secret}"))));
+                all.push((
+                    "base64",
+                    URL_SAFE_NO_PAD.encode(format!("{before}{secret}?")),
+                ));
+            }
+            all.into_iter().map(|(_, written)| written)
+        })
+        .collect();
+    let begun = prop::sample::select(forms.clone())
+        .prop_flat_map(|form| (0..form.len()).prop_map(move |end| form.as_bytes()[..end].to_vec()));
+    let whole = prop::sample::select(forms).prop_map(String::into_bytes);
+    let noise = prop_oneof![
+        "[ -~]{0,20}".prop_map(String::into_bytes),
+        prop::collection::vec(any::<u8>(), 0..20),
+        "(%|\\\\|&#|%25|sk-|u00){0,6}".prop_map(String::into_bytes),
+    ];
+    prop::collection::vec(prop_oneof![noise, begun, whole], 0..8).prop_map(|parts| parts.concat())
+}
+
+/// The forms that are one string each, replaced in a whole text: the search at its simplest.
+fn naive(text: &[u8]) -> Vec<u8> {
+    let simple = |text| {
+        let raw = forms(text).into_iter();
+        raw.filter(|(form, _)| replaced(form, "x").is_some())
+    };
+    let pairs: Vec<(String, String)> = PAIRS
+        .iter()
+        .flat_map(|(secret, placeholder)| simple(secret).zip(simple(placeholder)))
+        .map(|((_, secret), (_, placeholder))| (secret, placeholder))
+        .collect();
+    let mut clean = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let found = pairs
+            .iter()
+            .filter(|(secret, _)| text[at..].starts_with(secret.as_bytes()));
+        match found.max_by_key(|(secret, _)| secret.len()) {
+            Some((secret, placeholder)) => {
+                clean.extend(placeholder.bytes());
+                at += secret.len();
+            }
+            None => {
+                clean.push(text[at]);
+                at += 1;
+            }
+        }
+    }
+    clean
+}
+
+proptest! {
+    #[test]
+    fn however_a_text_is_cut_it_comes_out_the_same(
+        text in texts(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        free in any::<bool>(),
+    ) {
+        let set = all();
+        let fit = if free { Fit::Free } else { Fit::Same };
+        let whole = set.scrub(&text, fit).map_or(text.clone(), |(clean, _)| clean);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        for cut in cuts {
+            pieces.push(&text[from..cut]);
+            from = cut;
+        }
+        pieces.push(&text[from..]);
+        prop_assert_eq!(stream(&set, fit, &pieces), whole);
+    }
+
+    #[test]
+    fn what_a_simple_search_replaces_is_replaced_alike(noise in "[ -~&&[^%&\\\\]]{0,30}", pair in 0..4_usize, form in 0..17_usize) {
+        let (form, written) = forms(PAIRS[pair].0).swap_remove(form);
+        prop_assume!(replaced(form, "x").is_some());
+        let text = format!("{noise}{written}{noise}");
+        let (clean, _) = all().scrub(text.as_bytes(), Fit::Free).unwrap();
+        prop_assert_eq!(clean, naive(text.as_bytes()));
+    }
+
+    #[test]
+    fn octets_without_a_secret_stay_as_they_are(text in prop::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(all().scrub(&text, Fit::Free).is_none());
+        prop_assert_eq!(stream(&all(), Fit::Free, &text.chunks(7).collect::<Vec<_>>()), text);
+    }
+}

@@ -1,0 +1,201 @@
+//! Owns the search in what a server sends over a WebSocket (RFC 6455): in the text of each message, across
+//! its fragments, in place, since every frame tells its length before it comes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::needles::{Needles, Next, Rest};
+use super::stand_in::Fit;
+
+/// A frame's head without a mask: two octets, and eight more of length.
+const LONGEST_HEAD: usize = 10;
+const FINAL: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const OPCODE: u8 = 0x0F;
+const MASKED: u8 = 0x80;
+/// Opcodes from here on are of control frames, which may stand between the fragments of a message.
+const CONTROL: u8 = 8;
+
+/// What a server must not send, or not without an extension that was not asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the origin broke the rules of WebSocket")]
+pub struct Broken;
+
+/// One server's side of a WebSocket.
+pub struct ServerFrames {
+    needles: Arc<Needles>,
+    /// The head of the frame under way, until it is whole.
+    head: Vec<u8>,
+    /// What is left of the frame under way.
+    frame: Option<Frame>,
+    /// The text of the message under way that is not decided yet.
+    text: Vec<u8>,
+    /// Everything since the first octet of it, as it will go out.
+    waiting: Vec<u8>,
+    /// Where in `waiting` the text stands: begin and length of each stretch.
+    stretches: VecDeque<(usize, usize)>,
+    hits: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Frame {
+    left: u64,
+    is_control: bool,
+    is_final: bool,
+}
+
+impl ServerFrames {
+    /// Looks for `needles` in what the server sends.
+    pub fn new(needles: Arc<Needles>) -> Self {
+        Self {
+            needles,
+            head: Vec::with_capacity(LONGEST_HEAD),
+            frame: None,
+            text: Vec::new(),
+            waiting: Vec::new(),
+            stretches: VecDeque::new(),
+            hits: 0,
+        }
+    }
+
+    /// The next octets; what may leave is appended to `out`.
+    pub fn feed(&mut self, mut octets: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        while !octets.is_empty() {
+            let Some(frame) = self.frame else {
+                self.head.push(octets[0]);
+                octets = &octets[1..];
+                self.begin(out)?;
+                continue;
+            };
+            let taken = usize::try_from(frame.left)
+                .unwrap_or(usize::MAX)
+                .min(octets.len());
+            let (payload, behind) = octets.split_at(taken);
+            octets = behind;
+            let left = frame.left - taken as u64;
+            self.frame = (left > 0).then_some(Frame { left, ..frame });
+            let rest = match left == 0 && frame.is_final {
+                true => Rest::None,
+                false => Rest::ToCome,
+            };
+            match frame.is_control {
+                true => self.pass(payload, out),
+                false => self.search(payload, rest, out),
+            }
+        }
+        Ok(())
+    }
+
+    /// The server has closed: what waited for more leaves.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        self.decide(Rest::None, out);
+        out.append(&mut self.head);
+    }
+
+    /// How many secrets were found since this was last asked.
+    pub fn take_hits(&mut self) -> u64 {
+        std::mem::take(&mut self.hits)
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
+        let [first, second, long @ ..] = self.head.as_slice() else {
+            return Ok(());
+        };
+        if first & RESERVED != 0 || second & MASKED != 0 {
+            return Err(Broken);
+        }
+        let left = match (second & 0x7F, long) {
+            (126, [high, low]) => u64::from(u16::from_be_bytes([*high, *low])),
+            (127, [a, b, c, d, e, f, g, h]) => u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]),
+            (126 | 127, _) => return Ok(()),
+            (short, _) => u64::from(short),
+        };
+        let frame = Frame {
+            left,
+            is_control: first & OPCODE >= CONTROL,
+            is_final: first & FINAL != 0,
+        };
+        let head = std::mem::take(&mut self.head);
+        self.pass(&head, out);
+        if left > 0 {
+            self.frame = Some(frame);
+        } else if frame.is_final && !frame.is_control {
+            self.search(&[], Rest::None, out);
+        }
+        Ok(())
+    }
+
+    /// Octets that are not searched keep their place behind those that are not decided.
+    fn pass(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        match self.text.is_empty() {
+            true => out.extend_from_slice(octets),
+            false => self.waiting.extend_from_slice(octets),
+        }
+    }
+
+    fn search(&mut self, payload: &[u8], rest: Rest, out: &mut Vec<u8>) {
+        if !payload.is_empty() {
+            self.stretches
+                .push_back((self.waiting.len(), payload.len()));
+            self.waiting.extend_from_slice(payload);
+            self.text.extend_from_slice(payload);
+        }
+        self.decide(rest, out);
+    }
+
+    fn decide(&mut self, rest: Rest, out: &mut Vec<u8>) {
+        let mut from = 0;
+        let decided = loop {
+            match self.needles.next(&self.text, from, self.text.len(), rest) {
+                Next::Nothing => break self.text.len(),
+                Next::Perhaps { start } => break start,
+                Next::Secret { start, end, needle } => {
+                    let found = &self.text[start..end];
+                    let stand_in = self.needles.stand_in(needle, found, Fit::Same);
+                    for (at, byte) in (start..end).zip(stand_in) {
+                        if let Some(place) = self.place(at) {
+                            self.waiting[place] = byte;
+                        }
+                    }
+                    self.hits += 1;
+                    from = end;
+                }
+            }
+        };
+        let leaves = match decided == self.text.len() {
+            true => self.waiting.len(),
+            false => self.place(decided).unwrap_or(self.waiting.len()),
+        };
+        out.extend(self.waiting.drain(..leaves));
+        self.text.drain(..decided);
+        self.forget(decided, leaves);
+    }
+
+    /// Where the octet of the text at `at` waits.
+    fn place(&self, at: usize) -> Option<usize> {
+        let mut before = 0;
+        for (begin, length) in &self.stretches {
+            if at < before + length {
+                return Some(begin + at - before);
+            }
+            before += length;
+        }
+        None
+    }
+
+    /// The first `decided` octets of the text have left, and with them `left` of what waited.
+    fn forget(&mut self, mut decided: usize, left: usize) {
+        while let Some((begin, length)) = self.stretches.front_mut() {
+            if *length > decided {
+                *begin += decided;
+                *length -= decided;
+                break;
+            }
+            decided -= *length;
+            self.stretches.pop_front();
+        }
+        for (begin, _) in &mut self.stretches {
+            *begin -= left;
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Clouds that serve others' models, and a server of one's own: what they bill is what the books have.
+
+use serde_json::{Value, json};
+
+use crate::support::books::assert_equal;
+use crate::support::budgeted::{Budgeted, cap};
+use crate::support::provider::clouds::{AZURE, BEDROCK, OLLAMA};
+use crate::support::provider::conduct::{Coding, Conduct, Tells};
+use crate::support::provider::gate::Gate;
+use crate::support::provider::server::Provider;
+use crate::support::spender::{Ask, chat, contents, streamed};
+
+const GLOBAL: &str = "global.anthropic.claude-sonnet-4-5-20250929-v1:0";
+const REGIONAL: &str = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+
+async fn scene(provider: Provider, dollars: &str) -> Budgeted {
+    let proxy = provider
+        .proxy_of_clouds()
+        .document("EgressBudget", "cap", &cap(dollars))
+        .start()
+        .await;
+    Budgeted { provider, proxy }
+}
+
+fn conversation(most: u64) -> Value {
+    json!({
+        "messages": [{"role": "user", "content": [{"text": "Say something, größer."}]}],
+        "inferenceConfig": {"maxTokens": most},
+    })
+}
+
+/// To a model of Anthropic's on somebody else's servers.
+fn anthropics(version: &str, most: u64) -> Value {
+    json!({
+        "anthropic_version": version,
+        "max_tokens": most,
+        "messages": [{"role": "user", "content": "Say something, größer."}],
+    })
+}
+
+fn local(most: u64) -> Value {
+    json!({
+        "model": "llama3.2",
+        "messages": [{"role": "user", "content": "Say something, größer."}],
+        "options": {"num_predict": most},
+    })
+}
+
+/// The deployment says which model.
+fn deployed(most: u64) -> Value {
+    let mut body = chat("", most);
+    body.as_object_mut().unwrap().remove("model");
+    body
+}
+
+/// Whole and streamed, of those whose caches are told.
+fn cached_asks() -> Vec<(&'static str, Ask)> {
+    let bedrock = anthropics("bedrock-2023-05-31", 300);
+    let vertex = anthropics("vertex-2023-10-16", 300);
+    vec![
+        ("invoke", Ask::bedrock(GLOBAL, "invoke", &bedrock)),
+        (
+            "invoke stream",
+            Ask::bedrock(GLOBAL, "invoke-with-response-stream", &bedrock),
+        ),
+        (
+            "invoke in a region",
+            Ask::bedrock(REGIONAL, "invoke", &bedrock),
+        ),
+        (
+            "converse",
+            Ask::bedrock(GLOBAL, "converse", &conversation(300)),
+        ),
+        (
+            "converse stream",
+            Ask::bedrock(GLOBAL, "converse-stream", &conversation(300)),
+        ),
+        (
+            "rawPredict",
+            Ask::vertex(
+                "anthropic/models/claude-sonnet-4-5@20250929:rawPredict",
+                &vertex,
+            ),
+        ),
+        (
+            "streamRawPredict",
+            Ask::vertex(
+                "anthropic/models/claude-sonnet-4-5@20250929:streamRawPredict",
+                &streamed(vertex.clone()),
+            ),
+        ),
+    ]
+}
+
+/// All others that tell what they used.
+fn plain_asks() -> Vec<(&'static str, Ask)> {
+    let mut asking = streamed(deployed(300));
+    asking["stream_options"] = json!({"include_usage": true});
+    let mut whole = local(300);
+    whole["stream"] = false.into();
+    vec![
+        (
+            "gemini on vertex",
+            Ask::vertex(
+                "google/models/gemini-2.5-pro:generateContent",
+                &contents(300),
+            ),
+        ),
+        (
+            "gemini on vertex, events",
+            Ask::vertex(
+                "google/models/gemini-2.5-pro:streamGenerateContent?alt=sse",
+                &contents(300),
+            ),
+        ),
+        (
+            "gemini on vertex, array",
+            Ask::vertex(
+                "google/models/gemini-2.5-pro:streamGenerateContent",
+                &contents(300),
+            ),
+        ),
+        (
+            "azure",
+            Ask::azure("gpt-4o", "chat/completions", &deployed(300)),
+        ),
+        (
+            "azure stream",
+            Ask::azure("gpt-4o", "chat/completions", &asking),
+        ),
+        ("ollama", Ask::ollama("chat", &whole)),
+        ("ollama lines", Ask::ollama("chat", &local(300))),
+    ]
+}
+
+fn embeddings() -> Vec<(&'static str, Ask)> {
+    let text = json!("Say something, größer.");
+    let openai = json!({"model": "text-embedding-3-small", "input": text});
+    let azure = json!({"input": text});
+    let local = json!({"model": "llama3.2", "input": text});
+    vec![
+        (
+            "embeddings",
+            Ask::of(
+                crate::support::provider::server::OPENAI,
+                "POST",
+                "/v1/embeddings",
+                openai.to_string(),
+            ),
+        ),
+        (
+            "embeddings on azure",
+            Ask::azure("text-embedding-3-small", "embeddings", &azure),
+        ),
+        ("embeddings of one's own", Ask::ollama("embed", &local)),
+    ]
+}
+
+/// Asks in each way with and without the proxy between: the agent gets the very octets of the origin, and what
+/// is booked is what was billed, call by call.
+async fn honest(scene: &Budgeted, conduct: &Conduct, asks: Vec<(&'static str, Ask)>) {
+    let (customer, _relay) = scene.provider.customer().await;
+    for (name, ask) in asks {
+        scene.provider.next(conduct.clone());
+        let direct = customer.ask(&ask.clone().call("direct")).await;
+        assert_eq!(direct.status, 200, "{name}: {}", direct.text());
+        let before = scene.proxy.books();
+        scene.provider.next(conduct.clone());
+        let through = scene.proxy.spender();
+        let through = through.ask(&ask.clone().call(name)).await;
+        assert_eq!(through.status, 200, "{name}: {}", through.text());
+        assert!(through.body == direct.body, "{name} {conduct:?}");
+        for header in ["content-type", "content-encoding", "x-request-id"] {
+            assert_eq!(through.header(header), direct.header(header), "{name}");
+        }
+        scene.provider.truth.idle().await;
+        let books = scene.proxy.books_of(before.served().len() + 1).await;
+        let row = books.new_since(&before);
+        let bills = scene.provider.truth.bills();
+        let bill = bills.iter().rfind(|bill| bill.call == name).unwrap();
+        assert_equal(std::slice::from_ref(bill), &[&row]);
+        assert_eq!(
+            (row.ending(), row.is_estimated()),
+            ("complete", false),
+            "{name} {conduct:?}"
+        );
+        assert!(row.cost() > 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn clouds_are_booked_to_the_nano_dollar_and_no_octet_is_changed() {
+    let scene = scene(Provider::start().await, "100.00").await;
+    for conduct in [
+        Conduct::says(137).input(1001),
+        Conduct::says(137).input(1001).chunk(7),
+        Conduct::says(137).input(1001).piece(1),
+    ] {
+        let all = [cached_asks(), plain_asks(), embeddings()].concat();
+        honest(&scene, &conduct, all).await;
+    }
+    let conduct = Conduct::says(137).input(1001).cached(11, 13, 500);
+    honest(&scene, &conduct, cached_asks()).await;
+}
+
+/// They are asked for `identity`, and some compress all the same.
+#[tokio::test]
+async fn compressed_answers_of_clouds_are_read_in_passing() {
+    let scene = scene(Provider::start().await, "100.00").await;
+    for coding in Coding::ALL {
+        let conduct = Conduct::says(137).input(1001).coded(coding);
+        let all = [cached_asks(), plain_asks(), embeddings()].concat();
+        honest(&scene, &conduct, all).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_that_tells_no_usage_is_booked_for_no_less_than_it_costs() {
+    let scene = scene(Provider::start().await, "100.00").await;
+    // The prompt's tokens are a quarter of its octets.
+    let conduct = Conduct::says(137).tells(Tells::Nothing);
+    for (name, ask) in [cached_asks(), plain_asks()].concat() {
+        let before = (scene.proxy.books(), scene.provider.truth.total());
+        scene.provider.next(conduct.clone());
+        assert_eq!(scene.proxy.spender().ask(&ask).await.status, 200, "{name}");
+        scene.provider.truth.idle().await;
+        let books = scene.proxy.books_of(before.0.served().len() + 1).await;
+        let row = books.new_since(&before.0);
+        let billed = scene.provider.truth.total() - before.1;
+        assert!(
+            row.cost() >= billed && billed > 0,
+            "{name}: {billed} {row:?}"
+        );
+    }
+}
+
+/// They make an answer to its end whoever listens, and bill all of it: it is read to its end here, too.
+#[tokio::test]
+async fn an_answer_of_bedrock_or_vertex_that_its_agent_left_is_read_out_and_paid_whole() {
+    let scene = scene(Provider::http1().await, "100.00").await;
+    let streams = cached_asks();
+    let streams = streams
+        .into_iter()
+        .filter(|(name, _)| name.contains("tream"));
+    for (name, ask) in streams {
+        let gate = Gate::closed();
+        let conduct = Conduct::says(300).input(30).piece(10).held(12, &gate);
+        scene.provider.next(conduct);
+        let before = scene.proxy.books();
+        let mut answer = scene.proxy.spender().begin(&ask.call(name)).await;
+        gate.arrived(1).await;
+        assert!(answer.piece().await.is_some());
+        drop(answer);
+        // The proxy knows of it before the rest is made.
+        let left = scene
+            .proxy
+            .books_with("still open", |books| books.reservations.len() == 1);
+        left.await;
+        gate.open();
+        scene.provider.truth.idle().await;
+        let bill = scene.provider.truth.bill(name);
+        assert!(bill.whole, "{name}");
+        let books = scene.proxy.books_of(before.served().len() + 1).await;
+        let row = books.new_since(&before);
+        assert_equal(&[bill], &[&row]);
+    }
+}
+
+#[tokio::test]
+async fn each_cloud_hears_of_an_exhausted_budget_in_its_own_words() {
+    let scene = scene(Provider::start().await, "0.000001").await;
+    for (name, ask) in [cached_asks(), plain_asks()].concat() {
+        let answer = scene.proxy.spender().ask(&ask).await;
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let told = match ask.host {
+            BEDROCK => {
+                assert_eq!(answer.status, 400, "{name}");
+                let kind = answer.header("x-amzn-errortype");
+                assert_eq!(kind, Some("ServiceQuotaExceededException"), "{name}");
+                &body["message"]
+            }
+            AZURE => {
+                assert_eq!(answer.status, 429, "{name}");
+                assert_eq!(body["error"]["code"], "insufficient_quota", "{name}");
+                &body["error"]["message"]
+            }
+            OLLAMA => {
+                assert_eq!(answer.status, 429, "{name}");
+                &body["error"]
+            }
+            _ => {
+                assert_eq!(answer.status, 429, "{name}");
+                assert_eq!(body["error"]["status"], "RESOURCE_EXHAUSTED", "{name}");
+                &body["error"]["message"]
+            }
+        };
+        assert!(
+            told.to_string().contains("budget exhausted"),
+            "{name} {body}"
+        );
+        assert_eq!(answer.header("x-should-retry"), Some("false"), "{name}");
+    }
+    assert_eq!(scene.reached(), 0);
+}
+
+/// Its clients read frames with checksums: what is cut ends with a whole one that says why.
+#[tokio::test]
+async fn a_stream_of_bedrock_that_is_cut_ends_with_an_exception() {
+    let scene = scene(Provider::http1().await, "0.09").await;
+    let conduct = Conduct::says(30_000).input(30).piece(64);
+    let conduct = conduct.pace(std::time::Duration::from_millis(5));
+    scene.provider.usually(conduct);
+    let ask = Ask::bedrock(GLOBAL, "converse-stream", &conversation(30_000));
+    let mut answer = scene.proxy.spender().begin(&ask).await;
+    assert_eq!(answer.status, 200);
+    let mut left = bytes::Bytes::from(answer.rest().await);
+    let mut last = None;
+    while !left.is_empty() {
+        let message = aws_smithy_eventstream::frame::read_message_from(&mut left);
+        last = Some(message.expect("a whole frame"));
+    }
+    let last = last.unwrap();
+    let header = |name: &str| {
+        let headers = last.headers().iter();
+        let mut found = headers.filter(|header| header.name().as_str() == name);
+        found
+            .next()
+            .map(|header| header.value().as_string().unwrap().as_str().to_owned())
+    };
+    assert_eq!(header(":message-type").as_deref(), Some("exception"));
+    let told: Value = serde_json::from_slice(last.payload()).unwrap();
+    assert!(
+        told["message"].to_string().contains("budget exhausted"),
+        "{told}"
+    );
+    let books = scene.never_under().await;
+    assert_eq!(books.entries[0].ending(), "cut");
+}
