@@ -252,15 +252,15 @@ impl ProxyError {
             Self::Silent { .. } | Self::Origin { .. } => {
                 "The origin is at fault or out of reach; trying again later may help.".to_owned()
             }
-            Self::Unrecorded => {
-                "Try again in a moment; the operator finds the cause on /readyz.".to_owned()
-            }
             Self::Unsearchable { rule, .. } => {
                 let place = rule.as_ref().map_or_else(String::new, |rule| format!(" at {rule}"));
                 format!(
                     "Ask for gzip, deflate, br or zstd, or for no compression; where the origin is trusted not to repeat \
                      the secret, the operator can set `unknownCodings: Pass`{place}."
                 )
+            }
+            Self::Unrecorded => {
+                "Try again in a moment; the operator finds the cause on /readyz.".to_owned()
             }
             Self::Draining => "Try again in a second.".to_owned(),
         }
