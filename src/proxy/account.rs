@@ -550,6 +550,7 @@ impl Accounting {
             added: record.added,
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
+            scrubbed: record.scrubbed,
         });
         if record.span.is_some()
             && let Some(target) = &mut record.target

@@ -63,6 +63,10 @@ pub(super) const RESPONSE_BYTES: Family = Family::counter(
     "Body bytes to agents, bytes of tunnels included",
 )
 .in_unit("By");
+pub(super) const SCRUBBED: Family = Family::counter(
+    "tollgate_scrubbed_total",
+    "Places in answers where a credential's value stood and a placeholder took its place",
+);
 pub(super) const TUNNELS: Family = Family::counter(
     "tollgate_tunnels_total",
     "Connections whose bytes were passed on unread",
@@ -261,6 +265,7 @@ pub const ALL: &[Family] = &[
     IN_FLIGHT,
     REQUEST_BYTES,
     RESPONSE_BYTES,
+    SCRUBBED,
     TUNNELS,
     CONNECTIONS,
     UPSTREAM_OPEN,

@@ -290,7 +290,6 @@ fn every_expression_names_metrics_and_labels_that_there_are() {
             "tollgate_policy_reloads_total",
             "tollgate_policy_last_reload_success_timestamp_seconds",
             "tollgate_spans_sent_total",
-            "tollgate_redactions_total",
         ]
     );
 }
