@@ -39,7 +39,7 @@
 //!           proxy/origin_body  searched where there was a secret: scrub/decoder, scrub/stream
 //!           proxy/metered     read beside their way, held to the reservation, settled before the last one
 //!       proxy/account     one record and one count, on every way out
-//!         telemetry/traces  handed over, if its span is to be recorded
+//!         telemetry/sinks   to the logs, to whoever watches, and to telemetry/traces if its span is to be recorded
 //! ```
 //!
 //! A refusal is made in one place, [`proxy::refusal`], in the error shape that the agent's own library
@@ -122,6 +122,7 @@
 //! | placeholder | the harmless value the agent holds instead |
 //! | placement | a place in a request where a placeholder may stand |
 //! | foreign credential | one that is not a placeholder, on a host that has a credential |
+//! | audit log | a chain of records of what matters to security; a head is its signed end |
 //! | canary | a placeholder where it does not belong: refused, counted, logged |
 //! | intercept, tunnel | end TLS and read; pass the bytes unread |
 //! | leaf, authority, bundle | a minted certificate; our CA; the PEM file agents trust |

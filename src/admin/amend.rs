@@ -23,6 +23,7 @@ use super::spend::standing;
 use crate::budget::ledger::{Amendment, Change, LedgerError};
 use crate::budget::limit::Limit;
 use crate::budget::sqlite_report::Standing;
+use crate::telemetry::audit_event::{BudgetChange, Event};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,20 @@ async fn raised(admin: &Admin, name: &str, request: &AmendRequest) -> Result<Val
         who = request.who,
         "a budget was raised"
     );
+    admin
+        .ledgers
+        .sinks()
+        .audit
+        .note(Event::BudgetRaised(BudgetChange {
+            budget: limit.budget.to_string(),
+            scope: scope.as_deref().unwrap_or("all").to_owned(),
+            window: window_name(&limit.window),
+            old: by.measure.show(old),
+            new: by.measure.show(new),
+            until: until.map(rfc3339),
+            who: request.who.clone(),
+            why: request.reason.clone(),
+        }));
     let amount = |value| by.measure.json(value, Rounding::Down);
     Ok(json!({
         "budget": &*limit.budget,
@@ -155,6 +170,20 @@ async fn was_reset(admin: &Admin, name: &str, request: &AmendRequest) -> Result<
             who = request.who,
             "what was spent of a budget was reset"
         );
+        admin
+            .ledgers
+            .sinks()
+            .audit
+            .note(Event::BudgetReset(BudgetChange {
+                budget: limit.budget.to_string(),
+                scope: scope.as_deref().unwrap_or("all").to_owned(),
+                window: window_name(&limit.window),
+                old: measure.show(old),
+                new: measure.show(new),
+                until: None,
+                who: request.who.clone(),
+                why: request.reason.clone(),
+            }));
         changed.push(json!({
             "scope": scope.as_deref().unwrap_or("all"),
             "unit": measure.as_str(),

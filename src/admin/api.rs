@@ -114,6 +114,17 @@ impl Admin {
             };
             warnings.insert(format!("credential {}", status.name), why);
         }
+        let audit = self.ledgers.sinks().audit.status().unwrap_or_default();
+        match audit.trouble {
+            Some(error) => {
+                warnings.insert("audit".to_owned(), error.to_string());
+            }
+            None if audit.lost > 0 => {
+                let why = format!("{} records were lost since the start", audit.lost);
+                warnings.insert("audit".to_owned(), why);
+            }
+            None => {}
+        }
         if let Some(Err(error)) = (self.books)().map(|ledger| ledger.health()) {
             warnings.insert("ledger".to_owned(), error.to_string());
         }

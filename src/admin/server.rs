@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::api::{self, Admin};
 use super::problem::problem;
-use super::{amend, scrape, spend};
+use super::{amend, denials, scrape, spend, tap, witness};
 use crate::types::host::Authority;
 
 /// Serves until `stop` ends.
@@ -44,9 +44,16 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/budgets", get(spend::budgets))
         .route("/v1/budgets/{name}/raise", post(amend::raise))
         .route("/v1/budgets/{name}/reset", post(amend::reset))
+        .route("/v1/denials", get(denials::denials))
+        .route("/v1/tap", get(tap::tap))
+        .route("/v1/audit", get(witness::audit))
         .route("/v1/reload", post(api::reload))
         .route("/quitquitquit", post(api::quit))
-        .route_layer(middleware::from_fn_with_state(admin.clone(), token));
+        .route_layer(middleware::from_fn_with_state(admin.clone(), token))
+        .route_layer(middleware::from_fn_with_state(
+            admin.clone(),
+            witness::witness,
+        ));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/healthz", get(|| async { "ok\n" }))

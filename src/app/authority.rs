@@ -25,6 +25,15 @@ pub enum CaChoice {
     Ephemeral(PathBuf),
 }
 
+/// When the authority was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// By this start.
+    Now,
+    /// Earlier.
+    Before,
+}
+
 /// The name in the certificate, as people see it in a trust store.
 const COMMON_NAME: &str = "Tollgate CA";
 
@@ -33,7 +42,7 @@ pub fn open_authority(
     settings: &Settings,
     policy: &Engine,
     choice: CaChoice,
-) -> Result<(CertificateAuthority, TrustFiles), StartError> {
+) -> Result<(CertificateAuthority, TrustFiles, Made), StartError> {
     let constraints = constraints(settings, policy);
     let ephemeral = match choice {
         CaChoice::Ephemeral(dir) => Some((dir, EPHEMERAL_LIFETIME)),
@@ -43,12 +52,13 @@ pub fn open_authority(
             dir.map(|dir| (dir, PERSISTENT_LIFETIME))
         }
     };
-    let (authority, dir) = match ephemeral {
+    let (authority, dir, made) = match ephemeral {
         Some((dir, lifetime)) => {
             let name = "Tollgate ephemeral CA";
             (
                 CertificateAuthority::generate(&constraints, name, lifetime).map_err(failed)?,
                 dir,
+                Made::Now,
             )
         }
         None => {
@@ -62,10 +72,11 @@ pub fn open_authority(
                 PERSISTENT_LIFETIME,
             );
             let (authority, created) = opened.map_err(failed)?;
+            let made = if created { Made::Now } else { Made::Before };
             if created {
                 tracing::info!(certificate = %certificate.display(), "made a certificate authority");
             }
-            (authority, trust_dir(settings))
+            (authority, trust_dir(settings), made)
         }
     };
     let pem = authority.certificate_pem();
@@ -75,7 +86,7 @@ pub fn open_authority(
             "mount a writable volume there, or set ca.ephemeralDir or stateDir to another directory",
         )
     })?;
-    Ok((authority, trust))
+    Ok((authority, trust, made))
 }
 
 /// The authority that is there already; nothing is made.

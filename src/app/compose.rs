@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::authority::{CaChoice, covers, open_authority, signer};
+use super::audit::{Inventory, Replaces, audit_path, ca_event, open_audit, recall, start_event};
+use super::authority::{CaChoice, Made, covers, open_authority, signer};
 use super::books::{LedgerKeeper, open_books};
 use super::credentials::{Credentials, Held, Ownership};
 use super::error::StartError;
@@ -37,6 +38,7 @@ use crate::rt::ready::Warnings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::gate::{SecretSearch, guard_log};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sinks::Sinks;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
 use crate::types::secret::Secret;
@@ -92,7 +94,7 @@ pub async fn compose_with(
     let policy = compile(&bundle)?;
     let state = StateDir::locate(spec.state_dir.as_deref());
 
-    let (authority, trust) = open_authority(&settings, &policy, ca)?;
+    let (authority, trust, made) = open_authority(&settings, &policy, ca)?;
     covers(&authority, &policy)?;
     let authority = Arc::new(authority);
     let policy = policy.signed_by(signer(&authority));
@@ -118,6 +120,13 @@ pub async fn compose_with(
     let dialer = dialer(&settings, own)?;
     let trust_in_origins = origin_trust(&settings)?;
 
+    let begun = jiff::Timestamp::now();
+    let start = start_event(&bundle, &policy, &authority);
+    let audit = open_audit(&settings, &context, start).await?;
+    if made == Made::Now {
+        audit.note(ca_event(&authority, Replaces::None));
+    }
+
     let metrics = Metrics::new()
         .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
     let ownership = Ownership::Owned(GrantContext {
@@ -126,6 +135,7 @@ pub async fn compose_with(
         directory: settings.grants.clone(),
         tasks: renewals.clone(),
         metrics: Some(metrics.clone()),
+        audit: audit.clone(),
     });
     let credentials = Arc::new(Credentials::new(context.clone(), ownership));
     let open = credentials.open(&bundle, Patience::Answer).await;
@@ -134,7 +144,7 @@ pub async fn compose_with(
     credentials.keep(&bundle, &open);
     report(&open.held);
 
-    let spending = Arc::new(Spending::new(metrics.clone()));
+    let spending = Arc::new(Spending::new(metrics.clone(), audit.clone()));
     let keeper = Arc::new(LedgerKeeper::default());
     let books = open_books(&settings, &bundle, &spending, &keeper).await?;
     let snapshots = Arc::new(SnapshotStore::new(Snapshot {
@@ -158,7 +168,13 @@ pub async fn compose_with(
         metrics: metrics.sinks().clone(),
     };
     let traces = open_traces(&settings, surroundings).await?;
-    let ledgers = Arc::new(Ledgers::new(open_log(&settings)?, traces, metrics));
+    let sinks = Sinks::new(open_log(&settings)?, audit, traces);
+    if let Some(path) = audit_path(&settings) {
+        let denials = sinks.denials.clone();
+        // Nobody waits for it: what comes from now on is noted as it happens.
+        tokio::task::spawn_blocking(move || recall(&path, &denials, begun));
+    }
+    let ledgers = Arc::new(Ledgers::new(sinks, metrics));
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
@@ -199,6 +215,7 @@ pub async fn compose_with(
         },
     });
     let reloader = Reloader {
+        inventory: Inventory::of(&bundle),
         settings,
         credentials,
         snapshots,

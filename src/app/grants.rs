@@ -29,6 +29,8 @@ use crate::oauth::store_memory::MemoryStore;
 use crate::oauth::transport::TokenTransport;
 use crate::policy::decision::DialProfile;
 use crate::proxy::dial::Dialer;
+use crate::telemetry::audit::AuditLog;
+use crate::telemetry::audit_event::Event;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::upstream::OriginTrust;
 use crate::types::secret::Secret;
@@ -45,6 +47,8 @@ pub struct GrantContext {
     pub tasks: TaskTracker,
     /// Where they are counted.
     pub metrics: Option<Metrics>,
+    /// Where they are recorded.
+    pub audit: AuditLog,
 }
 
 /// A grant that is owned here.
@@ -129,7 +133,7 @@ pub async fn open_grant(
         replay_limit,
         tasks: context.tasks.clone(),
         me: this_process().into(),
-        count: counter(name, context.metrics.clone()),
+        count: counter(name, context),
     };
     let (owner, first) = own(parts, &held);
     // An owner that ended without a word has been dropped; there is nothing to wait for.
@@ -251,12 +255,17 @@ fn profile(settings: &OAuthSettings) -> DialProfile {
     }
 }
 
-fn counter(name: &str, metrics: Option<Metrics>) -> Arc<dyn Fn(&'static str) + Send + Sync> {
+fn counter(name: &str, context: &GrantContext) -> Arc<dyn Fn(&'static str) + Send + Sync> {
     let name = name.to_owned();
+    let (metrics, audit) = (context.metrics.clone(), context.audit.clone());
     Arc::new(move |result| {
         if let Some(metrics) = &metrics {
             metrics.credential_refresh(&name, result);
         }
+        audit.note(Event::TokenRenewal {
+            credential: name.clone(),
+            result,
+        });
     })
 }
 

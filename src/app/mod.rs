@@ -1,5 +1,6 @@
 //! Composition: the only floor that knows every concrete type.
 
+pub mod audit;
 pub mod authority;
 pub mod books;
 pub mod collector;

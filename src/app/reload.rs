@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::audit::Inventory;
 use super::authority::{covers, signer};
 use super::books::{LedgerKeeper, open_books};
 use super::credentials::Credentials;
@@ -20,11 +21,14 @@ use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
 use crate::proxy::spending::Spending;
 use crate::rt::ready::Warnings;
+use crate::telemetry::audit_event::{Changes, Event};
 use crate::tls::authority::CertificateAuthority;
 
 /// Everything a reload needs.
 pub struct Reloader {
     pub(super) settings: Settings,
+    /// The documents in force, as far as the next are compared with them.
+    pub(super) inventory: Inventory,
     pub(super) credentials: Arc<Credentials>,
     pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) key: PlaceholderKey,
@@ -52,8 +56,11 @@ impl Reloader {
     pub async fn reload(&mut self) -> Result<String, String> {
         let started = Instant::now();
         self.seen = documents(&self.settings).fingerprint().await;
-        match self.attempt().await {
-            Ok(summary) => {
+        let attempt = self.attempt().await;
+        let audit = &self.ledgers.sinks().audit;
+        match attempt {
+            Ok((summary, event)) => {
+                audit.note(event);
                 self.ledgers.metrics().reloaded("ok");
                 self.warnings.clear(PART);
                 let summary = format!(
@@ -65,6 +72,9 @@ impl Reloader {
             }
             Err(error) => {
                 self.ledgers.metrics().reloaded("error");
+                audit.note(Event::PolicyRejected {
+                    policy: self.inventory.fingerprint.clone(),
+                });
                 let text = describe(&error);
                 tracing::error!(errors = %text, "the new policy is not used; the old one stays in force");
                 self.warnings.set(
@@ -87,7 +97,7 @@ impl Reloader {
         self.reload().await.ok();
     }
 
-    async fn attempt(&mut self) -> Result<String, StartError> {
+    async fn attempt(&mut self) -> Result<(String, Event), StartError> {
         if let Some(file) = &self.settings.config_file {
             // The process's own settings need a start; which documents it reads does not.
             let fresh = Settings::load(file)?;
@@ -111,6 +121,18 @@ impl Reloader {
             policy.host_count(),
             open.held.len()
         );
+        let inventory = Inventory::of(&bundle);
+        let old = &self.snapshots.load_full().policy;
+        let event = Event::PolicyReloaded {
+            policy: inventory.fingerprint.clone(),
+            before: self.inventory.fingerprint.clone(),
+            changes: Changes {
+                hosts_added: policy.hosts_beyond(old),
+                hosts_removed: old.hosts_beyond(&policy),
+                ..self.inventory.changes(&inventory)
+            },
+        };
+        self.inventory = inventory;
         self.snapshots.publish(Snapshot {
             policy,
             injectors,
@@ -120,7 +142,7 @@ impl Reloader {
             version,
         });
         self.credentials.keep(&bundle, &open);
-        Ok(summary)
+        Ok((summary, event))
     }
 }
 

@@ -119,7 +119,15 @@ async fn serve(
     finish(&renewals).await;
     spending.drained(DRAIN_GRACE).await;
     books.close().await;
-    ledgers.log().flush();
+    let sinks = ledgers.sinks().clone();
+    sinks.tap.close();
+    let closing = tokio::task::spawn_blocking(move || {
+        sinks.audit.close();
+        sinks.log.flush();
+    });
+    if closing.await.is_err() {
+        tracing::error!("the logs were not closed in good order");
+    }
     let left = grace.saturating_sub(draining.elapsed());
     ledgers.traces().close(SPANS.min(left.max(LEAST))).await;
     admin_stop.send(()).ok();
@@ -155,6 +163,7 @@ async fn supervise(
         tokio::select! {
             () = next(&mut hangup) => {
                 // The outcome is logged; nobody waits for it.
+                reloader.ledgers.log().reopen();
                 reloader.reload().await.ok();
             }
             _ = look.tick() => reloader.reload_if_changed().await,

@@ -37,9 +37,13 @@ pub fn names(root: &TollgateConfigSpec, bundle: &Bundle) -> BTreeSet<String> {
         .credentials
         .iter()
         .filter_map(|c| c.spec.source.as_ref().map(|s| &s.value));
-    let own = [root.admin.token.as_ref(), root.placeholders.key.as_ref()]
-        .into_iter()
-        .flatten();
+    let own = [
+        root.admin.token.as_ref(),
+        root.placeholders.key.as_ref(),
+        root.audit.signing_key.as_ref(),
+    ]
+    .into_iter()
+    .flatten();
     let agents = root.identity.agents.iter().map(|agent| &agent.token);
     let collector = root.telemetry.otlp.headers.values();
     let named = credentials

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::since::Since;
 use crate::admin::amount::Amount;
 use crate::admin::moment::{Edge, Until};
 use crate::config::units::Span;
@@ -103,6 +104,13 @@ pub enum Command {
     /// The budgets: where they stand, and more room for one.
     #[command(subcommand)]
     Budget(BudgetCommand),
+    /// Watch exchanges as they happen.
+    Tap(TapArgs),
+    /// What was refused of late, each with the edit that would allow it.
+    Denied(DeniedArgs),
+    /// The audit log: a chain of records of what matters to security.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Wait until a running proxy is ready.
     WaitReady(WaitArgs),
     /// Ask a running proxy whether it lives; for probes in images without curl.
@@ -371,6 +379,82 @@ pub struct AmendArgs {
     /// Why. It is kept with the change.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub reason: String,
+}
+
+/// `tollgate tap`.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    /// Of this agent alone.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// With this host alone, or with the hosts below a name: '*.example.com'.
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Only what is refused, or would be in enforce mode.
+    #[arg(long)]
+    pub denied: bool,
+    /// Print records as JSON, one a line, with the fields of the access log.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tollgate denied`.
+#[derive(Debug, Args)]
+pub struct DeniedArgs {
+    /// How far back: 24h, 30m, 7d. No more than a week is kept at hand.
+    #[arg(long, default_value = "24h", value_parser = span, value_name = "TIME")]
+    pub since: Duration,
+    /// Of this agent alone.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// Go on with what is refused from now on.
+    #[arg(long)]
+    pub follow: bool,
+    /// Print JSON; with --follow one group a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tollgate audit`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Print records, oldest first. Reads the files; no proxy need run.
+    List(AuditListArgs),
+    /// Check that every record is as it was written, and none is missing. Exits with 1 otherwise.
+    Verify(AuditVerifyArgs),
+}
+
+/// `tollgate audit list`.
+#[derive(Debug, Args)]
+pub struct AuditListArgs {
+    /// The log's current file; the configuration's when absent.
+    pub file: Option<PathBuf>,
+    /// From when on: 24h ago, a day of UTC (2026-11-01), or a moment (2026-11-01T18:00:00Z).
+    #[arg(long, value_name = "TIME", value_parser = Since::parse)]
+    pub since: Option<Since>,
+    /// Of this agent alone.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// Of this event alone: refused, canary, credential_used, policy_reloaded, ...
+    #[arg(long)]
+    pub event: Option<String>,
+    /// Print the records as they stand, one a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tollgate audit verify`.
+#[derive(Debug, Args)]
+pub struct AuditVerifyArgs {
+    /// The log's current file, with its rotated files beside it; the configuration's when absent.
+    pub file: Option<PathBuf>,
+    /// Check the signatures of heads with this public key (PEM). Several after a change of keys.
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// A record's hash that was kept elsewhere: it must be in the chain. Without this or a key, nobody can
+    /// tell that records were cut off at the end.
+    #[arg(long, value_name = "HASH")]
+    pub expect_head: Option<String>,
 }
 
 /// `tollgate wait-ready`.

@@ -2,7 +2,9 @@
 
 use super::args::{CaCommand, Format};
 use super::context::Context;
+use super::operator::recorded;
 use super::output::Exit;
+use crate::app::audit::{Replaces, ca_event};
 use crate::app::authority::{authority_files, open_configured_authority, replace_authority};
 use crate::app::error::StartError;
 use crate::tls::authority::CertificateAuthority;
@@ -22,7 +24,12 @@ pub fn ca(context: &Context, command: &CaCommand) -> Result<Exit, StartError> {
                     Exit::No,
                 ));
             }
+            let replaces = match certificate.exists() {
+                true => Replaces::Another,
+                false => Replaces::None,
+            };
             let authority = replace_authority(&settings)?;
+            recorded(context, &settings, ca_event(&authority, replaces));
             context
                 .printer
                 .note(&format!("made {}", certificate.display()));

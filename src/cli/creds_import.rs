@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::args::{Format, ImportArgs};
 use super::context::{Context, block_on};
 use super::moment::relative;
+use super::operator::{myself, recorded};
 use super::output::Exit;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, NotTaken, Present, logins, oauth_source};
@@ -26,6 +27,7 @@ use crate::inject::set::Whose;
 use crate::oauth::import::read_login;
 use crate::oauth::record::GrantRecord;
 use crate::oauth::token::TokenSet;
+use crate::telemetry::audit_event::Event;
 
 /// Takes the login over; 1 if one that can be used is held and `--replace` was not said.
 pub fn import(context: &Context, args: &ImportArgs) -> Result<Exit, StartError> {
@@ -91,6 +93,12 @@ pub fn import(context: &Context, args: &ImportArgs) -> Result<Exit, StartError> 
         };
         match desk.take_over(tokens, present).await {
             Ok(record) => {
+                let stored = Event::LoginStored {
+                    credential: name.clone(),
+                    by: "import",
+                    who: myself(),
+                };
+                recorded(context, &settings, stored);
                 tell(context, args, &name, &desk.store().place(), &record);
                 Ok(Exit::Ok)
             }

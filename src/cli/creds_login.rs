@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::args::{Format, LoginArgs};
 use super::context::{Context, block_on};
 use super::moment::relative;
+use super::operator::{myself, recorded};
 use super::output::Exit;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, oauth_source};
@@ -21,6 +22,7 @@ use crate::oauth::login_error::LoginError;
 use crate::oauth::record::GrantRecord;
 use crate::oauth::redeem::Progress;
 use crate::oauth::token::TokenSet;
+use crate::telemetry::audit_event::Event;
 
 /// How often a wrong code may be pasted.
 const TRIES: usize = 3;
@@ -61,6 +63,12 @@ pub fn login(context: &Context, args: &LoginArgs) -> Result<Exit, StartError> {
         };
         let stored = desk.log_in(tokens, &told).await;
         let record = stored.map_err(|error| StartError::setting(error, ""))?;
+        let stored = Event::LoginStored {
+            credential: args.name.clone(),
+            by: "login",
+            who: myself(),
+        };
+        recorded(context, &settings, stored);
         tell(context, &args.name, &desk.store().place(), &record);
         Ok(Exit::Ok)
     })?

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::args::Format;
 use super::context::{Context, block_on};
 use super::moment::relative;
+use super::operator::{myself, recorded};
 use super::output::Exit;
 use crate::admin::client::AdminClient;
 use crate::app::error::StartError;
@@ -18,6 +19,7 @@ use crate::app::harden::{Privileges, harden};
 use crate::app::settings::Settings;
 use crate::oauth::redeem::RedeemError;
 use crate::oauth::requester::TokenRequester;
+use crate::telemetry::audit_event::Event;
 
 /// A renewal waits for the lock of whoever renews already, then for the endpoint.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -80,6 +82,12 @@ fn here(context: &Context, settings: &Settings, name: &str) -> Result<Exit, Star
                 return Ok(context.printer.problem(&error.to_string(), &help, Exit::No));
             }
         };
+        let stored = Event::LoginStored {
+            credential: name.to_owned(),
+            by: "refresh",
+            who: myself(),
+        };
+        recorded(context, settings, stored);
         let ends = record.ends_here(desk.asking().learned_offset());
         let ends = ends.and_then(|at| Timestamp::try_from(at).ok());
         tell(

@@ -3,7 +3,9 @@
 use super::args::{Cli, Command};
 use super::context::Context;
 use super::output::Exit;
-use super::{budget, ca, check, creds, env, generate, launch, probe, serve, spend, why};
+use super::{
+    audit, budget, ca, check, creds, denied, env, generate, launch, probe, serve, spend, tap, why,
+};
 use crate::telemetry::init::{Loudness, install};
 
 /// Runs the command.
@@ -29,6 +31,9 @@ pub fn dispatch(cli: Cli) -> Exit {
         Command::Creds(command) => creds::creds(&context, &command),
         Command::Spend(args) => spend::spend(&context, &args),
         Command::Budget(command) => budget::budget(&context, &command),
+        Command::Tap(args) => tap::tap(&context, &args),
+        Command::Denied(args) => denied::denied(&context, &args),
+        Command::Audit(command) => audit::audit(&context, &command),
         Command::WaitReady(args) => probe::wait_ready(&context, &args),
         Command::Healthcheck(args) => probe::healthcheck(&context, &args),
         Command::Gen(command) => generate::generate(&context, &command),

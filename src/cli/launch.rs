@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -32,6 +32,7 @@ use crate::config::source::SourceSpec;
 use crate::config::units::Span;
 use crate::credential::open::SourceContext;
 use crate::inject::set::Named;
+use crate::telemetry::sinks::Sinks;
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host};
 
@@ -83,6 +84,10 @@ fn run(
         .access_log
         .clone()
         .map_or(AccessLogSpec::Off, AccessLogSpec::File);
+    // What it would be kept in is gone at the end.
+    if spec.audit.file.is_none() {
+        spec.audit.enabled = Some(false);
+    }
     spec.shutdown.grace = Some(Span(GRACE));
     let removed = removed_variables(&settings)?;
 
@@ -283,12 +288,16 @@ async fn supervise(
         }
     };
     let (done, finished) = oneshot::channel::<()>();
+    let (begun, sinks) = (Instant::now(), tollgate.admin.ledgers.sinks().clone());
     let serving = tokio::spawn(run_until(tollgate, async move {
         finished.await.ok();
     }));
     let status = wait(&mut child, signals).await;
     done.send(()).ok();
     serving.await.ok();
+    if let Some(summary) = summary(&sinks, begun.elapsed()) {
+        context.printer.note(&summary);
+    }
     match status {
         Ok(status) => Ok(Exit::Child(code(status))),
         Err(error) => Err(StartError::setting(
@@ -296,6 +305,50 @@ async fn supervise(
             "",
         )),
     }
+}
+
+/// `tollgate: 214 requests, 2 denied (pypi.org: host_not_allowed), $1.37, 12m04s`.
+///
+/// Nothing where the program made no request.
+fn summary(sinks: &Sinks, took: Duration) -> Option<String> {
+    const MOST: usize = 3;
+    let sum = sinks.sum();
+    let mut text = match sum.exchanges {
+        0 => return None,
+        1 => "tollgate: 1 request".to_owned(),
+        requests => format!("tollgate: {requests} requests"),
+    };
+    if sum.denied > 0 {
+        let groups = sinks.denials.since(jiff::Timestamp::UNIX_EPOCH);
+        let denied = groups.iter().filter(|group| !group.passed);
+        let words: Vec<String> = denied
+            .clone()
+            .take(MOST)
+            .map(|group| match &group.key.authority {
+                Some(authority) => format!("{}: {}", authority.host, group.key.reason),
+                None => group.key.reason.clone(),
+            })
+            .collect();
+        let more = match denied.count().saturating_sub(MOST) {
+            0 => String::new(),
+            more => format!(", {more} more"),
+        };
+        text.push_str(&format!(
+            ", {} denied ({}{more})",
+            sum.denied,
+            words.join(", ")
+        ));
+    }
+    if sum.cost.0 > 0 {
+        let cents = sum.cost.0.div_ceil(10_000_000);
+        text.push_str(&format!(", ${}.{:02}", cents / 100, cents % 100));
+    }
+    let seconds = took.as_secs();
+    match seconds {
+        0..60 => text.push_str(&format!(", {seconds}s")),
+        _ => text.push_str(&format!(", {}m{:02}s", seconds / 60, seconds % 60)),
+    }
+    Some(text)
 }
 
 fn deaf(error: &std::io::Error) -> StartError {

@@ -1,6 +1,7 @@
 //! Commands: thin, each over one entry of the floors below.
 
 pub mod args;
+pub mod audit;
 pub mod budget;
 pub mod budget_table;
 pub mod ca;
@@ -14,6 +15,7 @@ pub mod creds_login;
 pub mod creds_placeholder;
 pub mod creds_refresh;
 pub mod csv;
+pub mod denied;
 pub mod dispatch;
 pub mod env;
 pub mod finding;
@@ -24,6 +26,8 @@ pub mod operator;
 pub mod output;
 pub mod probe;
 pub mod serve;
+pub mod since;
 pub mod spend;
 pub mod spend_table;
+pub mod tap;
 pub mod why;

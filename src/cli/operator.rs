@@ -6,9 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::context::Context;
-use crate::admin::client::AdminClient;
+use crate::admin::client::{AdminClient, Lines};
+use crate::app::audit::add_event;
 use crate::app::error::StartError;
 use crate::app::settings::Settings;
+use crate::telemetry::audit_event::Event;
 
 /// What the running proxy said.
 pub enum Heard<T> {
@@ -54,6 +56,29 @@ pub async fn tell<T: DeserializeOwned>(
     call(context, settings, Method::POST, target, Some(order)).await
 }
 
+/// Watches the running proxy.
+pub async fn watch(
+    context: &Context,
+    settings: &Settings,
+    target: &str,
+) -> Result<Heard<Lines>, StartError> {
+    let token = match context.admin_token(settings).await {
+        Ok(token) => token,
+        Err(StartError::Temporary { what, .. }) => return Ok(Heard::Nobody(what)),
+        Err(error) => return Err(error),
+    };
+    let client = AdminClient {
+        address: context.admin_address(Some(settings)),
+        token: Some(token),
+    };
+    match client.watch(target).await {
+        Ok((status, lines)) if status.is_success() => Ok(Heard::Done(lines)),
+        Ok((StatusCode::UNAUTHORIZED, _)) => Err(other_token()),
+        Ok((status, lines)) => Ok(Heard::Refused(refusal(status, &lines.rest().await))),
+        Err(error) => Ok(Heard::Nobody(error.to_string())),
+    }
+}
+
 async fn call<T: DeserializeOwned>(
     context: &Context,
     settings: &Settings,
@@ -82,10 +107,7 @@ async fn call<T: DeserializeOwned>(
         }
     };
     if status == StatusCode::UNAUTHORIZED {
-        return Err(StartError::setting(
-            "the running proxy does not take this admin token",
-            "is it the proxy of this configuration? check --admin, --config and admin.token",
-        ));
+        return Err(other_token());
     }
     if status.is_success() {
         let answer = serde_json::from_slice(&body);
@@ -96,12 +118,32 @@ async fn call<T: DeserializeOwned>(
             )
         });
     }
-    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    Ok(Heard::Refused(refusal(status, &body)))
+}
+
+fn other_token() -> StartError {
+    StartError::setting(
+        "the running proxy does not take this admin token",
+        "is it the proxy of this configuration? check --admin, --config and admin.token",
+    )
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let why = answer["error"]["message"].as_str();
-    Ok(Heard::Refused(why.map_or_else(
+    why.map_or_else(
         || format!("the running proxy answers {status}"),
         ToOwned::to_owned,
-    )))
+    )
+}
+
+/// Adds what a command did to the audit log. The command is done: where that fails, it is said.
+pub fn recorded(context: &Context, settings: &Settings, event: Event) {
+    if let Err(error) = add_event(settings, event) {
+        context
+            .printer
+            .note(&format!("warning: this is not in the audit log: {error}"));
+    }
 }
 
 /// Who gives the order, for the audit: the login name, the one behind `sudo` first.

@@ -75,6 +75,14 @@ impl Printer {
         write(&mut io::stdout().lock(), text);
     }
 
+    /// Prints one line of a result that goes on; an error once the reader has gone.
+    pub fn line(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
     /// Prints a result as JSON.
     pub fn json(&self, value: &impl serde::Serialize) {
         match serde_json::to_string_pretty(value) {

@@ -50,7 +50,7 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
             if hardening.no_new_privileges { "fixed" } else { "NOT fixed" },
         ));
         drop(snapshot);
-        run(tollgate, signals)
+        Box::pin(run(tollgate, signals))
             .await
             .map_err(|error| StartError::setting(format!("serving failed: {error}"), ""))?;
         Ok(Exit::Ok)

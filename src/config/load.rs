@@ -97,6 +97,7 @@ fn check_config(spec: &TollgateConfigSpec, file: &Arc<SourceFile>, errors: &mut 
     for (what, source) in [
         ("`spec.admin.token`", &spec.admin.token),
         ("`spec.placeholders.key`", &spec.placeholders.key),
+        ("`spec.audit.signingKey`", &spec.audit.signing_key),
     ] {
         errors.extend(
             source

@@ -1,6 +1,7 @@
 //! What the user wrote: documents as they stand in files, with their place kept for every error.
 
 pub mod agent_env;
+pub mod audit;
 pub mod budget;
 pub mod bundle;
 pub mod check;

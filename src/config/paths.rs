@@ -46,6 +46,7 @@ pub(super) fn anchor_config(spec: &mut TollgateConfigSpec, dir: &Path) {
         &mut spec.ca.key_file,
         &mut spec.ca.ephemeral_dir,
         &mut spec.state_dir,
+        &mut spec.audit.file,
         &mut spec.ledger.file,
         &mut spec.prices.file,
         &mut spec.telemetry.otlp.ca_file,
@@ -64,7 +65,8 @@ pub(super) fn anchor_config(spec: &mut TollgateConfigSpec, dir: &Path) {
         .admin
         .token
         .iter_mut()
-        .chain(&mut spec.placeholders.key);
+        .chain(&mut spec.placeholders.key)
+        .chain(&mut spec.audit.signing_key);
     let agents = spec
         .identity
         .agents

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::audit::AuditSpec;
 use super::located::Located;
 use super::source::SourceSpec;
 use super::telemetry::TelemetrySpec;
@@ -47,6 +48,9 @@ pub struct TollgateConfigSpec {
     /// Where exchanges are logged.
     #[serde(default)]
     pub access_log: AccessLogSpec,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: AuditSpec,
     /// Where spans go.
     #[serde(default)]
     pub telemetry: TelemetrySpec,

@@ -23,6 +23,20 @@ pub enum Position {
     Body(Arc<str>),
 }
 
+impl Position {
+    /// The kind of place, in one word: header names are the agent's to choose.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Header(_) => "header",
+            Self::Query(_) => "query",
+            Self::Path => "path",
+            Self::Target => "target",
+            Self::Cookie(_) => "cookie",
+            Self::Body(_) => "body",
+        }
+    }
+}
+
 /// Longest header name that is repeated in a text; names are the agent's to choose.
 const LONGEST_NAME: usize = 40;
 
@@ -49,6 +63,17 @@ pub enum Misuse {
     Misplaced,
     /// It was made for another agent.
     Stranger,
+}
+
+impl Misuse {
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Elsewhere => "elsewhere",
+            Self::Misplaced => "misplaced",
+            Self::Stranger => "stranger",
+        }
+    }
 }
 
 /// Why a request does not go out. The head may be half changed by then and must be dropped.

@@ -175,6 +175,25 @@ impl Engine {
         self.mode(agent).unwrap_or(Mode::Enforce)
     }
 
+    /// Whether a policy is for this agent.
+    pub(super) fn covers(&self, agent: &Agent) -> bool {
+        self.mode(agent).is_some()
+    }
+
+    /// Whether this rule stands under a pattern that matches the host.
+    pub(super) fn names_host(&self, rule: &Rule, host: &Host) -> bool {
+        let mut rules = self.matching(host).flat_map(|own| &own.rules);
+        rules.any(|own| std::ptr::eq(&**own, rule))
+    }
+
+    /// How many host patterns rules name that `other` does not.
+    pub fn hosts_beyond(&self, other: &Self) -> usize {
+        let known: std::collections::BTreeSet<String> =
+            other.hosts().map(|own| own.pattern.to_string()).collect();
+        let own = self.hosts().map(|own| own.pattern.to_string());
+        own.filter(|pattern| !known.contains(pattern)).count()
+    }
+
     fn mode(&self, agent: &Agent) -> Option<Mode> {
         let covering = self.scopes.iter().filter(|scope| scope.covers(agent));
         covering.map(|scope| scope.mode).max()

@@ -6,6 +6,7 @@ pub mod compile;
 mod conflict;
 mod counted;
 pub mod decision;
+pub mod edit;
 pub mod engine;
 pub mod explain;
 mod grant;

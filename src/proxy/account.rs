@@ -14,9 +14,12 @@ use super::own_time::OwnTime;
 use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::policy::decision::Permit;
-use crate::telemetry::access_log::{AccessLog, CostRecord, Kind, Record, Verdict};
+use crate::telemetry::access_log::{
+    AccessLog, CanaryRecord, CostRecord, Kind, Record, UsedCredential, Verdict,
+};
 use crate::telemetry::metrics::{Ended, Metrics, Open};
 use crate::telemetry::redact::{SafeTarget, safe_method};
+use crate::telemetry::sinks::Sinks;
 use crate::telemetry::span_notes::{Invocation, ModelNotes, Pieces, SpanNotes};
 use crate::telemetry::traces::{Position, Traces};
 use crate::types::agent::Agent;
@@ -26,8 +29,7 @@ use crate::types::usage::TokenClass;
 
 /// Where accounts are settled.
 pub struct Ledgers {
-    log: AccessLog,
-    traces: Traces,
+    sinks: Sinks,
     metrics: Metrics,
     /// Makes request ids differ between processes and starts.
     boot: u64,
@@ -35,14 +37,13 @@ pub struct Ledgers {
 }
 
 impl Ledgers {
-    /// Settles into this log, these spans and these metrics.
-    pub fn new(log: AccessLog, traces: Traces, metrics: Metrics) -> Self {
+    /// Settles into these logs and metrics.
+    pub fn new(sinks: Sinks, metrics: Metrics) -> Self {
         let boot = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |d| d.as_micros() as u64);
         Self {
-            log,
-            traces,
+            sinks,
             metrics,
             boot,
             next: AtomicU64::new(1),
@@ -51,12 +52,17 @@ impl Ledgers {
 
     /// The access log.
     pub fn log(&self) -> &AccessLog {
-        &self.log
+        &self.sinks.log
+    }
+
+    /// Everything that records go to.
+    pub fn sinks(&self) -> &Sinks {
+        &self.sinks
     }
 
     /// The spans.
     pub fn traces(&self) -> &Traces {
-        &self.traces
+        &self.sinks.traces
     }
 
     /// A number for a connection that requests come on.
@@ -88,6 +94,9 @@ impl Ledgers {
             reason: None,
             rule: None,
             credentials: Vec::new(),
+            credential_versions: Vec::new(),
+            budget: None,
+            canary: None,
             cost: None,
             replayed: false,
             token_call: None,
@@ -96,6 +105,7 @@ impl Ledgers {
             request_bytes: 0,
             response_bytes: 0,
             upstream: None,
+            first_byte: None,
             added: None,
             duration: None,
             end: None,
@@ -213,7 +223,7 @@ impl Accounting {
         connection: u64,
         request: u64,
     ) -> Option<Position> {
-        let position = self.ledgers.traces.begin(headers)?;
+        let position = self.ledgers.sinks.traces.begin(headers)?;
         let unnamed = Invocation::Connection {
             boot: self.ledgers.boot & 0xff_ffff_ffff,
             connection,
@@ -301,20 +311,40 @@ impl Accounting {
         });
     }
 
-    /// Credentials went in. Each is counted once a request, in however many places and tries it goes in.
-    pub fn injected(&mut self, credentials: &[InjectedCredential]) {
+    /// Credentials went in, and the request is about to leave. Each is counted once a request, in however
+    /// many places and tries it goes in.
+    ///
+    /// Errors: the audit log cannot be written, and the operator wants nothing to leave unrecorded.
+    pub async fn injected(&mut self, credentials: &[InjectedCredential]) -> Result<(), ProxyError> {
+        if credentials.is_empty() {
+            return Ok(());
+        }
         let ledgers = self.ledgers.clone();
         self.edit(|r| {
-            for credential in credentials {
-                if !r.credentials.contains(&credential.name) {
-                    r.credentials.push(credential.name.clone());
-                    if let Some(notes) = &mut r.span {
-                        notes.versions.push(credential.version);
+            for InjectedCredential { name, version, .. } in credentials {
+                match r.credentials.iter().position(|known| known == name) {
+                    Some(at) => r.credential_versions[at] = *version,
+                    None => {
+                        r.credentials.push(name.clone());
+                        r.credential_versions.push(*version);
+                        if let Some(notes) = &mut r.span {
+                            notes.versions.push(*version);
+                        }
+                        ledgers.metrics.injected(name);
                     }
-                    ledgers.metrics.injected(&credential.name);
                 }
             }
         });
+        let Some(record) = &self.record else {
+            return Ok(());
+        };
+        let used = credentials.iter().map(|credential| UsedCredential {
+            name: credential.name.clone(),
+            version: credential.version,
+            placement: credential.placement,
+        });
+        let witnessed = ledgers.sinks.uses(record, used.collect()).await;
+        witnessed.map_err(|_| ProxyError::Unrecorded)
     }
 
     /// An origin refused these credentials, and this came of a second try.
@@ -411,7 +441,7 @@ impl Accounting {
         let reached = matches!(
             error,
             ProxyError::Silent { .. } | ProxyError::Origin { .. } | ProxyError::Dial(_)
-        );
+        ) && error.status() != StatusCode::FORBIDDEN;
         self.edit(|r| {
             if !reached {
                 r.decision = Verdict::Deny;
@@ -419,6 +449,8 @@ impl Accounting {
             }
             r.reason = Some(error.reason());
             r.status = Some(error.status().as_u16());
+            r.budget = error.budget().map(Into::into);
+            r.canary = canary(error);
             if let Some(model) = r.span.as_mut().and_then(|notes| notes.model.as_mut()) {
                 model.budget = error.balance().map(budget_notes);
             }
@@ -468,6 +500,9 @@ impl Accounting {
         let started = self.started;
         self.edit(|r| {
             r.response_bytes += bytes;
+            if bytes > 0 && r.upstream.is_some() && r.first_byte.is_none() {
+                r.first_byte = Some(started.elapsed());
+            }
             if let Some(notes) = &mut r.span
                 && notes.pieces == Pieces::Many
             {
@@ -552,15 +587,28 @@ impl Accounting {
             response_bytes: record.response_bytes,
             scrubbed: record.scrubbed,
         });
-        if record.span.is_some()
-            && let Some(target) = &mut record.target
-        {
-            target.detach();
-        }
-        let record = Arc::new(*record);
-        self.ledgers.traces.record(&record);
-        self.ledgers.log.record(record);
+        self.ledgers.sinks.settle(record);
     }
+}
+
+/// The placeholder that an exchange was refused for.
+fn canary(error: &ProxyError) -> Option<CanaryRecord> {
+    let ProxyError::Injection(error) = error else {
+        return None;
+    };
+    let InjectError::Canary {
+        credential,
+        position,
+        misuse,
+    } = &**error
+    else {
+        return None;
+    };
+    Some(CanaryRecord {
+        credential: credential.clone(),
+        place: position.kind(),
+        misuse: misuse.as_str(),
+    })
 }
 
 /// A stream of events comes in pieces; so does what AWS frames.

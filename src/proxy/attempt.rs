@@ -104,7 +104,7 @@ impl Attempt<'_> {
         if !injected.needles.is_empty() {
             narrow(&mut head.headers);
         }
-        accounting.injected(&injected.credentials);
+        accounting.injected(&injected.credentials).await?;
         let body = admission.sending(body, &injected.credentials);
         let mut request = outgoing(self.asked, head, body)?;
         if let Some(wanted) = wanted.clone() {

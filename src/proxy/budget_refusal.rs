@@ -99,6 +99,21 @@ enum Advice {
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 impl BudgetRefusal {
+    /// The budget, if one refuses by name.
+    pub fn budget(&self) -> Option<&str> {
+        match &self.why {
+            Why::Exhausted(shortage) | Why::Contended(shortage) => {
+                Some(&shortage.balance.limit.budget)
+            }
+            Why::Rate { budget, .. }
+            | Why::AtOnce { budget }
+            | Why::UnknownModel { budget, .. }
+            | Why::Unmetered { budget }
+            | Why::WebSocket { budget } => Some(budget),
+            Why::Changed | Why::Unavailable | Why::Unreadable { .. } | Why::Packed { .. } => None,
+        }
+    }
+
     /// The status: 402 ends Claude Code's turn after one request and 429 makes it wait; Codex repeats
     /// every 402, and stops at 429 without `retry-after`.
     pub fn status(&self) -> StatusCode {

@@ -98,6 +98,9 @@ pub enum ProxyError {
     /// A budget says no.
     #[error("{0}")]
     Budget(Box<BudgetRefusal>),
+    /// The audit log cannot be written, and the operator wants nothing to leave unrecorded.
+    #[error("the audit log cannot be written, and no credential goes out until it can")]
+    Unrecorded,
     /// The process is ending.
     #[error("the proxy is shutting down; this is not a denial")]
     Draining,
@@ -138,7 +141,7 @@ impl ProxyError {
             Self::Origin { .. } | Self::Unsearchable { .. } => StatusCode::BAD_GATEWAY,
             Self::TokenCall(error) => error.status(),
             Self::Budget(refusal) => refusal.status(),
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unrecorded | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -164,6 +167,7 @@ impl ProxyError {
             Self::Unsearchable { .. } => "unknown_coding",
             Self::TokenCall(error) => error.reason(),
             Self::Budget(refusal) => refusal.reason(),
+            Self::Unrecorded => "audit_unavailable",
             Self::Draining => "draining",
         }
     }
@@ -180,7 +184,7 @@ impl ProxyError {
             | Self::Target(_)
             | Self::AgentBody
             | Self::BodyTooLarge { .. } => "http_request_error",
-            Self::Draining => "destination_unavailable",
+            Self::Unrecorded | Self::Draining => "destination_unavailable",
             _ => "http_request_denied",
         }
     }
@@ -189,7 +193,7 @@ impl ProxyError {
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
-            Self::Silent { .. } | Self::Origin { .. } | Self::Draining
+            Self::Silent { .. } | Self::Origin { .. } | Self::Unrecorded | Self::Draining
         ) || matches!(self, Self::Dial(error) if error.is_temporary())
             || matches!(self, Self::TokenCall(error) if error.is_temporary())
             || matches!(self, Self::Budget(refusal) if refusal.is_temporary())
@@ -211,6 +215,14 @@ impl ProxyError {
         match self {
             Self::Denied(denial) => denial.nearest.as_ref(),
             Self::Unsearchable { rule, .. } => rule.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The budget that refused.
+    pub fn budget(&self) -> Option<&str> {
+        match self {
+            Self::Budget(refusal) => refusal.budget(),
             _ => None,
         }
     }
@@ -246,6 +258,9 @@ impl ProxyError {
                     "Ask for gzip, deflate, br or zstd, or for no compression; where the origin is trusted not to repeat \
                      the secret, the operator can set `unknownCodings: Pass`{place}."
                 )
+            }
+            Self::Unrecorded => {
+                "Try again in a moment; the operator finds the cause on /readyz.".to_owned()
             }
             Self::Draining => "Try again in a second.".to_owned(),
         }

@@ -22,6 +22,7 @@ use crate::meter::charge::{Bill, charges};
 use crate::meter::price::Price;
 use crate::meter::price_table::PriceTable;
 use crate::meter::reading::{Progress, Reading};
+use crate::telemetry::audit_event::Event;
 use crate::telemetry::redact::SafeText;
 use crate::telemetry::span_notes::{Certainty, ModelNotes};
 use crate::types::charge::{Charge, Need};
@@ -399,6 +400,13 @@ fn tell(settled: &Settled, spending: &Spending) {
             "a budget has reached a threshold"
         );
         metrics.alert(&balance.limit.budget, *percent);
+        spending.audit.note(Event::BudgetAlert {
+            budget: balance.limit.budget.to_string(),
+            scope: balance.scope.to_string(),
+            percent: *percent,
+            spent: unit.show(balance.settled).to_string(),
+            limit: unit.show(balance.max).to_string(),
+        });
     }
     metrics.underreserved(settled.underreserved);
 }

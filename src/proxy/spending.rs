@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::budget::ledger::Ledger;
 use crate::budget::rate::Rates;
 use crate::meter::learned::LearnedTable;
+use crate::telemetry::audit::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::types::agent::Agent;
 
@@ -30,11 +31,13 @@ pub struct Spending {
     pub drains: Arc<Semaphore>,
     /// Where settlements are counted.
     pub metrics: Metrics,
+    /// Where thresholds are recorded.
+    pub audit: AuditLog,
 }
 
 impl Spending {
     /// Without books: they are opened when the first budget comes.
-    pub fn new(metrics: Metrics) -> Self {
+    pub fn new(metrics: Metrics, audit: AuditLog) -> Self {
         Self {
             ledger: OnceLock::new(),
             rates: Rates::default(),
@@ -42,6 +45,7 @@ impl Spending {
             trust: Mutex::default(),
             drains: Arc::new(Semaphore::new(DRAINS)),
             metrics,
+            audit,
         }
     }
 

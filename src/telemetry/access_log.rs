@@ -2,14 +2,14 @@
 //! its fields are names, numbers and redacted views.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::Method;
 use schemars::JsonSchema;
@@ -73,6 +73,16 @@ pub struct Record {
     #[serde(serialize_with = "names", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub credentials: Vec<Arc<str>>,
+    /// The version of each of them, in the same order: 1 for the first value since the start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub credential_versions: Vec<u64>,
+    /// The budget that refused it.
+    #[serde(serialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub budget: Option<Arc<str>>,
+    /// The placeholder that stood where it does not belong: `credential`, if known, `place` and `misuse`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryRecord>,
     /// What a call of a model used and cost; absent where no budget counts it.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Box<CostRecord>>,
@@ -109,6 +119,15 @@ pub struct Record {
     )]
     #[schemars(with = "Option<f64>")]
     pub added: Option<Duration>,
+    /// Until the first octet of the answer's body went on to the agent: of a stream, the time to the first
+    /// token.
+    #[serde(
+        serialize_with = "millis",
+        rename = "ttft_ms",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub first_byte: Option<Duration>,
     /// From first to last byte.
     #[serde(serialize_with = "millis", rename = "duration_ms")]
     #[schemars(with = "Option<f64>")]
@@ -145,6 +164,31 @@ pub struct CostRecord {
     /// Whether some of it is estimated.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+}
+
+/// A credential that went out with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsedCredential {
+    /// Its name.
+    #[serde(serialize_with = "text")]
+    pub name: Arc<str>,
+    /// The version of its value.
+    pub version: u64,
+    /// The kind of place it went to.
+    pub placement: &'static str,
+}
+
+/// A placeholder that stood where it does not belong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CanaryRecord {
+    /// Whose placeholder it is, if that can be told.
+    #[serde(serialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub credential: Option<Arc<str>>,
+    /// The kind of place it stood in.
+    pub place: &'static str,
+    /// `elsewhere`, `misplaced` or `stranger`.
+    pub misuse: &'static str,
 }
 
 /// What a record is about.
@@ -194,6 +238,13 @@ fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(text)
 }
 
+fn optional<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match text {
+        Some(text) => serializer.serialize_str(text),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn dollars<S: Serializer>(cost: &NanoUsd, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(cost.to_string().trim_start_matches('$'))
 }
@@ -224,6 +275,7 @@ pub struct AccessLog {
 
 enum Message {
     Record(Arc<Record>),
+    Reopen,
     Flush(SyncSender<()>),
 }
 
@@ -241,33 +293,37 @@ impl AccessLog {
 
     /// Writes to standard output.
     pub fn stdout() -> io::Result<Self> {
-        Self::to(Box::new(io::stdout()))
+        Self::to(Output::Stdout)
     }
 
-    /// Appends to a file, made with mode 0600.
+    /// Appends to a file, made with mode 0600. Where the file is moved away (`logrotate`), a new one is made
+    /// within a second, or at once when [`AccessLog::reopen`] says so.
     pub fn file(path: &Path) -> io::Result<Self> {
-        let file: File = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("cannot write the access log {}: {error}", path.display()),
-                )
-            })?;
-        Self::to(Box::new(file))
+        let file = LogFile::open(path).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot write the access log {}: {error}", path.display()),
+            )
+        })?;
+        Self::to(Output::File(file))
     }
 
-    fn to(out: Box<dyn Write + Send>) -> io::Result<Self> {
-        let (queue, records) = sync_channel(QUEUE);
+    fn to(output: Output) -> io::Result<Self> {
+        let (queue, messages) = sync_channel(QUEUE);
+        let dropped = Arc::<AtomicU64>::default();
+        let writer = Writer {
+            output,
+            text: Vec::with_capacity(BUFFER),
+            lines: 0,
+            dropped: dropped.clone(),
+            failing: false,
+        };
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write(out, &records))?;
+            .spawn(move || writer.run(&messages))?;
         Ok(Self {
             queue: Some(queue),
-            dropped: Arc::default(),
+            dropped,
         })
     }
 
@@ -287,6 +343,13 @@ impl AccessLog {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Looks now whether the file was moved away. The writer may be busy; then it looks within a second.
+    pub fn reopen(&self) {
+        if let Some(queue) = &self.queue {
+            queue.try_send(Message::Reopen).ok();
+        }
+    }
+
     /// Waits until everything recorded so far is written, at most two seconds.
     pub fn flush(&self) {
         let Some(queue) = &self.queue else { return };
@@ -302,34 +365,202 @@ const BUFFER: usize = 64 * 1024;
 /// How long records gather before they are written. To wake the writer for each of them costs the
 /// exchange's thread a system call, and the machine two changes of thread.
 const GATHER: Duration = Duration::from_millis(10);
+/// How often the writer looks whether its file was moved away.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Lines are flushed whenever the queue runs empty, so a quiet log is never further behind.
-fn write(out: Box<dyn Write + Send>, records: &Receiver<Message>) {
-    let mut out = BufWriter::with_capacity(BUFFER, out);
-    while let Ok(first) = records.recv() {
-        if matches!(first, Message::Record(_)) {
-            std::thread::sleep(GATHER);
+enum Output {
+    Stdout,
+    File(LogFile),
+}
+
+/// A file that may be moved away while it is written.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    looked: Instant,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).mode(0o600).open(path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            looked: Instant::now(),
+        })
+    }
+
+    /// Makes a new file if `path` does not lead to this one any more.
+    fn follow(&mut self) -> io::Result<()> {
+        self.looked = Instant::now();
+        let own = self.file.metadata()?;
+        let same = std::fs::metadata(&self.path)
+            .is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()));
+        if !same {
+            *self = Self::open(&self.path)?;
         }
-        let mut next = Some(first);
-        while let Some(message) = next.take() {
-            match message {
-                Message::Record(record) => {
-                    let written =
-                        serde_json::to_writer(&mut out, &*record).map_err(io::Error::from);
-                    if written.and_then(|()| out.write_all(b"\n")).is_err() {
-                        return;
-                    }
-                }
-                Message::Flush(done) => {
-                    if out.flush().is_err() || done.send(()).is_err() {
-                        return;
-                    }
-                }
+        Ok(())
+    }
+}
+
+struct Writer {
+    output: Output,
+    text: Vec<u8>,
+    lines: u64,
+    dropped: Arc<AtomicU64>,
+    failing: bool,
+}
+
+impl Writer {
+    /// Lines are written whenever the queue runs empty, so a quiet log is never further behind.
+    fn run(mut self, messages: &Receiver<Message>) {
+        while let Ok(first) = messages.recv() {
+            if matches!(first, Message::Record(_)) {
+                std::thread::sleep(GATHER);
             }
-            next = records.try_recv().ok();
+            let mut next = Some(first);
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Record(record) => self.add(&record),
+                    Message::Reopen => {
+                        self.write();
+                        if let Output::File(file) = &mut self.output {
+                            // A path that is gone is told of when something is to be written.
+                            file.follow().ok();
+                        }
+                    }
+                    Message::Flush(done) => {
+                        self.write();
+                        done.send(()).ok();
+                    }
+                }
+                next = messages.try_recv().ok();
+            }
+            self.write();
         }
-        if out.flush().is_err() {
+    }
+
+    fn add(&mut self, record: &Record) {
+        let start = self.text.len();
+        if serde_json::to_writer(&mut self.text, record).is_err() {
+            self.text.truncate(start);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        self.text.push(b'\n');
+        self.lines += 1;
+        if self.text.len() >= BUFFER {
+            self.write();
+        }
+    }
+
+    /// Writes what there is. What cannot be written is lost and counted; the next lines are tried again.
+    fn write(&mut self) {
+        if self.text.is_empty() {
+            return;
+        }
+        let written = match &mut self.output {
+            Output::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(&self.text).and_then(|()| out.flush())
+            }
+            Output::File(file) if file.looked.elapsed() >= LOOK => {
+                let followed = file.follow();
+                followed.and_then(|()| file.file.write_all(&self.text))
+            }
+            Output::File(file) => file.file.write_all(&self.text),
+        };
+        match written {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                self.dropped.fetch_add(self.lines, Ordering::Relaxed);
+                if !self.failing {
+                    tracing::error!(%error, "the access log cannot be written; records are lost");
+                }
+                self.failing = true;
+            }
+        }
+        self.text.clear();
+        self.lines = 0;
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A refusal of this agent's for `api.example.com`.
+    pub(in super::super) fn record(agent: &str, status: u16) -> Record {
+        Record {
+            time: SystemTime::now(),
+            id: "1-1".to_owned(),
+            peer: ([127, 0, 0, 1], 1).into(),
+            agent: Agent::parse(agent).ok(),
+            ingress: "connect",
+            kind: Kind::Request,
+            method: Some(Method::GET),
+            scheme: "https",
+            authority: Authority::parse("api.example.com:443", None).ok(),
+            target: None,
+            protocol: None,
+            decision: Verdict::Deny,
+            reason: Some("path_not_allowed"),
+            rule: None,
+            credentials: Vec::new(),
+            credential_versions: Vec::new(),
+            budget: None,
+            canary: None,
+            cost: None,
+            replayed: false,
+            token_call: None,
+            scrubbed: 0,
+            status: Some(status),
+            request_bytes: 0,
+            response_bytes: 0,
+            upstream: None,
+            added: None,
+            first_byte: None,
+            duration: None,
+            end: None,
+            trace_id: None,
+            span: None,
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_moved_away_is_followed_by_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (
+            dir.path().join("access.log"),
+            dir.path().join("access.log.1"),
+        );
+        let log = AccessLog::file(&path).unwrap();
+        log.record(Arc::new(record("a", 1)));
+        log.flush();
+        std::fs::rename(&path, &old).unwrap();
+        log.reopen();
+        log.record(Arc::new(record("a", 2)));
+        log.flush();
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&old), lines(&path)), (1, 1));
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_later_ones_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/access.log");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        let log = AccessLog::file(&path).unwrap();
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        std::thread::sleep(LOOK);
+        log.record(Arc::new(record("a", 1)));
+        log.flush();
+        assert_eq!(log.dropped(), 1);
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        std::thread::sleep(LOOK);
+        log.record(Arc::new(record("a", 2)));
+        log.flush();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
     }
 }

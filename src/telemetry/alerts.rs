@@ -231,6 +231,15 @@ agent:tollgate_denials:increase10m
         description: "It answered within the last hour. Its agents reach nothing.",
     },
     Alert {
+        name: "TollgateAuditLogUnwritable",
+        expr: "tollgate_audit_ok == 0",
+        wait: "1m",
+        severity: Severity::Critical,
+        summary: "The audit log of {{ $labels.instance }} cannot be written",
+        description: "Events wait in memory, and are lost once that is full. With `audit.onFailure: refuse`, requests that need a credential \
+                      get 503. `/readyz` of the admin port has the error.",
+    },
+    Alert {
         name: "TollgateRedactions",
         expr: "sum by (job, instance, sink) (increase(tollgate_redactions_total[10m])) > 0",
         wait: "0m",

@@ -90,7 +90,7 @@ pub(super) const UPSTREAM_CONNECT_SECONDS: Family = Family::seconds(
 );
 pub(super) const UPSTREAM_FAILURES: Family = Family::counter(
     "tollgate_upstream_failures_total",
-    "Requests that got no answer from their origin, by the stage that failed: `dns`, `address_guard`, `connect`, `tls`, `response_timeout`, `origin_error`",
+    "Requests that got no answer from their origin, by the stage that failed: `dns`, `connect`, `tls`, `response_timeout`, `origin_error`",
 )
 .by(&["host", "stage"]);
 
@@ -243,6 +243,16 @@ pub(super) const DROPPED: Family = Family::counter(
     "Records that a sink lost, by why: `queue_full` where it did not keep up, `unreachable`, `refused` and `shutdown` of spans",
 )
 .by(&["sink", "reason"]);
+pub(super) const AUDIT_OK: Family = Family::gauge(
+    "tollgate_audit_ok",
+    "0 while the audit log cannot be written; 1 also where none is kept",
+);
+pub(super) const AUDIT_RECORDS: Family =
+    Family::counter("tollgate_audit_records_total", "Audit records written");
+pub(super) const AUDIT_SEQ: Family = Family::gauge(
+    "tollgate_audit_seq",
+    "The number of the last audit record; it falls where somebody cuts the log",
+);
 pub(super) const SPANS_SENT: Family = Family::counter(
     "tollgate_spans_sent_total",
     "Spans that a collector has taken",
@@ -298,6 +308,9 @@ pub const ALL: &[Family] = &[
     POLICY_SINCE,
     READY,
     DROPPED,
+    AUDIT_OK,
+    AUDIT_RECORDS,
+    AUDIT_SEQ,
     SPANS_SENT,
     REDACTIONS,
     BUILD,

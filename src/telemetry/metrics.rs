@@ -12,6 +12,8 @@ use prometheus::{
 };
 
 use super::access_log::Verdict;
+use super::audit::AuditStatus;
+use super::audit_metrics::AuditMetrics;
 use super::credential_metrics::{CredentialHealth, CredentialMetrics};
 use super::families;
 use super::gate;
@@ -52,6 +54,7 @@ struct Inner {
     dropped: IntCounterVec,
     credentials: CredentialMetrics,
     spending: SpendMetrics,
+    audit: AuditMetrics,
     sinks: SinkMetrics,
     scraping: Mutex<()>,
 }
@@ -83,6 +86,8 @@ pub struct Ended<'a> {
 
 /// The access log as a sink, and why it loses records.
 const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
+/// The same of the audit log.
+const AUDIT_LOG: [&str; 2] = ["audit_log", "queue_full"];
 
 impl Metrics {
     /// What was sent, lost and taken out of telemetry.
@@ -130,6 +135,7 @@ impl Metrics {
             dropped,
             credentials: CredentialMetrics::new(of)?,
             spending: SpendMetrics::new(of, lanes.clone())?,
+            audit: AuditMetrics::new(of)?,
             scraping: Mutex::new(()),
             lanes,
             registry,
@@ -263,10 +269,15 @@ impl Metrics {
                 &inner.dropped.with_label_values(&ACCESS_LOG),
                 observed.log_dropped,
             ),
+            (
+                &inner.dropped.with_label_values(&AUDIT_LOG),
+                observed.audit.as_ref().map_or(0, |audit| audit.lost),
+            ),
         ] {
             // Counted elsewhere, since the start as well.
             counter.inc_by(total.saturating_sub(counter.get()));
         }
+        inner.audit.observe(observed.audit.as_ref());
         inner.sinks.log_withheld(gate::withheld());
         inner.ca_expiry.set(observed.ca_ends_at - now());
         inner.ca_lifetime.set(observed.ca_lifetime);
@@ -299,7 +310,9 @@ impl Inner {
         for kind in ["agent", "intercepted", "tunnel"] {
             self.open.with_label_values(&[kind]);
         }
-        self.dropped.with_label_values(&ACCESS_LOG);
+        for sink in [ACCESS_LOG, AUDIT_LOG] {
+            self.dropped.with_label_values(&sink);
+        }
         self.last_reload_ok.set(1);
         self.policy_since.set(now());
     }
@@ -322,6 +335,8 @@ pub struct Observed {
     pub hits: u64,
     /// Access log records lost.
     pub log_dropped: u64,
+    /// How the audit log is doing; nothing where it is off.
+    pub audit: Option<AuditStatus>,
     /// When the certificate authority ends, in Unix seconds.
     pub ca_ends_at: i64,
     /// From its beginning to its end, in seconds.

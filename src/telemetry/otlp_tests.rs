@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -14,7 +14,7 @@ use prometheus::Registry;
 use prost::Message as _;
 use tokio::runtime::Handle;
 
-use super::access_log::{Kind, Record, Verdict};
+use super::access_log::Record;
 use super::families;
 use super::otlp::{Answer, Batches, Coding, Collector, Settings, start};
 use super::sampler::{ParentSays, Root, Sampler};
@@ -120,34 +120,8 @@ impl Scene {
         let position = self.traces.begin(&headers).unwrap();
         let notes = position.notes(&headers, unnamed);
         self.traces.record(&Arc::new(Record {
-            time: SystemTime::now(),
-            id: "1-1".to_owned(),
-            peer: ([127, 0, 0, 1], 1).into(),
-            agent: None,
-            ingress: "connect",
-            kind: Kind::Request,
-            method: None,
-            scheme: "https",
-            authority: None,
-            target: None,
-            protocol: None,
-            decision: Verdict::Allow,
-            reason: None,
-            rule: None,
-            credentials: Vec::new(),
-            cost: None,
-            replayed: false,
-            token_call: None,
-            status: None,
-            request_bytes: 0,
-            response_bytes: 0,
-            upstream: None,
-            added: None,
-            scrubbed: 0,
-            duration: None,
-            end: None,
-            trace_id: None,
             span: notes,
+            ..super::access_log::tests::record("a", 200)
         }));
     }
 

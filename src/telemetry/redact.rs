@@ -4,7 +4,9 @@
 //! query must not reach a log even when the request is refused.
 
 use std::fmt;
+use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use bytes::Bytes;
 use http::Method;
 use http::uri::PathAndQuery;
@@ -194,11 +196,27 @@ pub fn looks_secret(segment: &str) -> bool {
         return false;
     }
     let decoded = percent_decode_str(segment).decode_utf8_lossy();
-    let lower = decoded.to_ascii_lowercase();
     // A token may stand behind a word: Telegram's is `bot<id>:<token>`.
     let telegram = decoded.contains(':') && decoded.bytes().filter(u8::is_ascii_digit).count() >= 6;
-    let known = TOKEN_PREFIXES.iter().any(|prefix| lower.contains(prefix));
-    telegram || known || dense(&decoded)
+    telegram || has_prefix(&decoded) || dense(&decoded)
+}
+
+/// Whether a provider's prefix stands in a text, in whatever case. One pass for all of them: this is asked of
+/// every path that is written down.
+fn has_prefix(text: &str) -> bool {
+    static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+        let builder = &mut AhoCorasick::builder();
+        let built = builder.ascii_case_insensitive(true).build(TOKEN_PREFIXES);
+        built.ok()
+    });
+    match &*SEARCH {
+        Some(search) => search.is_match(text),
+        // So few patterns always make an automaton; without one it is slow, but never blind.
+        None => {
+            let lower = text.to_ascii_lowercase();
+            TOKEN_PREFIXES.iter().any(|prefix| lower.contains(prefix))
+        }
+    }
 }
 
 /// A long run of mixed letters and digits without the separators that readable names have.

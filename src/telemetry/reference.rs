@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::access_log::Record;
+use super::audit_event;
 use super::families;
 use super::family::Family;
 use super::lanes::{MOST_AGENTS, MOST_HOSTS};
@@ -53,6 +54,17 @@ fn sections() -> Vec<Section> {
             title: "Resource of spans",
             about: "What all spans of a process are said to come from. `OTEL_RESOURCE_ATTRIBUTES` and `telemetry.otlp.resource` add others.",
             rows: rows_of(semconv::RESOURCE_ATTRIBUTES),
+        },
+        Section {
+            title: "Audit log",
+            about: "One JSON object a line, in `stateDir/audit/audit.jsonl`: a chain that `tollgate audit verify` checks. Every record has the first \
+                    five fields; which others it has depends on its event.",
+            rows: rows_of(audit_event::FIELDS),
+        },
+        Section {
+            title: "Audit events",
+            about: "The words of a record's `event`.",
+            rows: rows_of(audit_event::EVENTS),
         },
     ]
 }

@@ -21,7 +21,6 @@ use super::span_notes::{
 use super::trace_context::{SpanId, TraceContext, TraceId};
 use super::vocabulary::Kind as ValueKind;
 use crate::policy::decision::RuleRef;
-use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
@@ -33,9 +32,6 @@ fn record() -> Record {
         time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_763_000_000),
         id: "abc-1".to_owned(),
         peer: ([127, 0, 0, 1], 4000).into(),
-        agent: Agent::parse("team-a/scan").ok(),
-        ingress: "connect",
-        kind: Kind::Request,
         method: Some(Method::POST),
         scheme: "https",
         authority: Authority::parse("api.anthropic.com:443", None).ok(),
@@ -49,19 +45,11 @@ fn record() -> Record {
             line: 14,
         }),
         credentials: vec!["anthropic".into()],
-        cost: None,
         replayed: true,
-        token_call: None,
-        status: Some(200),
         request_bytes: 12,
         response_bytes: 345,
-        upstream: None,
-        added: None,
-        scrubbed: 0,
         duration: Some(Duration::from_millis(1_500)),
-        end: None,
-        trace_id: None,
-        span: None,
+        ..super::access_log::tests::record("team-a/scan", 200)
     }
 }
 

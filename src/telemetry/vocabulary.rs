@@ -35,6 +35,8 @@ pub enum Kind {
     Text,
     /// A list of strings.
     Texts,
+    /// A list of whole numbers.
+    Integers,
     /// A whole number.
     Integer,
     /// A number with a fraction.
@@ -54,6 +56,7 @@ impl Kind {
             Self::Histogram => "histogram",
             Self::Text => "string",
             Self::Texts => "string[]",
+            Self::Integers => "int[]",
             Self::Integer => "int",
             Self::Number => "double",
             Self::Boolean => "boolean",
@@ -201,7 +204,10 @@ fn kind_of(schema: &Value, field: &Value) -> Kind {
         "integer" => Kind::Integer,
         "number" => Kind::Number,
         "boolean" => Kind::Boolean,
-        "array" => Kind::Texts,
+        "array" => match kind_of(schema, &field["items"]) {
+            Kind::Integer => Kind::Integers,
+            _ => Kind::Texts,
+        },
         "object" => Kind::Object,
         _ => match field["anyOf"].as_array().and_then(|any| any.first()) {
             Some(first) => kind_of(schema, first),

@@ -157,6 +157,18 @@ const CASES: &[Case] = &[
         Quiet,
     ),
     case(
+        "TollgateAuditLogUnwritable",
+        &[("tollgate_audit_ok", "1 0+0x10")],
+        5,
+        Fires(PLACE, ""),
+    ),
+    case(
+        "TollgateAuditLogUnwritable",
+        &[("tollgate_audit_ok", "1+0x10")],
+        5,
+        Quiet,
+    ),
+    case(
         "TollgateCredentialExpires",
         &[(EXPIRY, "50000-60x30"), (EXPIRING, "1+0x30")],
         10,

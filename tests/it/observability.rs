@@ -138,6 +138,7 @@ async fn fields_of_the_log_are_written_as_the_reference_says() {
             let written = match value {
                 Value::String(_) => Kind::Text,
                 Value::Bool(_) => Kind::Boolean,
+                Value::Array(items) if items.iter().all(Value::is_u64) => Kind::Integers,
                 Value::Array(_) => Kind::Texts,
                 Value::Number(number) if number.is_u64() => Kind::Integer,
                 Value::Number(_) => Kind::Number,

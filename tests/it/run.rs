@@ -506,3 +506,18 @@ async fn the_authority_is_of_this_run_only() {
         "a key on the disk: {first:?}"
     );
 }
+
+#[tokio::test]
+async fn a_run_says_at_its_end_what_there_was() {
+    let curl = client!("curl");
+    let origin = anthropic::anthropic(Account::ApiKey).await;
+    let laptop = Laptop::with(&origin);
+    let denied = format!("{} -sS https://denied.example.com/ || true", curl.display());
+    let finished = laptop.sh(&format!("{}; {denied}", call(&curl))).await;
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let last = finished.stderr.lines().last().unwrap();
+    let told = "tollgate: 2 requests, 1 denied (denied.example.com: host_not_allowed), ";
+    assert!(last.starts_with(told) && last.ends_with('s'), "{last}");
+    let quiet = finish(laptop.run(&["--quiet", "--", "true"])).await;
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""));
+}

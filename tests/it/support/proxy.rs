@@ -396,7 +396,16 @@ impl Drop for Proxy {
             eprintln!("--- tollgate wrote\n{output}\n--- the end of the access log\n{last}");
             return;
         }
+        let audit = std::fs::read_dir(self.dir.path().join("state/audit"));
+        let files = audit.into_iter().flatten().flatten();
+        let audit: String = files
+            .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default())
+            .collect();
         for secret in &self.secrets {
+            assert!(
+                !audit.contains(secret),
+                "a secret is in the audit log: {audit}"
+            );
             assert!(
                 !log.contains(secret),
                 "a secret is in the access log: {log}"
