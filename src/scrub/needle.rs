@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use super::spelling::{self, LONGEST, read};
+use super::spelling::{self, LONGEST, is_plain, read};
 
 /// How the secret was changed before it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,26 @@ impl Needle {
     /// Whether and how far it stands in `text` from `at` on.
     pub(super) fn find(&self, text: &[u8], at: usize) -> Found {
         let mut found = Found::default();
+        let first = read(&text[at..], |byte| self.wants(0, byte));
+        if first.is_none() {
+            found.open = first.open;
+            return found;
+        }
         let mut heads = Heads::one(at);
-        for index in 0..self.values.len() {
+        let mut index = 0;
+        while index < self.values.len() {
+            if let Some(head) = heads.only() {
+                let (read, head) = self.run(&text[head..], index, head);
+                index += read;
+                match text.get(head) {
+                    _ if index == self.values.len() => {
+                        found.end = Some(head);
+                        return found;
+                    }
+                    Some(byte) if is_plain(*byte) => return found,
+                    _ => heads = Heads::one(head),
+                }
+            }
             let mut next = Heads::default();
             for head in heads.iter() {
                 let read = read(&text[head..], |byte| self.wants(index, byte));
@@ -76,9 +94,18 @@ impl Needle {
                 return found;
             }
             heads = next;
+            index += 1;
         }
         found.end = heads.iter().max();
         found
+    }
+
+    /// How many of the characters from `index` on stand there as they are, and where they end.
+    fn run(&self, text: &[u8], index: usize, head: usize) -> (usize, usize) {
+        let characters = text.iter().zip(index..self.values.len());
+        let run = characters.take_while(|(byte, at)| is_plain(**byte) && self.wants(*at, **byte));
+        let read = run.count();
+        (read, head + read)
     }
 
     /// Where each of its characters stands in `text`, which is all of it.
@@ -118,10 +145,10 @@ impl Needle {
         Some((sextet(byte)?, self.last_mask))
     }
 
-    /// The first three octets of each way in which it may be written, for a quick search. Letters and digits
+    /// The octets, three or a few more, with which each way to write it begins, for a quick search. Letters and digits
     /// are left alone by writers that escape what must be, so that a row in which the second or third of
     /// them is escaped has its first one escaped as well.
-    pub(super) fn beginnings(&self, found: &mut BTreeSet<[u8; 3]>) {
+    pub(super) fn beginnings(&self, found: &mut BTreeSet<Vec<u8>>) {
         let mut begun: Vec<Vec<u8>> = vec![Vec::new()];
         for index in 0..3.min(self.values.len()) {
             let mut next = Vec::new();
@@ -132,11 +159,11 @@ impl Needle {
                 }
                 for (before, way) in begun.iter().flat_map(|b| ways.iter().map(move |w| (b, w))) {
                     let text = [before.as_slice(), way].concat();
-                    match text.first_chunk() {
-                        Some(three) => {
-                            found.insert(*three);
+                    match text.len() < 3 {
+                        true => next.push(text),
+                        false => {
+                            found.insert(text);
                         }
-                        None => next.push(text),
                     }
                 }
             }
@@ -187,16 +214,25 @@ pub(super) fn sextets(bytes: &[u8], lead: u8) -> (Zeroizing<Vec<u8>>, u8) {
     (Zeroizing::new(values.collect()), 0x3F & !(0x3F >> theirs))
 }
 
-/// The six bits that a character of base64 stands for, in either alphabet.
-fn sextet(byte: u8) -> Option<u8> {
-    match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
-        _ => None,
+/// What no character of base64 stands for.
+const NO_SEXTET: u8 = u8::MAX;
+
+/// The six bits that each character of base64 stands for, in either alphabet.
+const SEXTETS: [u8; 256] = {
+    let mut sextets = [NO_SEXTET; 256];
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut value = 0;
+    while value < letters.len() {
+        sextets[letters[value] as usize] = value as u8;
+        value += 1;
     }
+    sextets[b'-' as usize] = 62;
+    sextets[b'_' as usize] = 63;
+    sextets
+};
+
+fn sextet(byte: u8) -> Option<u8> {
+    Some(SEXTETS[usize::from(byte)]).filter(|value| *value != NO_SEXTET)
 }
 
 /// Where a row may have been read up to: one place, unless it has characters that escapes begin with.
@@ -224,6 +260,11 @@ impl Heads {
 
     fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// The place, if it is one.
+    fn only(&self) -> Option<usize> {
+        (self.count == 1).then_some(self.places[0])
     }
 
     fn iter(&self) -> impl Iterator<Item = usize> + '_ {

@@ -1,13 +1,13 @@
 //! Owns the search for a set of secrets in a text, all forms in one pass.
 //!
-//! A vectorized search looks for the first three octets of every form; what it finds is read character by
+//! A vectorized search looks for the first octets of every form, three or a few more; what it finds is read character by
 //! character. So the searcher, whose memory is not wiped, holds no more of a secret than its beginning, its
 //! size does not grow with the secrets or with the number of ways to write them, and text that has no such
 //! beginning is passed over as fast as memory is read.
 
 use std::collections::BTreeSet;
 
-use aho_corasick::{AhoCorasick, Input};
+use aho_corasick::{AhoCorasick, Input, MatchKind};
 use zeroize::Zeroizing;
 
 use super::needle::Needle;
@@ -17,9 +17,6 @@ use super::stand_in::{Fit, StandIn};
 /// is replaced by would tell the agent that the word is the secret.
 pub const SHORTEST: usize = 8;
 
-/// The octets of a form that the quick search looks for.
-const BEGINNING: usize = 3;
-
 /// The secrets to look for, each with the placeholder that takes its place. It has no `Debug`.
 pub struct Needles {
     /// Each with the number of its stand-in.
@@ -28,6 +25,8 @@ pub struct Needles {
     /// The secrets in small letters, as names of header fields would repeat them.
     small: Vec<Zeroizing<Vec<u8>>>,
     beginnings: Option<AhoCorasick>,
+    /// The length of the longest of them.
+    reach: usize,
     longest: usize,
 }
 
@@ -65,6 +64,7 @@ impl Needles {
             stand_ins: Vec::new(),
             small: Vec::new(),
             beginnings: None,
+            reach: 0,
             longest: 0,
         };
         let mut beginnings = BTreeSet::new();
@@ -81,7 +81,12 @@ impl Needles {
                 set.needles.push((needle, number));
             }
         }
-        set.beginnings = AhoCorasick::new(beginnings).ok();
+        set.reach = beginnings.iter().map(Vec::len).max().unwrap_or(0);
+        // Only this kind has a vectorized search. What counts is where something begins, which kinds agree on.
+        set.beginnings = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostFirst)
+            .build(beginnings)
+            .ok();
         set
     }
 
@@ -135,10 +140,16 @@ impl Needles {
         if self.is_empty() {
             return Next::Nothing;
         }
+        // Where the quick search may not see all of a beginning, each octet is looked at.
+        let tail = match rest {
+            Rest::ToCome => text.len().saturating_sub(self.reach - 1),
+            Rest::None => text.len(),
+        };
         let mut at = from;
-        let limit = text.len().min(until + BEGINNING - 1);
+        let limit = text.len().min(until + self.reach - 1);
         while at < limit {
-            let Some(start) = self.candidate(text, at, limit) else {
+            let candidate = self.candidate(text, at, limit);
+            let Some(start) = candidate.filter(|start| *start < until.min(tail)) else {
                 break;
             };
             match self.at(text, start, rest) {
@@ -146,12 +157,10 @@ impl Needles {
                 found => return found,
             }
         }
-        if rest == Rest::ToCome {
-            // Too short for the quick search, and yet a beginning.
-            for start in at.max(text.len().saturating_sub(BEGINNING - 1))..until {
-                if let found @ Next::Perhaps { .. } = self.at(text, start, rest) {
-                    return found;
-                }
+        for start in at.max(tail)..until {
+            // Every form is longer than that: none is whole.
+            if let found @ Next::Perhaps { .. } = self.at(text, start, rest) {
+                return found;
             }
         }
         Next::Nothing
@@ -164,7 +173,7 @@ impl Needles {
                 found.map(|found| found.start())
             }
             // Too many for a searcher: slow, but never blind.
-            None => (from + BEGINNING <= limit).then_some(from),
+            None => Some(from),
         }
     }
 

@@ -54,12 +54,22 @@ impl Read {
         lengths.into_iter().take(count.into()).map(usize::from)
     }
 
+    /// Whether nothing of the text is it, as far as it goes.
+    pub(super) fn is_none(&self) -> bool {
+        self.count == 0
+    }
+
     fn add(&mut self, length: usize) {
         if let Some(place) = self.lengths.get_mut(usize::from(self.count)) {
             *place = length as u8;
             self.count += 1;
         }
     }
+}
+
+/// Whether a character that begins so is the byte itself, or none.
+pub(super) fn is_plain(byte: u8) -> bool {
+    !matches!(byte, b'%' | b'&' | b'\\')
 }
 
 /// Reads one character that is `wanted`, whichever way it is written.
@@ -111,7 +121,8 @@ fn percent(text: &[u8], wanted: impl Fn(u8) -> bool, read: &mut Read) {
 }
 
 fn json(text: &[u8], wanted: impl Fn(u8) -> bool, read: &mut Read) {
-    let run = text.iter().take_while(|byte| **byte == b'\\').count();
+    let looked_at = text.iter().take(MOST_BACKSLASHES + 1);
+    let run = looked_at.take_while(|byte| **byte == b'\\').count();
     if run > MOST_BACKSLASHES {
         // Of a longer run only the beginning is looked at.
         backslashes(MOST_BACKSLASHES, wanted, read);
@@ -211,24 +222,27 @@ fn digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
-/// Three octets with which each way to write `byte` may begin; `Raw` ones are left out. A way of two
-/// octets is whole by itself, and what follows it says the third.
+/// The octets with which each way to write `byte` may begin; as it is, is left out. Where they are fewer than
+/// three, they are all of it, and what follows says the third.
 pub(super) fn beginnings(byte: u8) -> Vec<Vec<u8>> {
+    let high = format!("{byte:02x}");
+    let high = &high[..1];
     let mut found: Vec<Vec<u8>> = [
-        &b"%25"[..],
-        b"\\u0",
-        b"\\\\u",
-        b"\\\\\\",
-        b"&#x",
-        b"&#X",
-        b"&#0",
+        "%25".to_owned(),
+        format!("%{byte:02x}"),
+        format!("%{byte:02X}"),
+        format!("\\u00{high}"),
+        "\\\\u00".to_owned(),
+        "\\\\\\".to_owned(),
+        format!("&#x{high}"),
+        format!("&#X{high}"),
+        "&#x0".to_owned(),
+        "&#X0".to_owned(),
+        "&#0".to_owned(),
     ]
-    .iter()
-    .map(|text| text.to_vec())
-    .collect();
-    found.push(format!("%{byte:02x}").into_bytes());
-    found.push(format!("%{byte:02X}").into_bytes());
-    found.push(format!("&#{byte}").bytes().take(3).collect());
+    .map(String::into_bytes)
+    .to_vec();
+    found.push(format!("&#{byte}").bytes().take(4).collect());
     for (written, meant) in SHORT {
         if meant == byte {
             found.push(vec![b'\\', written]);
