@@ -585,6 +585,7 @@ impl Accounting {
             added: record.added,
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
+            scrubbed: record.scrubbed,
         });
         self.ledgers.sinks.settle(record);
     }

@@ -240,6 +240,14 @@ agent:tollgate_denials:increase10m
                       get 503. `/readyz` of the admin port has the error.",
     },
     Alert {
+        name: "TollgateRedactions",
+        expr: "sum by (job, instance, sink) (increase(tollgate_redactions_total[10m])) > 0",
+        wait: "0m",
+        severity: Severity::Critical,
+        summary: "A secret came as far as the last gate before {{ $labels.sink }} of {{ $labels.instance }}",
+        description: "It was taken out there, but it should not have come that far: this is a fault of Tollgate. Please report it, with the version.",
+    },
+    Alert {
         name: "TollgateTelemetryDropping",
         expr: "sum by (job, instance, sink) (increase(tollgate_telemetry_dropped_total[10m])) > 0",
         wait: "0m",

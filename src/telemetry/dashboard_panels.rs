@@ -567,6 +567,23 @@ pub const ROWS: &[Row] = &[
             .colored(NONE_IS_WELL)
             .wide(8),
             panel(
+                "Secrets taken out",
+                "Of answers that repeated one (`scrubbed`), and at the last gate before a sink, which should never happen.",
+                Show::Lines,
+                Unit::Count,
+                &[
+                    query(
+                        r#"sum(increase(tollgate_scrubbed_total{job=~"$job"}[$__rate_interval]))"#,
+                        "scrubbed",
+                    ),
+                    query(
+                        r#"sum by (sink) (increase(tollgate_redactions_total{job=~"$job"}[$__rate_interval]))"#,
+                        "last gate of {{sink}}",
+                    ),
+                ],
+            )
+            .wide(24),
+            panel(
                 "Documents in force are the latest",
                 "0 while newer ones are refused; `tollgate check` says why.",
                 Show::Number,

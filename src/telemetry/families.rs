@@ -63,6 +63,10 @@ pub(super) const RESPONSE_BYTES: Family = Family::counter(
     "Body bytes to agents, bytes of tunnels included",
 )
 .in_unit("By");
+pub(super) const SCRUBBED: Family = Family::counter(
+    "tollgate_scrubbed_total",
+    "Places in answers where a credential's value stood and a placeholder took its place",
+);
 pub(super) const TUNNELS: Family = Family::counter(
     "tollgate_tunnels_total",
     "Connections whose bytes were passed on unread",
@@ -86,7 +90,7 @@ pub(super) const UPSTREAM_CONNECT_SECONDS: Family = Family::seconds(
 );
 pub(super) const UPSTREAM_FAILURES: Family = Family::counter(
     "tollgate_upstream_failures_total",
-    "Requests that got no answer from their origin, by the stage that failed: `dns`, `address_guard`, `connect`, `tls`, `response_timeout`, `origin_error`",
+    "Requests that got no answer from their origin, by the stage that failed: `dns`, `connect`, `tls`, `response_timeout`, `origin_error`",
 )
 .by(&["host", "stage"]);
 
@@ -271,6 +275,7 @@ pub const ALL: &[Family] = &[
     IN_FLIGHT,
     REQUEST_BYTES,
     RESPONSE_BYTES,
+    SCRUBBED,
     TUNNELS,
     CONNECTIONS,
     UPSTREAM_OPEN,

@@ -37,6 +37,7 @@ struct Inner {
     in_flight: IntGauge,
     request_bytes: IntCounter,
     response_bytes: IntCounter,
+    scrubbed: IntCounter,
     tunnels: IntCounter,
     open: IntGaugeVec,
     upstream_open: IntGauge,
@@ -79,6 +80,8 @@ pub struct Ended<'a> {
     pub request_bytes: u64,
     /// Body bytes to the agent.
     pub response_bytes: u64,
+    /// Places in its answer where a secret was taken out.
+    pub scrubbed: u64,
 }
 
 /// The access log as a sink, and why it loses records.
@@ -115,6 +118,7 @@ impl Metrics {
             in_flight: families::IN_FLIGHT.int_gauge(of)?,
             request_bytes: families::REQUEST_BYTES.int_counter(of)?,
             response_bytes: families::RESPONSE_BYTES.int_counter(of)?,
+            scrubbed: families::SCRUBBED.int_counter(of)?,
             tunnels: families::TUNNELS.int_counter(of)?,
             open: families::CONNECTIONS.int_gauges(of)?,
             upstream_open: families::UPSTREAM_OPEN.int_gauge(of)?,
@@ -165,6 +169,7 @@ impl Metrics {
         }
         inner.request_bytes.inc_by(ended.request_bytes);
         inner.response_bytes.inc_by(ended.response_bytes);
+        inner.scrubbed.inc_by(ended.scrubbed);
     }
 
     /// A request was refused here, for this reason.

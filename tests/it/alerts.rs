@@ -69,6 +69,7 @@ const FAILED: &str =
 const REFUSED_503: &str =
     r#"tollgate_requests_total{agent="scan",host="api.example.com",decision="deny",code="5xx"}"#;
 const REJECTED: &str = r#"tollgate_credential_errors_total{credential="login",kind="rejected"}"#;
+const REDACTED: &str = r#"tollgate_redactions_total{sink="spans"}"#;
 const DROPPED: &str = r#"tollgate_telemetry_dropped_total{sink="access_log",reason="queue_full"}"#;
 
 const CASES: &[Case] = &[
@@ -359,6 +360,20 @@ const CASES: &[Case] = &[
     ),
     // Something else that is down.
     case("TollgateDown", &[("up", "1+0x5 0+0x10")], 12, Quiet),
+    case(
+        "TollgateRedactions",
+        &[(REDACTED, "0+0x5 1+0x5")],
+        9,
+        Fires(
+            &[
+                ("sink", "spans"),
+                ("job", "tollgate"),
+                ("instance", "a:9090"),
+            ],
+            "",
+        ),
+    ),
+    case("TollgateRedactions", &[(REDACTED, "0+0x10")], 9, Quiet),
     case(
         "TollgateTelemetryDropping",
         &[(DROPPED, "0+0x5 7+0x5")],

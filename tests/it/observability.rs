@@ -293,7 +293,6 @@ fn every_expression_names_metrics_and_labels_that_there_are() {
             "tollgate_audit_records_total",
             "tollgate_audit_seq",
             "tollgate_spans_sent_total",
-            "tollgate_redactions_total",
         ]
     );
 }
