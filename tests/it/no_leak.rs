@@ -24,7 +24,9 @@ use super::support::operator::finish;
 use super::support::origin::{Exchange, Origin};
 use super::support::proxy::{Proxy, ProxyBuilder, proxy, tollgate};
 use super::support::reply::{self, Reply, full, streamed};
+use super::support::spans::{Collector, Mood};
 use super::support::tunnel::{self, Outgoing};
+use super::tap::Watching;
 
 const HOST: &str = "leak.example.com";
 
@@ -256,8 +258,13 @@ async fn answer(mut exchange: Exchange) -> Reply {
     } else {
         exchange.body().await
     };
-    let arrived = CASES.iter().any(|case| case.arrived(&exchange, &body));
+    let arrived = CASES.iter().find(|case| case.arrived(&exchange, &body));
+    let secret = arrived.map(|case| case.secret);
+    let arrived = arrived.is_some();
     match path.rsplit('/').next().unwrap_or_default() {
+        "echo" => echoed(200, secret),
+        "unhappy" => echoed(500, secret),
+        "away" => echoed(302, secret),
         "fine" if arrived => reply::text(200, "it arrived\n"),
         "fine" => reply::text(401, "no key\n"),
         "broken" => reply::text(500, "<h1>Internal Server Error</h1>\n"),
@@ -272,6 +279,40 @@ async fn answer(mut exchange: Exchange) -> Reply {
         }
         _ => reply::text(404, "nothing here\n"),
     }
+}
+
+/// An origin that repeats the secret wherever it can, in every form that a program would.
+fn echoed(status: u16, secret: Option<&str>) -> Reply {
+    let Some(secret) = secret else {
+        return reply::text(401, "no key\n");
+    };
+    let percent = percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC);
+    let pair = STANDARD.encode(format!("user:{secret}"));
+    let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!("x{secret}"));
+    let html = secret
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&quot;");
+    let body = serde_json::json!({
+        "raw": secret, "basic": pair, "url": url_safe, "query": format!("k={percent}&x"), "page": html,
+        "nested": serde_json::json!({"again": secret}).to_string(),
+    });
+    // A piece may end within it.
+    let text = format!("{body}\n<p>{html}</p>\n");
+    let pieces: Vec<_> = text.as_bytes().chunks(7).map(<[u8]>::to_vec).collect();
+    let frames = pieces.into_iter().map(|piece| Frame::data(piece.into()));
+    let mut reply = reply::status(status);
+    *reply.body_mut() = streamed(futures_util::stream::iter(frames));
+    let location = format!("https://elsewhere.example.com/?token={percent}");
+    for (name, value) in [
+        ("x-echo", secret.to_owned()),
+        ("x-basic", format!("Basic {pair}")),
+        ("location", location),
+        ("set-cookie", format!("session={percent}; Path=/")),
+    ] {
+        reply = reply::with(reply, name, &value);
+    }
+    reply
 }
 
 fn echo_upgrade(exchange: Exchange) -> Reply {
@@ -306,13 +347,14 @@ fn echo_upgrade(exchange: Exchange) -> Reply {
 }
 
 /// The proxy of this story, with everything it logs turned on.
-async fn start(origin: &Origin, untrusted: &Origin) -> Proxy {
+async fn start(origin: &Origin, untrusted: &Origin, collector: &Collector) -> Proxy {
     let names: Vec<String> = CASES.iter().map(Case::name).collect();
     let names = names.join(", ");
     let mut described = proxy()
         .origin(origin)
         .resolve("down.example.com", "127.0.0.1:1".parse().unwrap())
         .resolve("untrusted.example.com", untrusted.addr)
+        .spans_to(collector.addr())
         .env("TOLLGATE_LOG", "trace,h2::codec=trace,hyper::proto=trace,rustls=trace")
         .policy(&format!(
             "
@@ -378,7 +420,9 @@ async fn write_raw(door: &Door, host: &str, bytes: &str) -> Vec<u8> {
 async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
     let origin = Origin::tls(&[HOST, "other.example.com"], answer).await;
     let untrusted = Origin::tls(&["untrusted.example.com"], answer).await;
-    let proxy = start(&origin, &untrusted).await;
+    let collector = Collector::start(Mood::Well).await;
+    let proxy = start(&origin, &untrusted, &collector).await;
+    let watching = Watching::start(&proxy, &["tap", "--json"]).await;
     let door = proxy.bare_door();
     // What the agent sees may repeat what the agent sent.
     let (mut hay, mut agents) = (Haystack::default(), Haystack::default());
@@ -391,6 +435,9 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
             for (host, path, expected) in [
                 (HOST, "/fine", 200),
                 (HOST, "/broken", 500),
+                (HOST, "/echo", 200),
+                (HOST, "/unhappy", 500),
+                (HOST, "/away", 302),
                 (HOST, "/denied/fine", 403),
                 ("other.example.com", "/fine", 403),
                 ("down.example.com", "/fine", 502),
@@ -449,6 +496,16 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
     websocket(&door, &mut agents).await;
 
     gather(&proxy, &mut hay).await;
+    hay.add("what a watcher saw", watching.everything());
+    hay.assert_mentions("what a watcher saw", "leak.example.com");
+    collector.spans(CASES.len() * 20).await;
+    for request in collector.requests() {
+        hay.add("spans", request.body.to_vec());
+    }
+    hay.assert_mentions("spans", "leak.example.com");
+    hay.assert_mentions("spans", "[redacted]");
+    hay.assert_mentions("the audit log", "credential_used");
+    hay.assert_mentions("tollgate denied", "leak.example.com");
     hay.assert_mentions("the access log", r#""credentials":["body"]"#);
     hay.assert_mentions("the access log", "foreign_credential");
     hay.assert_mentions("what it printed", r#""level":"DEBUG""#);
@@ -468,6 +525,10 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
     }
     let key = fs::read_to_string(proxy.file("state/ca.key")).unwrap();
     needles.push(Needle::new("the CA's key", key.lines().nth(1).unwrap()));
+    agents.assert_mentions(
+        &format!("the answer to bearer {HOST}/echo"),
+        "placeholder-bearer-0001",
+    );
     agents.assert_free_of(&needles);
     needles.extend(FOREIGN.iter().map(|key| Needle::new("a foreign key", key)));
     hay.assert_free_of(&needles);
@@ -658,6 +719,13 @@ async fn gather(proxy: &Proxy, hay: &mut Haystack) {
         &["ca", "show", "-o", "json"],
         &["ca", "export"],
         &["healthcheck", "--ready"],
+        &["denied"],
+        &["denied", "--json"],
+        &["audit", "list", "--json"],
+        &["audit", "verify"],
+        &["spend"],
+        &["budget", "show"],
+        &["--help"],
     ] {
         let mut home = BTreeMap::new();
         for case in CASES
@@ -690,6 +758,10 @@ async fn gather(proxy: &Proxy, hay: &mut Haystack) {
         fs::read(proxy.file("access.log")).unwrap(),
     );
     hay.add("what it printed", proxy.output());
+    hay.add(
+        "the audit log",
+        fs::read(proxy.file("state/audit/audit.jsonl")).unwrap(),
+    );
     for file in ["ca.crt", "trust/ca.crt", "trust/bundle.crt"] {
         hay.add(file, fs::read(proxy.file("state").join(file)).unwrap());
     }

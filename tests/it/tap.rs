@@ -13,13 +13,13 @@ use crate::support::scene::{HOST, PLACEHOLDER, REAL_KEY, Scene};
 use crate::support::tunnel;
 
 /// A running `tollgate tap`, and what it has printed.
-struct Watching {
+pub struct Watching {
     child: Child,
     printed: Arc<Mutex<Vec<String>>>,
 }
 
 impl Watching {
-    async fn start(proxy: &Proxy, args: &[&str]) -> Self {
+    pub async fn start(proxy: &Proxy, args: &[&str]) -> Self {
         let before = open(proxy).await;
         let mut command = tollgate(&proxy.file(""), &[].into());
         command.args(args).arg("--config").arg(&proxy.config);
@@ -39,6 +39,11 @@ impl Watching {
         });
         until("it watches", PATIENCE, async || open(proxy).await > before).await;
         Self { child, printed }
+    }
+
+    /// Every line so far.
+    pub fn everything(&self) -> String {
+        self.printed.lock().unwrap().join("\n")
     }
 
     async fn line(&self, what: &str) -> String {
