@@ -266,15 +266,20 @@ async fn each_model_of_a_call_is_billed_at_its_own_price() {
     assert_eq!(provider.truth.bill("three").cost, dollars);
 }
 
-async fn decoded(coding: Coding, octets: &[u8]) -> String {
-    let mut text = String::new();
+/// An answer without its coding.
+pub async fn undone(coding: Coding, octets: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
     let read = match coding {
-        Coding::Gzip => GzipDecoder::new(octets).read_to_string(&mut text).await,
-        Coding::Brotli => BrotliDecoder::new(octets).read_to_string(&mut text).await,
-        Coding::Zstd => ZstdDecoder::new(octets).read_to_string(&mut text).await,
+        Coding::Gzip => GzipDecoder::new(octets).read_to_end(&mut plain).await,
+        Coding::Brotli => BrotliDecoder::new(octets).read_to_end(&mut plain).await,
+        Coding::Zstd => ZstdDecoder::new(octets).read_to_end(&mut plain).await,
     };
     read.unwrap();
-    text
+    plain
+}
+
+async fn decoded(coding: Coding, octets: &[u8]) -> String {
+    String::from_utf8(undone(coding, octets).await).unwrap()
 }
 
 #[tokio::test]
