@@ -23,6 +23,9 @@ use super::sqlite_order::{Done, Order, Reply, Unwritten, Waiting, answer};
 /// So many rows wait for the tables before they are written out of turn.
 const MANY: usize = 4096;
 
+/// The tables have what changed so long after: many calls then share one transaction.
+const FOLD: Duration = Duration::from_millis(100);
+
 /// Files that are taken away are missed after so long at most.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -44,6 +47,8 @@ pub struct Desk {
     seen: Instant,
     /// What the journal has and the tables have not.
     pending: Changes,
+    /// Since when it has something.
+    pending_since: Option<Instant>,
     /// Reservations that the tables have.
     tabled: HashSet<HoldId>,
     /// What is to be answered once the disk has it, and how far series may go then.
@@ -88,6 +93,7 @@ impl Desk {
             in_place: Ok(()),
             seen: Instant::now(),
             pending: Changes::default(),
+            pending_since: None,
             tabled: HashSet::new(),
             unsynced: Vec::new(),
             promises: BTreeMap::new(),
@@ -207,7 +213,8 @@ impl Desk {
         self.report(None);
         self.unwritten = 0;
         self.pending.absorb(std::mem::take(&mut self.book.changes));
-        if self.pending.entries.len() == MANY {
+        if self.pending_since.is_none() || self.pending.entries.len() == MANY {
+            self.pending_since.get_or_insert_with(Instant::now);
             self.bell.send(Order::Look).ok();
         }
         if promises.is_empty() {
@@ -344,6 +351,7 @@ impl Desk {
 impl Desk {
     /// What the tables have not yet.
     pub fn batch(&mut self) -> Result<Option<Batch>, LedgerError> {
+        self.pending_since = None;
         if self.pending.is_empty() {
             return Ok(None);
         }
@@ -407,9 +415,13 @@ impl Desk {
         self.pending.entries.iter().map(Into::into).collect()
     }
 
-    /// Whether so much waits for the tables that they should not be let wait longer.
-    pub fn is_full(&self) -> bool {
-        self.pending.entries.len() >= MANY
+    /// How long the tables may wait for what changed; nothing where nothing did.
+    pub fn fold_in(&self) -> Option<Duration> {
+        let since = self.pending_since?;
+        match self.pending.entries.len() >= MANY {
+            true => Some(Duration::ZERO),
+            false => Some(FOLD.saturating_sub(since.elapsed())),
+        }
     }
 
     /// What waits for the disk, and the files that have to reach it.

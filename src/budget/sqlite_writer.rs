@@ -1,4 +1,4 @@
-//! Owns the one thread that has the ledger's tables: it writes to them, a while later and many at a time,
+//! Owns the one thread that has the ledger's tables: it writes to them, a moment later and many at a time,
 //! what the journal has, reads from them what the books do not remember, and waits for the disk.
 
 use std::collections::VecDeque;
@@ -108,7 +108,8 @@ impl Writer {
         self.sync();
         let due = self.upkeep.is_due();
         let must = !asked.is_empty() || !readers.is_empty() || !self.configured.is_empty();
-        if must || due || self.desk().is_full() {
+        let ripe = self.desk().fold_in() == Some(Duration::ZERO);
+        if must || due || ripe {
             let folded = self.fold();
             readers
                 .drain(..)
@@ -334,6 +335,9 @@ impl Writer {
         }
         if let Some(deadline) = desk.line.next_deadline() {
             patience = patience.min(deadline.saturating_duration_since(Instant::now()));
+        }
+        if let Some(fold) = desk.fold_in() {
+            patience = patience.min(fold);
         }
         if !desk.book.changes.is_empty() {
             patience = patience.min(AGAIN);
