@@ -243,6 +243,7 @@ impl Book {
             return;
         };
         self.changes.entries.retain(|entry| entry.id != *id);
+        self.changes.holds.extend([id.clone(), next_attempt(id)]);
         self.closed.remove(id);
         self.holds.insert(id.clone(), hold);
     }
@@ -416,6 +417,7 @@ impl Book {
         let Some(series) = self.series.get_mut(&id) else {
             return 0;
         };
+        series.touched = series.touched.max(at);
         if series.max != limit.max {
             series.max = limit.max;
             self.changes.limits.insert(limit.id.clone(), limit.clone());

@@ -5,6 +5,7 @@
 //! one transaction of tables as much again.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::book::Book;
 use super::hold::Changes;
 use super::journal::{Journal, Turned, rows_as_octets};
 use super::ledger::{HoldId, LedgerError, Settled, Settlement};
+use super::limit::Limit;
 use super::line::Line;
 use super::row::rows;
 use super::series::SeriesId;
@@ -45,6 +47,8 @@ pub struct Desk {
     /// Whether the files were in their place, when last seen.
     in_place: Result<(), LedgerError>,
     seen: Instant,
+    /// The disk failed.
+    broken: Option<LedgerError>,
     /// What the journal has and the tables have not.
     pending: Changes,
     /// Since when it has something.
@@ -92,6 +96,7 @@ impl Desk {
             place,
             in_place: Ok(()),
             seen: Instant::now(),
+            broken: None,
             pending: Changes::default(),
             pending_since: None,
             tabled: HashSet::new(),
@@ -169,6 +174,9 @@ impl Desk {
     /// Undoes a reservation that nobody waits for any more. One that is still on its way to the tables'
     /// thread is undone there.
     pub fn give_up(&mut self, id: &HoldId) {
+        if self.closed {
+            return;
+        }
         let known = self.book.is_open(id) || !self.waiters(id).is_empty();
         match known {
             true => self.apply(Order::Abandon(id.clone())),
@@ -256,6 +264,9 @@ impl Desk {
 
     /// Whether the files are where they belong. Four looks a call would cost as much as its two writes.
     fn look(&mut self) -> Result<(), LedgerError> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
         if self.in_place.is_ok() && self.seen.elapsed() < GLANCE {
             return Ok(());
         }
@@ -449,14 +460,32 @@ impl Desk {
 
     /// The disk has it not.
     pub fn not_synced(&mut self, unsynced: Unsynced, error: &std::io::Error) {
-        let error = unwritable(self.place.path(), error);
+        // The system may take for written what it could not write: no later wait proves anything.
+        let error = LedgerError(format!(
+            "the disk could not take the journal of the ledger {}: {error}; see to the disk, then start this process again",
+            self.place.path().display()
+        ));
+        self.broken = Some(error.clone());
         self.report(Some(error.clone()));
-        self.refuse(unsynced.done, &error);
+        let (retried, rest) = unsynced
+            .done
+            .into_iter()
+            .partition(|done| matches!(done, Done::Retried(..)));
+        let mut retried: Vec<Done> = retried;
+        answer_all(&mut retried);
+        self.refuse(rest, &error);
         self.finish();
     }
 
+    /// Adds these limits up anew when they are next asked for.
+    pub fn distrust(&mut self, limits: &[Arc<Limit>]) {
+        limits
+            .iter()
+            .for_each(|limit| self.book.distrust(&limit.id));
+    }
+
     /// The tables know the documents now.
-    pub fn configured(&mut self, back: &[std::sync::Arc<str>]) {
+    pub fn configured(&mut self, back: &[Arc<str>]) {
         self.configuring = self.configuring.saturating_sub(1);
         back.iter().for_each(|id| self.book.distrust(id));
     }
@@ -465,6 +494,11 @@ impl Desk {
     pub fn close(&mut self) -> Result<(), LedgerError> {
         self.finish();
         self.closed = true;
+        for ticket in self.line.find(|_| true) {
+            if let Some(left) = self.line.leave(ticket) {
+                left.what.want.refuse(closed().into());
+            }
+        }
         match (self.book.changes.is_empty(), &self.trouble) {
             (true, _) => Ok(()),
             (false, Some(error)) => Err(error.clone()),
@@ -478,7 +512,12 @@ pub struct Unsynced {
     done: Vec<Done>,
     promises: BTreeMap<SeriesId, u64>,
     /// What has to reach the disk.
-    pub files: [std::sync::Arc<std::fs::File>; 2],
+    pub files: [Arc<std::fs::File>; 2],
+}
+
+/// Why nothing is done any more.
+pub fn closed() -> LedgerError {
+    LedgerError("the ledger is closed: the process is about to end".into())
 }
 
 fn answer_all(done: &mut Vec<Done>) {

@@ -209,6 +209,10 @@ pub fn replay<E: From<io::Error>>(
             }
             expected = Some(number + 1);
             rest = next;
+            if number > last + 1 {
+                // What lies between is lost, and with it what the rest builds on.
+                return Ok(last);
+            }
             if number > last {
                 each(rows)?;
                 last = number;

@@ -76,6 +76,22 @@ fn the_two_files_are_read_in_the_order_of_their_records() {
 }
 
 #[test]
+fn what_builds_on_something_that_is_lost_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let mut journal = Journal::start(&path, 0).unwrap();
+    for _ in 0..5 {
+        closed(&mut journal, &"x".repeat(1 << 20));
+    }
+    journal.turn().unwrap();
+    closed(&mut journal, "later");
+    // The machine's end left the second file alone.
+    empty(&journal.files()[0]).unwrap();
+    assert_eq!(found(&path, 3), (vec![], 3));
+    assert_eq!(found(&path, 5), (vec!["later".into()], 6));
+}
+
+#[test]
 fn a_file_of_the_journal_that_was_removed_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");

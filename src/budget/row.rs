@@ -213,6 +213,10 @@ pub fn rows<'b>(
     kept: impl Fn(&HoldId) -> bool,
     mut give: impl FnMut(Row<'b>),
 ) {
+    // First, since what is gone may be there anew under another number.
+    for id in &changes.gone {
+        give(Row::Gone(*id));
+    }
     for limit in changes.limits.values() {
         give(Row::Limit(limit_row(limit)));
     }
@@ -230,9 +234,6 @@ pub fn rows<'b>(
         if series.is_none_or(|series| !series.windows.contains_key(start)) {
             give(Row::Past(*id, *start));
         }
-    }
-    for id in &changes.gone {
-        give(Row::Gone(*id));
     }
     for id in &changes.holds {
         match book.hold(id) {

@@ -13,7 +13,7 @@ use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
 use super::book::Book;
-use super::desk::Desk;
+use super::desk::{Desk, closed};
 use super::hold::Changes;
 use super::journal::{Journal, rows_as_octets};
 use super::ledger::{
@@ -22,7 +22,7 @@ use super::ledger::{
 use super::limit::{Labels, Limit};
 use super::row::rows;
 use super::sqlite_catch_up::{catch_up, write_record};
-use super::sqlite_file::{LedgerFile, Left, begin, boot_id, broken, unreachable};
+use super::sqlite_file::{LedgerFile, Left, begin, boot_id, broken, sync_directory, unreachable};
 use super::sqlite_load::load;
 use super::sqlite_order::{Order, Reply};
 use super::sqlite_report::{LedgerReader, Question, Spent, Standing};
@@ -61,6 +61,7 @@ impl SqliteLedger {
         let number = catch_up(&mut file)?;
         let book = recover(&mut file, boot).map_err(|error| broken(path, &error))?;
         let journal = Journal::start(path, number).map_err(|error| unreachable(path, &error))?;
+        sync_directory(path).map_err(|error| unreachable(path, &error))?;
         let (orders, received) = channel();
         let desk = Desk::new(book, journal, file.place.clone(), orders.clone());
         let desk = Arc::new(Mutex::new(desk));
@@ -270,10 +271,6 @@ fn start(writer: Writer, received: Receiver<Order>) -> Result<(), LedgerError> {
     let started = thread.spawn(move || writer.run(&received));
     let cannot = |error| LedgerError(format!("the ledger's thread cannot be started: {error}"));
     started.map(drop).map_err(cannot)
-}
-
-fn closed() -> LedgerError {
-    LedgerError("the ledger is closed: the process is about to end".into())
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ impl LedgerFile {
     }
 
     /// Marks the file as closed well, and moves everything into it.
-    pub fn close(self) -> Result<(), LedgerError> {
+    pub fn close(&self) -> Result<(), LedgerError> {
         let close = || {
             self.connection.pragma_update(None, "synchronous", "FULL")?;
             set_meta(&self.connection, "clean", "1")?;
@@ -402,7 +402,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Waits until the names beside it are on the disk.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());

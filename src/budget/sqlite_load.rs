@@ -23,7 +23,8 @@ use crate::types::money::NanoUsd;
 pub fn load(connection: &Connection, now: Timestamp) -> rusqlite::Result<Book> {
     let mut book = Book::default();
     let mut all: HashMap<SeriesId, Series> = HashMap::new();
-    let sql = "SELECT id, limit_id, scope, reach, newest, past, escrow, lost, lost_at, touched FROM series";
+    let sql = "SELECT id, limit_id, scope, reach, newest, past, escrow, lost, lost_at, touched,
+        coalesce((SELECT max FROM budget_limit WHERE budget_limit.id = limit_id), 0) FROM series";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -47,6 +48,13 @@ pub fn load(connection: &Connection, now: Timestamp) -> rusqlite::Result<Book> {
     while let Some(row) = rows.next()? {
         let (id, hold) = hold(row)?;
         book.restore_hold(id, hold);
+    }
+    // Calls went by once that these should have counted.
+    let sql = "SELECT id FROM budget_limit WHERE configured = 2";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        book.distrust(&text(row, 0)?);
     }
     for (limit, raise) in raises(connection, now)? {
         book.raise(&limit, raise);
@@ -72,7 +80,7 @@ fn series(row: &Row<'_>) -> rusqlite::Result<Series> {
         escrow,
         promised: escrow,
         mean: 0,
-        max: 0,
+        max: amount(row, 10)?,
         touched: row.get(9)?,
         stale: false,
         lost: (lost.amount > 0).then_some(lost),

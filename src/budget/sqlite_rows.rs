@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 use super::ledger::{Amended, Amendment, Change};
 use super::limit::Limit;
 use super::row::{EntryRow, HoldRow, LimitRow, Row, SeriesRow, WindowRow};
+use super::sqlite_file::Transaction;
 use super::sqlite_value::{text, whole};
 
 /// Numbers of price tables by their SHA-256, as far as they were met.
@@ -188,37 +189,42 @@ fn write_limit(
     limit: &LimitRow<'_>,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let sql =
-        "INSERT INTO budget_limit(id, budget, unit, max, first_seen, configured)
-        VALUES(?1, ?2, ?3, ?4, ?5, 1) ON CONFLICT(id) DO UPDATE SET budget = ?2, max = ?4, configured = 1";
+    let sql = "INSERT INTO budget_limit(id, budget, unit, max, first_seen, configured)
+        VALUES(?1, ?2, ?3, ?4, ?5, 1) ON CONFLICT(id) DO UPDATE SET budget = ?2, max = ?4";
     let now = now.as_millisecond();
     let values = params![limit.id, limit.budget, limit.unit, whole(limit.max), now];
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 /// Notes which limits there are, and tells those that are there again after a time in which nobody counted
-/// for them.
+/// for them. They are marked (2) for good: whoever opens the file later has to add them up anew, too.
 pub fn configure(
     connection: &Connection,
     limits: &[Arc<Limit>],
 ) -> rusqlite::Result<Vec<Arc<str>>> {
-    let mut statement = connection.prepare("SELECT id, configured FROM budget_limit")?;
-    let rows = statement.query_map([], |row| Ok((text(row, 0)?, row.get::<_, bool>(1)?)))?;
-    let before: HashMap<Arc<str>, bool> = rows.collect::<rusqlite::Result<_>>()?;
+    let transaction = Transaction::begin(connection)?;
+    let before: HashMap<Arc<str>, bool> = {
+        let mut statement = transaction.prepare("SELECT id, configured FROM budget_limit")?;
+        let rows =
+            statement.query_map([], |row| Ok((text(row, 0)?, row.get::<_, i64>(1)? != 0)))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
     let now: HashSet<&Arc<str>> = limits.iter().map(|limit| &limit.id).collect();
     let mut back = Vec::new();
     for (id, configured) in &before {
-        let is_now = now.contains(id);
-        if is_now != *configured {
-            let sql = "UPDATE budget_limit SET configured = ?2 WHERE id = ?1";
-            connection
-                .prepare_cached(sql)?
-                .execute(params![&**id, is_now])?;
-        }
-        if is_now && !configured {
+        let mark = match (now.contains(id), configured) {
+            (true, false) => 2,
+            (false, true) => 0,
+            _ => continue,
+        };
+        let sql = "UPDATE budget_limit SET configured = ?2 WHERE id = ?1";
+        let mut statement = transaction.prepare_cached(sql)?;
+        statement.execute(params![&**id, mark])?;
+        if mark == 2 {
             back.push(id.clone());
         }
     }
+    transaction.commit()?;
     Ok(back)
 }
 

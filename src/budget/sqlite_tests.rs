@@ -660,3 +660,56 @@ async fn a_ledger_whose_file_is_taken_away_gives_nothing_out() {
     ledger.close().await.unwrap();
     assert_eq!(counts(&scene.open(), &cap).await, (80, 0, 0));
 }
+
+#[tokio::test]
+async fn a_count_that_was_dropped_and_is_there_anew_can_be_written_and_read() {
+    let scene = Scene::new();
+    let ledger = scene.open();
+    let cap = Arc::new(limit("cap", 1000));
+    spend(&ledger, "r1", 100, &cap).await;
+    ledger.fold().await.unwrap();
+    {
+        let mut desk = ledger.desk.lock().unwrap();
+        // Long after its day, and nobody told the tables yet.
+        desk.book.drop_idle(i64::MAX, 0);
+        assert!(!desk.book.changes.gone.is_empty());
+    }
+    assert_eq!(counts(&ledger, &cap).await, (100, 0, 0));
+    ledger.fold().await.unwrap();
+    ledger.close().await.unwrap();
+    assert_eq!(counts(&scene.open(), &cap).await, (100, 0, 0));
+}
+
+#[tokio::test]
+async fn a_limit_that_was_gone_for_a_while_is_added_up_anew_also_after_a_restart() {
+    let scene = Scene::new();
+    let ledger = scene.open();
+    let (one, two) = (Arc::new(limit("one", 1000)), Arc::new(limit("two", 1000)));
+    ledger.configure(vec![one.clone(), two.clone()]);
+    ledger.reserve(ask("r1", 100, &[&one, &two])).await.unwrap();
+    ledger.settle(settlement("r1", 100)).await.unwrap();
+    ledger.configure(vec![two.clone()]);
+    spend(&ledger, "r2", 30, &two).await;
+    ledger.configure(vec![one.clone(), two.clone()]);
+    ledger.fold().await.unwrap();
+    // Nobody asked for it since it is back.
+    ledger.close().await.unwrap();
+    let again = scene.open();
+    again.configure(vec![one.clone(), two.clone()]);
+    assert_eq!(counts(&again, &one).await, (130, 0, 0));
+}
+
+#[tokio::test]
+async fn those_who_wait_when_it_is_closed_hear_of_it() {
+    let scene = Scene::new();
+    let ledger = scene.open();
+    let cap = queued("cap", 100, Duration::from_secs(600));
+    ledger.reserve(ask("r1", 100, &[&cap])).await.unwrap();
+    let waiting = ledger.reserve(ask("r2", 100, &[&cap]));
+    ledger.close().await.unwrap();
+    let refused = waiting.await.unwrap_err();
+    assert!(
+        matches!(refused, NotReserved::Unavailable(_)),
+        "{refused:?}"
+    );
+}

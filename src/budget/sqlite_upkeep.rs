@@ -97,6 +97,7 @@ impl Upkeep {
             self.old_rows = true;
             if let Ok(mut desk) = desk.lock() {
                 desk.book.drop_idle(now, millis(IDLE));
+                desk.finish();
             }
         }
         if self.old_rows {

@@ -147,11 +147,7 @@ impl Writer {
             }
             Order::Standing(reply) => answer(reply, self.standing()),
             Order::Amend(change, reply) => match self.amend(&change) {
-                Ok(amended) => {
-                    let mut desk = self.desk();
-                    desk.done.push(Done::Amended(amended, reply));
-                    desk.finish();
-                }
+                Ok(amended) => self.amended(amended, &change.amendment, reply),
                 Err(error) => answer(reply, Err(error)),
             },
             order => self.desk().apply(order),
@@ -211,7 +207,7 @@ impl Writer {
         self.file.place.check()?;
         let (limit, scope) = (&change.limit, change.scope.as_deref());
         let at = Timestamp::now();
-        let mut desk = self.desk();
+        let desk = self.desk();
         let (old, new) = match change.amendment {
             Amendment::Raise { by, .. } => {
                 let raised = desk.book.raised(&limit.id, scope.unwrap_or(""), at);
@@ -220,9 +216,12 @@ impl Writer {
             }
             Amendment::Reset => (desk.book.spent(&limit.id, scope, at), 0),
         };
+        // Another program may keep the file to itself for a moment: nobody at the desk waits for that.
+        drop(desk);
         let amended = Amended { old, new };
         let written = sqlite_rows::write_amendment(&self.file.connection, at, change, amended);
         written.map_err(|error| broken(&self.file.path, &error))?;
+        let mut desk = self.desk();
         match &change.amendment {
             Amendment::Raise { by, until } => {
                 let raise = Raise {
@@ -237,6 +236,16 @@ impl Writer {
         Ok(amended)
     }
 
+    fn amended(&self, amended: Amended, amendment: &Amendment, reply: Reply<Amended, LedgerError>) {
+        let mut desk = self.desk();
+        match amendment {
+            // It is written whole.
+            Amendment::Raise { .. } => answer(reply, Ok(amended)),
+            Amendment::Reset => desk.done.push(Done::Amended(amended, reply)),
+        }
+        desk.finish();
+    }
+
     /// Notes which limits there are. Those that are back are added up anew when they are next asked for.
     fn configure(&mut self) {
         while let Some(limits) = self.configured.front() {
@@ -245,6 +254,8 @@ impl Writer {
                 Err(error) => {
                     let error = broken(&self.file.path, &error);
                     tracing::warn!(%error, "the ledger could not note which limits there are");
+                    // Which of them are back is not known: all are added up anew.
+                    self.desk().distrust(limits);
                     return;
                 }
             }
@@ -349,9 +360,18 @@ impl Writer {
         let closed = self.desk().close();
         self.sync();
         let folded = self.fold();
+        let desk = self.desk.clone();
         self.upkeep.end();
         closed.and(folded)?;
-        self.file.close()
+        self.file.close()?;
+        // Whoever reads later has nothing to catch up with. The lock is still held.
+        let files = desk.lock().map(|mut desk| desk.journal().files());
+        for file in files.into_iter().flatten() {
+            if let Err(error) = file.set_len(0) {
+                tracing::debug!(%error, "the ledger's journal could not be emptied");
+            }
+        }
+        Ok(())
     }
 }
 
