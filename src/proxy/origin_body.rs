@@ -174,7 +174,8 @@ impl ScrubbedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_over = self.is_over || self.inner.is_end_stream();
+        // What is undone may be much longer than what came, and is whole only once that was asked.
+        let is_over = self.is_over || self.decoder.is_none() && self.inner.is_end_stream();
         is_over && self.ready.is_empty() && self.trailers.is_none() && self.scrubber.held() == 0
     }
 

@@ -178,6 +178,7 @@ impl Stage {
         let codec = self.codec.as_mut().ok_or(Undecodable)?;
         let mut none = Bytes::new();
         let front = self.input.front_mut().unwrap_or(&mut none);
+        let is_flushed = front.is_empty();
         let mut room = BytesMut::zeroed(PIECE);
         let mut input = PartialBuffer::new(&front[..]);
         let mut output = WriteBuffer::new_initialized(&mut room);
@@ -197,7 +198,9 @@ impl Stage {
             Ok(false) if written > 0 => self.part = Part::Within,
             Ok(false) if read == 0 && !is_drained => return Err(Undecodable),
             Ok(false) => {}
-            // A codec that is asked for more and has neither input nor output left says so this way.
+            // A codec that is asked for more and has no input left says so this way, whether or not it still
+            // had something to give.
+            Err(_) if is_flushed && written > 0 => self.part = Part::Within,
             Err(_) if is_drained && written == 0 => self.was_full = false,
             // Clients take what follows the last part for padding.
             Err(_) if self.part == Part::Begun => self.part = Part::Over,

@@ -251,6 +251,53 @@ fn of_two_secrets_that_begin_alike_the_longer_one_is_found() {
     }
 }
 
+/// A reason to close, or what a ping carries, may repeat a secret like any text.
+#[test]
+fn control_frames_of_a_websocket_are_searched_too() {
+    let (secret, _) = PAIRS[0];
+    let mut close = vec![0x88, u8::try_from(secret.len() + 2).unwrap(), 0x03, 0xE8];
+    close.extend(secret.as_bytes());
+    for cut in 0..close.len() {
+        let mut frames = ServerFrames::new(all());
+        let mut out = Vec::new();
+        frames.feed(&close[..cut], &mut out).unwrap();
+        frames.feed(&close[cut..], &mut out).unwrap();
+        assert_eq!((out.len(), &out[..4]), (close.len(), &close[..4]));
+        let secret = secret.as_bytes();
+        assert!(!out.windows(secret.len()).any(|part| part == secret));
+        assert_eq!(frames.take_hits(), 1);
+    }
+}
+
+/// Of much that is alike a codec gives more than one room of text for a few octets.
+#[test]
+fn text_that_is_all_alike_comes_whole_however_it_is_cut() {
+    use std::io::Write as _;
+    let text = vec![b'A'; 300_000];
+    let level = flate2::Compression::default();
+    let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), level);
+    raw.write_all(&text).unwrap();
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), level);
+    zipped.write_all(&text).unwrap();
+    for (coding, packed) in [
+        (Coding::Deflate, raw.finish().unwrap()),
+        (Coding::Gzip, zipped.finish().unwrap()),
+    ] {
+        for size in 1..packed.len() {
+            let mut decoder = Decoder::new(&[coding]);
+            let mut length = 0;
+            for piece in packed.chunks(size) {
+                decoder.feed(Bytes::copy_from_slice(piece));
+                while let Some(text) = decoder.take().unwrap() {
+                    length += text.len();
+                }
+            }
+            decoder.finish().unwrap();
+            assert_eq!(length, text.len(), "{coding:?} in pieces of {size}");
+        }
+    }
+}
+
 #[test]
 fn text_without_a_secret_passes_uncopied() {
     let set = all();

@@ -9,6 +9,8 @@ use super::stand_in::Fit;
 
 /// A frame's head without a mask: two octets, and eight more of length.
 const LONGEST_HEAD: usize = 10;
+/// The longest payload of a control frame (section 5.5).
+const LONGEST_CONTROL: u64 = 125;
 const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0F;
@@ -34,6 +36,8 @@ pub struct ServerFrames {
     waiting: Vec<u8>,
     /// Where in `waiting` the text stands: begin and length of each stretch.
     stretches: VecDeque<(usize, usize)>,
+    /// The payload of the control frame under way.
+    control: Vec<u8>,
     hits: u64,
 }
 
@@ -54,6 +58,7 @@ impl ServerFrames {
             text: Vec::new(),
             waiting: Vec::new(),
             stretches: VecDeque::new(),
+            control: Vec::new(),
             hits: 0,
         }
     }
@@ -79,7 +84,7 @@ impl ServerFrames {
                 false => Rest::ToCome,
             };
             match frame.is_control {
-                true => self.pass(payload, out),
+                true => self.control(payload, left, out),
                 false => self.search(payload, rest, out),
             }
         }
@@ -115,6 +120,9 @@ impl ServerFrames {
             is_control: first & OPCODE >= CONTROL,
             is_final: first & FINAL != 0,
         };
+        if frame.is_control && left > LONGEST_CONTROL {
+            return Err(Broken);
+        }
         let head = std::mem::take(&mut self.head);
         self.pass(&head, out);
         if left > 0 {
@@ -123,6 +131,23 @@ impl ServerFrames {
             self.search(&[], Rest::None, out);
         }
         Ok(())
+    }
+
+    /// A control frame is searched by itself, once it is whole: it has 125 octets at most (RFC 6455, section 5.5),
+    /// and a reason to close may repeat a secret as well as any text.
+    fn control(&mut self, payload: &[u8], left: u64, out: &mut Vec<u8>) {
+        self.control.extend_from_slice(payload);
+        if left > 0 {
+            return;
+        }
+        let payload = std::mem::take(&mut self.control);
+        match self.needles.scrub(&payload, Fit::Same) {
+            Some((text, hits)) => {
+                self.hits += hits;
+                self.pass(&text, out);
+            }
+            None => self.pass(&payload, out),
+        }
     }
 
     /// Octets that are not searched keep their place behind those that are not decided.

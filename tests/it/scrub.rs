@@ -287,7 +287,7 @@ fn named(reply: Reply, coding: &str) -> Reply {
 async fn coded(coding: &str, key: &str) -> Reply {
     let text = format!(
         "{{\"echo\":\"{key}\",\"filler\":\"{}\"}}",
-        "filler ".repeat(2000)
+        "filler ".repeat(20_000)
     );
     let body = compress(coding, vec![text]).await.concat();
     let length = body.len().to_string();
@@ -487,7 +487,7 @@ async fn compressed_answers_are_searched_in_every_coding() {
             answer.assert_clean(coding);
             let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(body["echo"], PLACEHOLDER, "{coding}");
-            assert_eq!(body["filler"].as_str().unwrap().len(), 14_000);
+            assert_eq!(body["filler"].as_str().unwrap().len(), 140_000);
             assert_eq!(answer.header("content-encoding"), None);
             assert_eq!(answer.header("content-length"), None);
             assert_eq!(answer.header("repr-digest"), None);
