@@ -150,7 +150,9 @@ async fn open(
     let authority = Authority::parse(target.as_str(), None)?;
     accounting.aimed(Scheme::Https, &authority);
     let snapshot = doors.exchange.snapshots.load_full();
-    accounting.named(snapshot.policy.name_of(&authority.host));
+    accounting.named(snapshot.policy.name_of(&authority.host), |text| {
+        snapshot.injectors.holds_secret(text)
+    });
     host_agrees(request, &authority)?;
     let asked = Connect { agent, authority };
     let permit = snapshot.policy.authorize(&asked.intent())?;

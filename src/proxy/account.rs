@@ -27,6 +27,9 @@ use crate::types::host::{Authority, HostPattern};
 use crate::types::intent::{Ingress, Scheme};
 use crate::types::usage::TokenClass;
 
+/// Stands for a host whose name holds a secret. No such name is ever given out (RFC 2606, section 2).
+const REDACTED_HOST: &str = "redacted.invalid";
+
 /// Where accounts are settled.
 pub struct Ledgers {
     sinks: Sinks,
@@ -294,8 +297,21 @@ impl Accounting {
     }
 
     /// How the rules name the host, if one does.
-    pub fn named(&mut self, host: Option<&HostPattern>) {
+    ///
+    /// A host that no rule names whole is what the agent made of it: a name under a wildcard, or one that is
+    /// refused, may be a secret on its way out, and no sink repeats one that is known.
+    pub fn named(&mut self, host: Option<&HostPattern>, holds_secret: impl Fn(&[u8]) -> bool) {
         self.host = host.cloned();
+        if matches!(host, Some(HostPattern::Exact(_))) {
+            return;
+        }
+        self.edit(|r| {
+            let aimed = r.authority.as_ref();
+            let known = aimed.filter(|aimed| holds_secret(aimed.host.to_string().as_bytes()));
+            if let Some(port) = known.map(|aimed| aimed.port) {
+                r.authority = Authority::parse(REDACTED_HOST, Some(port)).ok();
+            }
+        });
     }
 
     /// Policy allows it.

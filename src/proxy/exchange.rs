@@ -159,7 +159,9 @@ impl Exchange {
         accounting.identified(&asked.agent);
         accounting.executing(asked.execution.as_ref());
         accounting.aimed(asked.scheme, &asked.authority);
-        accounting.named(snapshot.policy.name_of(&asked.authority.host));
+        accounting.named(snapshot.policy.name_of(&asked.authority.host), |text| {
+            snapshot.injectors.holds_secret(text)
+        });
         if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
             return Err(ProxyError::Ambiguous(violation));
         }

@@ -183,7 +183,9 @@ fn failed_handshake(
     accounting.identified(agent);
     accounting.aimed(Scheme::Https, authority);
     let snapshot = exchange.snapshots.load();
-    accounting.named(snapshot.policy.name_of(&authority.host));
+    accounting.named(snapshot.policy.name_of(&authority.host), |text| {
+        snapshot.injectors.holds_secret(text)
+    });
     accounting.closed(reason);
 }
 

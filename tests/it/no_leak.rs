@@ -814,3 +814,43 @@ async fn a_program_finds_no_secret_in_its_surroundings() {
     hay.add("what the program found", finished.stdout + &finished.stderr);
     hay.assert_free_of(&[Needle::new("the secret", secret)]);
 }
+
+/// Names are the usual way out where only names are let through.
+#[tokio::test]
+async fn a_secret_in_the_name_of_a_host_is_in_no_log() {
+    const SECRET: &str = "f3a91c07be55d2284e6b0c7d91aa34ef5566b1c2";
+    let proxy = proxy()
+        .env("HEX_KEY", SECRET)
+        .document(
+            "EgressCredential",
+            "hex",
+            "{hosts: ['*.mirror.example.com'], source: {env: {name: HEX_KEY}}, placements: [{bearer: {}}]}",
+        )
+        .policy("[{hosts: ['*.mirror.example.com'], credentials: [hex], tls: Intercept}]")
+        .start()
+        .await;
+    for host in [
+        format!("{SECRET}.example.com"),
+        format!("a.{SECRET}.mirror.example.com"),
+        format!("{SECRET}.mirror.example.com"),
+    ] {
+        for head in [
+            format!("CONNECT {host}:443 HTTP/1.1\r\nhost: {host}:443\r\n\r\n"),
+            format!("GET http://{host}/ HTTP/1.1\r\nhost: {host}\r\n\r\n"),
+        ] {
+            let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back).await.ok();
+        }
+    }
+    proxy.access_log(5).await;
+    let mut hay = Haystack::default();
+    for file in ["access.log", "state/audit/audit.jsonl"] {
+        hay.add(file, fs::read(proxy.file(file)).unwrap());
+        hay.assert_mentions(file, "redacted.invalid");
+    }
+    hay.add("what it printed", proxy.output());
+    hay.assert_free_of(&[Needle::new("the key", SECRET)]);
+}
