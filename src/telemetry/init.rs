@@ -20,7 +20,7 @@ pub enum Loudness {
     Verbose,
 }
 
-/// Installs the process's log. `TOLLGATE_LOG` or `RUST_LOG` win over `loudness`.
+/// Installs the process's log. `TOLLGATE_LOG` wins over `loudness`.
 ///
 /// Libraries below are kept at `warn` whatever these say: at `trace` the HTTP library prints headers.
 pub fn install(loudness: Loudness) {
