@@ -46,7 +46,7 @@ pub enum DialError {
     Tls {
         /// Where to.
         authority: Authority,
-        /// What TLS said; it names certificates, never data.
+        /// What TLS said; nothing that the origin wrote.
         cause: String,
         /// The same in one word.
         word: &'static str,
@@ -189,7 +189,15 @@ impl Dialer {
         let limit = profile.timeouts.tls;
         match timeout(limit, TlsConnector::from(config).connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(failed(error.to_string(), word_of(&error))),
+            Ok(Err(error)) => {
+                let word = word_of(&error);
+                // The names in a certificate are the origin's text, and this goes to the agent.
+                let cause = match word {
+                    "other_name" => "its certificate is for other names".to_owned(),
+                    _ => error.to_string(),
+                };
+                Err(failed(cause, word))
+            }
             Err(_) => Err(DialError::TlsTimeout {
                 authority: authority.clone(),
                 limit,

@@ -257,7 +257,7 @@ async fn certificates_that_are_not_to_be_believed_end_in_502() {
         (
             "for another name",
             ca.leaf(&["other.example.com"]),
-            "not valid for name",
+            "for other names",
         ),
         (
             "of an unknown authority",
