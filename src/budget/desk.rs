@@ -5,7 +5,6 @@
 //! one transaction of tables as much again.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,8 @@ use jiff::Timestamp;
 
 use super::book::Book;
 use super::hold::Changes;
-use super::journal::{Journal, Turned, rows_as_octets};
+use super::journal::Journal;
 use super::ledger::{HoldId, LedgerError, Settled, Settlement};
-use super::limit::Limit;
 use super::line::Line;
 use super::row::rows;
 use super::series::SeriesId;
@@ -23,10 +21,7 @@ use super::sqlite_file::{InPlace, unwritable};
 use super::sqlite_order::{Done, Order, Reply, Unwritten, Waiting, answer};
 
 /// So many rows wait for the tables before they are written out of turn.
-const MANY: usize = 4096;
-
-/// The tables have what changed so long after: many calls then share one transaction.
-const FOLD: Duration = Duration::from_millis(100);
+pub(super) const MANY: usize = 4096;
 
 /// Files that are taken away are missed after so long at most.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -42,45 +37,31 @@ pub struct Desk {
     pub(super) done: Vec<Done>,
     pub(super) looked: Instant,
     pub(super) bell: Sender<Order>,
-    journal: Journal,
-    place: InPlace,
+    pub(super) journal: Journal,
+    pub(super) place: InPlace,
     /// Whether the files were in their place, when last seen.
     in_place: Result<(), LedgerError>,
     seen: Instant,
     /// The disk failed.
-    broken: Option<LedgerError>,
+    pub(super) broken: Option<LedgerError>,
     /// What the journal has and the tables have not.
-    pending: Changes,
+    pub(super) pending: Changes,
     /// Since when it has something.
-    pending_since: Option<Instant>,
+    pub(super) pending_since: Option<Instant>,
     /// Reservations that the tables have.
-    tabled: HashSet<HoldId>,
+    pub(super) tabled: HashSet<HoldId>,
     /// What is to be answered once the disk has it, and how far series may go then.
-    unsynced: Vec<Done>,
-    promises: BTreeMap<SeriesId, u64>,
+    pub(super) unsynced: Vec<Done>,
+    pub(super) promises: BTreeMap<SeriesId, u64>,
     /// What was reserved since the journal could last be written, and let pass all the same.
     unwritten: u64,
     /// Documents were read that the tables do not know yet: new calls ask there.
-    configuring: u32,
-    closed: bool,
-    trouble: Option<LedgerError>,
-    behind: Option<(Instant, LedgerError)>,
+    pub(super) configuring: u32,
+    pub(super) closed: bool,
+    pub(super) trouble: Option<LedgerError>,
+    pub(super) behind: Option<(Instant, LedgerError)>,
     /// How often the disk was waited for.
     pub(super) syncs: u64,
-}
-
-/// What the tables are to learn.
-#[derive(Debug)]
-pub struct Batch {
-    /// Rows, as they stand in a record.
-    pub rows: Vec<u8>,
-    /// What changed; the entries among it are not in `rows`.
-    pub changes: Changes,
-    /// The tables then have everything up to this record.
-    pub number: u64,
-    /// A file of the journal that is done with then.
-    pub turned: Option<Turned>,
-    closed: Vec<HoldId>,
 }
 
 impl Desk {
@@ -298,7 +279,7 @@ impl Desk {
     }
 
     /// Takes back in reverse order what was promised to nobody yet.
-    fn refuse(&mut self, done: Vec<Done>, error: &LedgerError) {
+    pub(super) fn refuse(&mut self, done: Vec<Done>, error: &LedgerError) {
         for done in done.into_iter().rev() {
             match done {
                 Done::Reserved(_, balances, unwritten, reply) if self.let_pass(unwritten) => {
@@ -337,7 +318,7 @@ impl Desk {
         passes
     }
 
-    fn report(&mut self, error: Option<LedgerError>) {
+    pub(super) fn report(&mut self, error: Option<LedgerError>) {
         match (&self.trouble, &error) {
             (None, Some(error)) => tracing::error!(%error, "the ledger cannot be written"),
             (Some(_), None) => tracing::info!("the ledger can be written again"),
@@ -358,169 +339,13 @@ impl Desk {
     }
 }
 
-/// What the thread does at the desk.
-impl Desk {
-    /// What the tables have not yet.
-    pub fn batch(&mut self) -> Result<Option<Batch>, LedgerError> {
-        self.pending_since = None;
-        if self.pending.is_empty() {
-            return Ok(None);
-        }
-        // They are written from what they are: there may be many, and the desk is not kept waiting for them.
-        let entries = std::mem::take(&mut self.pending.entries);
-        let (book, pending, tabled) = (&self.book, &self.pending, &self.tabled);
-        let rows = rows_as_octets(|give| rows(book, pending, |id| tabled.contains(id), give));
-        let mut changes = std::mem::take(&mut self.pending);
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(error) => {
-                changes.entries = entries;
-                self.pending = changes;
-                return Err(unwritable(self.place.path(), &error));
-            }
-        };
-        let mut closed = Vec::new();
-        for id in &changes.holds {
-            if self.book.is_open(id) {
-                self.tabled.insert(id.clone());
-            } else if self.tabled.contains(id) {
-                closed.push(id.clone());
-            }
-        }
-        changes.entries = entries;
-        Ok(Some(Batch {
-            rows,
-            changes,
-            number: self.journal.number(),
-            turned: self.journal.turn(),
-            closed,
-        }))
-    }
-
-    /// The tables have it.
-    pub fn folded(&mut self, batch: &Batch) {
-        self.behind = None;
-        for id in &batch.closed {
-            self.tabled.remove(id);
-        }
-    }
-
-    /// The journal, to take turns with its files.
-    pub fn journal(&mut self) -> &mut Journal {
-        &mut self.journal
-    }
-
-    /// The tables could not take it: it is tried again.
-    pub fn unfolded(&mut self, batch: Batch, error: &LedgerError) {
-        if self.behind.is_none() {
-            tracing::warn!(%error, "the ledger's tables cannot be written: its journal keeps everything meanwhile");
-        }
-        self.behind
-            .get_or_insert_with(|| (Instant::now(), error.clone()));
-        let later = std::mem::replace(&mut self.pending, batch.changes);
-        self.pending.absorb(later);
-    }
-
-    /// Entries that the tables have not.
-    pub fn unfolded_entries(&self) -> Vec<super::entry::Past> {
-        self.pending.entries.iter().map(Into::into).collect()
-    }
-
-    /// How long the tables may wait for what changed; nothing where nothing did.
-    pub fn fold_in(&self) -> Option<Duration> {
-        let since = self.pending_since?;
-        match self.pending.entries.len() >= MANY {
-            true => Some(Duration::ZERO),
-            false => Some(FOLD.saturating_sub(since.elapsed())),
-        }
-    }
-
-    /// What waits for the disk, and the files that have to reach it.
-    pub fn unsynced(&mut self) -> Option<Unsynced> {
-        if self.unsynced.is_empty() && self.promises.is_empty() {
-            return None;
-        }
-        self.syncs += 1;
-        Some(Unsynced {
-            done: std::mem::take(&mut self.unsynced),
-            promises: std::mem::take(&mut self.promises),
-            files: self.journal.files(),
-        })
-    }
-
-    /// The disk has it.
-    pub fn synced(&mut self, mut unsynced: Unsynced) {
-        for (id, promised) in unsynced.promises {
-            if let Some(series) = self.book.series_mut(id) {
-                series.escrow = series.escrow.max(promised);
-            }
-        }
-        answer_all(&mut unsynced.done);
-    }
-
-    /// The disk has it not.
-    pub fn not_synced(&mut self, unsynced: Unsynced, error: &std::io::Error) {
-        // The system may take for written what it could not write: no later wait proves anything.
-        let error = LedgerError(format!(
-            "the disk could not take the journal of the ledger {}: {error}; see to the disk, then start this process again",
-            self.place.path().display()
-        ));
-        self.broken = Some(error.clone());
-        self.report(Some(error.clone()));
-        let (retried, rest) = unsynced
-            .done
-            .into_iter()
-            .partition(|done| matches!(done, Done::Retried(..)));
-        let mut retried: Vec<Done> = retried;
-        answer_all(&mut retried);
-        self.refuse(rest, &error);
-        self.finish();
-    }
-
-    /// Adds these limits up anew when they are next asked for.
-    pub fn distrust(&mut self, limits: &[Arc<Limit>]) {
-        limits
-            .iter()
-            .for_each(|limit| self.book.distrust(&limit.id));
-    }
-
-    /// The tables know the documents now.
-    pub fn configured(&mut self, back: &[Arc<str>]) {
-        self.configuring = self.configuring.saturating_sub(1);
-        back.iter().for_each(|id| self.book.distrust(id));
-    }
-
-    /// Takes no more orders.
-    pub fn close(&mut self) -> Result<(), LedgerError> {
-        self.finish();
-        self.closed = true;
-        for ticket in self.line.find(|_| true) {
-            if let Some(left) = self.line.leave(ticket) {
-                left.what.want.refuse(closed().into());
-            }
-        }
-        match (self.book.changes.is_empty(), &self.trouble) {
-            (true, _) => Ok(()),
-            (false, Some(error)) => Err(error.clone()),
-            (false, None) => Err(LedgerError("the ledger could not be written".into())),
-        }
-    }
-}
-
-/// What is answered once the disk has it.
-pub struct Unsynced {
-    done: Vec<Done>,
-    promises: BTreeMap<SeriesId, u64>,
-    /// What has to reach the disk.
-    pub files: [Arc<std::fs::File>; 2],
-}
-
 /// Why nothing is done any more.
 pub fn closed() -> LedgerError {
     LedgerError("the ledger is closed: the process is about to end".into())
 }
 
-fn answer_all(done: &mut Vec<Done>) {
+/// Answers in the order in which it was done.
+pub(super) fn answer_all(done: &mut Vec<Done>) {
     for done in done.drain(..) {
         match done {
             Done::Reserved(_, balances, _, reply) => answer(reply, Ok(balances)),

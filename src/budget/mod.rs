@@ -5,6 +5,7 @@ pub mod book_keep;
 pub mod compile;
 pub mod covering;
 pub mod desk;
+pub mod desk_thread;
 pub mod desk_wait;
 pub mod entry;
 pub mod filed_names;

@@ -452,17 +452,23 @@ async fn editing_a_limit_never_resets_what_was_spent() {
     assert_eq!(counts(&ledger, &tokens).await, (410_000, 0, 0));
 }
 
-#[tokio::test]
-async fn a_limit_that_was_gone_for_a_while_counts_what_was_spent_meanwhile() {
-    let scene = Scene::new();
-    let ledger = scene.open();
+/// Two limits that counted 100; the first was gone while the second counted 30 more, and is back.
+async fn gone_for_a_while(ledger: &SqliteLedger) -> (Arc<Limit>, Arc<Limit>) {
     let (one, two) = (Arc::new(limit("one", 1000)), Arc::new(limit("two", 1000)));
     ledger.configure(vec![one.clone(), two.clone()]);
     ledger.reserve(ask("r1", 100, &[&one, &two])).await.unwrap();
     ledger.settle(settlement("r1", 100)).await.unwrap();
     ledger.configure(vec![two.clone()]);
-    spend(&ledger, "r2", 30, &two).await;
+    spend(ledger, "r2", 30, &two).await;
     ledger.configure(vec![one.clone(), two.clone()]);
+    (one, two)
+}
+
+#[tokio::test]
+async fn a_limit_that_was_gone_for_a_while_counts_what_was_spent_meanwhile() {
+    let scene = Scene::new();
+    let ledger = scene.open();
+    let (one, two) = gone_for_a_while(&ledger).await;
     assert_eq!(counts(&ledger, &one).await, (130, 0, 0));
     spend(&ledger, "r3", 5, &one).await;
     assert_eq!(counts(&ledger, &one).await, (135, 0, 0));
@@ -684,13 +690,7 @@ async fn a_count_that_was_dropped_and_is_there_anew_can_be_written_and_read() {
 async fn a_limit_that_was_gone_for_a_while_is_added_up_anew_also_after_a_restart() {
     let scene = Scene::new();
     let ledger = scene.open();
-    let (one, two) = (Arc::new(limit("one", 1000)), Arc::new(limit("two", 1000)));
-    ledger.configure(vec![one.clone(), two.clone()]);
-    ledger.reserve(ask("r1", 100, &[&one, &two])).await.unwrap();
-    ledger.settle(settlement("r1", 100)).await.unwrap();
-    ledger.configure(vec![two.clone()]);
-    spend(&ledger, "r2", 30, &two).await;
-    ledger.configure(vec![one.clone(), two.clone()]);
+    let (one, two) = gone_for_a_while(&ledger).await;
     ledger.fold().await.unwrap();
     // Nobody asked for it since it is back.
     ledger.close().await.unwrap();

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::book::nothing_open;
-use super::desk::{Batch, Desk};
+use super::desk::Desk;
+use super::desk_thread::Batch;
 use super::desk_wait::LOOK;
 use super::hold::Raise;
 use super::journal::{Turned, empty};

@@ -62,20 +62,30 @@ pub async fn watch(
     settings: &Settings,
     target: &str,
 ) -> Result<Heard<Lines>, StartError> {
-    let token = match context.admin_token(settings).await {
-        Ok(token) => token,
-        Err(StartError::Temporary { what, .. }) => return Ok(Heard::Nobody(what)),
-        Err(error) => return Err(error),
-    };
-    let client = AdminClient {
-        address: context.admin_address(Some(settings)),
-        token: Some(token),
+    let client = match client(context, settings).await? {
+        Ok(client) => client,
+        Err(nobody) => return Ok(Heard::Nobody(nobody)),
     };
     match client.watch(target).await {
         Ok((status, lines)) if status.is_success() => Ok(Heard::Done(lines)),
         Ok((StatusCode::UNAUTHORIZED, _)) => Err(other_token()),
         Ok((status, lines)) => Ok(Heard::Refused(refusal(status, &lines.rest().await))),
         Err(error) => Ok(Heard::Nobody(error.to_string())),
+    }
+}
+
+/// The way to the admin port, or why nobody can be there.
+async fn client(
+    context: &Context,
+    settings: &Settings,
+) -> Result<Result<AdminClient, String>, StartError> {
+    match context.admin_token(settings).await {
+        Ok(token) => Ok(Ok(AdminClient {
+            address: context.admin_address(Some(settings)),
+            token: Some(token),
+        })),
+        Err(StartError::Temporary { what, .. }) => Ok(Err(what)),
+        Err(error) => Err(error),
     }
 }
 
@@ -86,14 +96,9 @@ async fn call<T: DeserializeOwned>(
     target: &str,
     order: Option<Vec<u8>>,
 ) -> Result<Heard<T>, StartError> {
-    let token = match context.admin_token(settings).await {
-        Ok(token) => token,
-        Err(StartError::Temporary { what, .. }) => return Ok(Heard::Nobody(what)),
-        Err(error) => return Err(error),
-    };
-    let client = AdminClient {
-        address: context.admin_address(Some(settings)),
-        token: Some(token),
+    let client = match client(context, settings).await? {
+        Ok(client) => client,
+        Err(nobody) => return Ok(Heard::Nobody(nobody)),
     };
     let (status, body) = match client.send(method, target, order).await {
         Ok(answer) => answer,
