@@ -339,18 +339,18 @@ pub fn end_response_hop(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
     // Ours alone: an origin must not speak in the proxy's name.
-    for name in OWN_FIELDS {
-        headers.remove(*name);
+    for name in &OWN_FIELDS {
+        headers.remove(name);
     }
 }
 
 /// Fields that only this proxy sends.
-const OWN_FIELDS: &[&str] = &[
-    "x-tollgate-decision",
-    "x-tollgate-rule",
-    "x-tollgate-request-id",
-    "x-tollgate-stage",
-    "x-tollgate-credential",
+static OWN_FIELDS: [HeaderName; 5] = [
+    HeaderName::from_static("x-tollgate-decision"),
+    HeaderName::from_static("x-tollgate-rule"),
+    HeaderName::from_static("x-tollgate-request-id"),
+    HeaderName::from_static("x-tollgate-stage"),
+    HeaderName::from_static("x-tollgate-credential"),
 ];
 
 /// Cleans the head of an accepted upgrade, which keeps what makes it one.

@@ -64,7 +64,8 @@ where
     Fut: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let service = service_fn(|request| {
-        let response = service(request);
+        // The library's tasks hold it twice, before and while it runs.
+        let response = Box::pin(service(request));
         async move { Ok::<_, Infallible>(response.await.map(TakenBody::new)) }
     });
     let connection = hyper::server::conn::http2::Builder::new(Streams)

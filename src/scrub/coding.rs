@@ -41,13 +41,17 @@ impl UnknownCoding {
 impl Coding {
     /// The coding of this name, in any case.
     pub fn of(name: &[u8]) -> Option<Self> {
-        match name.to_ascii_lowercase().as_slice() {
-            b"gzip" | b"x-gzip" => Some(Self::Gzip),
-            b"deflate" => Some(Self::Deflate),
-            b"br" => Some(Self::Brotli),
-            b"zstd" => Some(Self::Zstd),
-            _ => None,
-        }
+        const NAMES: [(&[u8], Coding); 5] = [
+            (b"gzip", Coding::Gzip),
+            (b"x-gzip", Coding::Gzip),
+            (b"deflate", Coding::Deflate),
+            (b"br", Coding::Brotli),
+            (b"zstd", Coding::Zstd),
+        ];
+        let mut same = NAMES
+            .iter()
+            .filter(|(known, _)| name.eq_ignore_ascii_case(known));
+        same.next().map(|(_, coding)| *coding)
     }
 }
 
