@@ -32,12 +32,12 @@ pub async fn answer(
     agent: Result<Agent, ProxyError>,
     mut request: Request<Incoming>,
     peer: SocketAddr,
-    (gate, connection): (&GateState, &Connection),
+    (gate, connection): (&GateState, &Arc<Connection>),
 ) -> Response<ResponseBody> {
     let ledgers = doors.exchange.ledgers.clone();
     let mut accounting = ledgers.open(Ingress::Connect, Kind::Connect, peer);
     accounting.traced(request.headers(), connection.number, connection.request());
-    let opened = open(&doors, agent, &request, gate, &mut accounting).await;
+    let opened = open(&doors, agent, &request, (gate, connection), &mut accounting).await;
     let upgrade = hyper::upgrade::on(&mut request);
     let exchange = doors.exchange.clone();
     match opened {
@@ -49,6 +49,7 @@ pub async fn answer(
             // Each exchange inside has an account of its own.
             accounting.discard();
             let leaves = doors.leaves.clone();
+            let place = connection.place.clone();
             exchange.clone().drain.spawn(async move {
                 let Ok(upgraded) = upgrade.await else { return };
                 let Some(stream) = raw(upgraded) else { return };
@@ -59,6 +60,7 @@ pub async fn answer(
                     execution: doors.identifier.execution(),
                     authority,
                     peer,
+                    place,
                 };
                 Box::pin(interception.serve(exchange, leaves)).await;
             });
@@ -70,6 +72,7 @@ pub async fn answer(
         }) => {
             ledgers.metrics().tunnel();
             accounting.tunnelled();
+            let place = connection.place.clone();
             exchange.clone().drain.spawn(async move {
                 let Ok(upgraded) = upgrade.await else { return };
                 let Some(agent) = raw(upgraded) else { return };
@@ -81,6 +84,8 @@ pub async fn answer(
                 let dial = permit.dial().clone();
                 let idle = dial.timeouts.idle;
                 let tunnel = Tunnel {
+                    place,
+                    start: exchange.limits.connections.tunnel_start,
                     agent,
                     origin,
                     authority,
@@ -133,14 +138,16 @@ async fn open(
     doors: &Doors,
     agent: Result<Agent, ProxyError>,
     request: &Request<Incoming>,
-    gate: &GateState,
+    (gate, connection): (&GateState, &Connection),
     accounting: &mut Accounting,
 ) -> Result<Opened, ProxyError> {
     let agent = agent?;
     accounting.identified(&agent);
     if let Some(violation) = gate.violation() {
-        return Err(ProxyError::Ambiguous(violation));
+        let limits = &doors.exchange.limits.requests;
+        return Err(ProxyError::of(violation, limits));
     }
+    connection.place.belongs_to(&agent)?;
     let uri = request.uri();
     let Some(target) = uri.authority().filter(|_| uri.scheme().is_none()) else {
         return Err(ProxyError::Malformed(

@@ -31,7 +31,9 @@ use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
 use crate::inject::error::InjectError;
+use crate::net::framing::Violation;
 use crate::net::gate::GateState;
+use crate::net::places::Place;
 use crate::oauth::local_endpoint::LocalEndpoint;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
@@ -41,6 +43,8 @@ use crate::telemetry::redact::SafeTarget;
 use crate::telemetry::traces::Position;
 use crate::types::agent::Agent;
 use crate::types::intent::Scheme;
+use crate::types::limits::Limits;
+use crate::types::reached::Reached;
 
 /// What every exchange works with.
 pub struct Exchange {
@@ -52,6 +56,8 @@ pub struct Exchange {
     pub ledgers: Arc<Ledgers>,
     /// The process's open connections.
     pub drain: Drain,
+    /// What agents may take of the process.
+    pub limits: Limits,
     /// Memory for bodies that may have to be sent again.
     pub room: Arc<Room>,
     /// The searches for secrets in answers.
@@ -110,6 +116,7 @@ impl Exchange {
             Err(error) => Err(error),
         };
         accounting.handed_on();
+        let result = result.map_err(|error| self.slow(passage, error));
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
                 let timeouts = relayed.permit.dial().timeouts;
@@ -129,7 +136,10 @@ impl Exchange {
                     ResponseBody::stream(body, &timeouts, accounting, in_flight, readers)
                 })
             }
-            Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
+            Ok(Answer::Upgraded(response, upgrade)) => {
+                let place = passage.connection.place.clone();
+                self.switch(response, *upgrade, place, accounting)
+            }
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
             Err(error) => {
                 upload.discard().await;
@@ -142,6 +152,18 @@ impl Exchange {
             close_after(&mut response);
         }
         response
+    }
+
+    /// A body that broke off since nothing came of it any more did so at a limit.
+    fn slow(&self, passage: &Passage, error: ProxyError) -> ProxyError {
+        let violation = passage.gate.as_ref().and_then(|gate| gate.violation());
+        match (error, violation) {
+            // An origin that is spoken to in HTTP/2 is told by a reset, and what comes of that is its error.
+            (ProxyError::AgentBody | ProxyError::Origin { .. }, Some(Violation::SlowBody)) => {
+                ProxyError::of(Violation::SlowBody, &self.limits.requests)
+            }
+            (error, _) => error,
+        }
     }
 
     async fn relay(
@@ -163,12 +185,13 @@ impl Exchange {
             snapshot.injectors.holds_secret(text)
         });
         if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
-            return Err(ProxyError::Ambiguous(violation));
+            return Err(ProxyError::of(violation, &self.limits.requests));
         }
+        connection_has_room(passage, &asked)?;
         let _in_flight = passage.gate.as_ref().map(GateState::exchange);
 
         headers::method(&head.method)?;
-        headers::bounds(&head)?;
+        headers::bounds(&head, &self.limits.requests)?;
         headers::expectation(&head.headers)?;
         if asked.agreement == Agreement::Required {
             headers::agree(&head, asked.scheme, &asked.authority)?;
@@ -355,6 +378,7 @@ impl Exchange {
         &self,
         response: Response<Incoming>,
         switch: Switch,
+        place: Arc<Place>,
         accounting: Accounting,
     ) -> Response<ResponseBody> {
         let Switch {
@@ -370,6 +394,7 @@ impl Exchange {
             origin,
             needles,
             idle,
+            place,
             accounting,
         };
         upgrade.start(&self.drain, self.snapshots.clone(), move || {
@@ -379,6 +404,12 @@ impl Exchange {
         // The stream has the account; the empty body of a 101 has none to settle.
         Response::from_parts(head, ResponseBody::Nothing)
     }
+}
+
+/// The connection counts for its agent from its first request on; a stream has come with its place, or none.
+fn connection_has_room(passage: &Passage, asked: &Asked) -> Result<(), Reached> {
+    passage.connection.place.belongs_to(&asked.agent)?;
+    asked.full.map_or(Ok(()), Err)
 }
 
 /// Where a refusal can be told: the answer to HEAD has no body, whatever its head says
@@ -437,7 +468,7 @@ fn refuse(
         response.body_mut().clear();
     }
     let mut response = response.map(|body| ResponseBody::own(body, accounting));
-    if matches!(error, ProxyError::Ambiguous(_)) {
+    if error.ends_connection() {
         close_after(&mut response);
     }
     response

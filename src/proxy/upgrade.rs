@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use super::account::Accounting;
 use super::scrubbed_socket::ScrubbedSocket;
 use super::snapshot::SnapshotStore;
+use crate::net::places::Place;
 use crate::net::relay::{RelayEnd, relay};
 use crate::rt::drain::Drain;
 use crate::scrub::needles::Needles;
@@ -24,6 +25,8 @@ pub struct Upgrade {
     pub needles: Option<Arc<Needles>>,
     /// Longest silence.
     pub idle: Duration,
+    /// The place of the agent's connection, which it keeps.
+    pub place: Arc<Place>,
     /// The account, settled when the stream ends.
     pub accounting: Accounting,
 }
@@ -42,6 +45,7 @@ impl Upgrade {
                 origin,
                 needles,
                 idle,
+                place: _place,
                 mut accounting,
             } = self;
             let (Ok(agent), Ok(origin)) = tokio::join!(agent, origin) else {

@@ -54,6 +54,8 @@ mod http;
 mod kube_api;
 mod kube_store;
 mod life;
+mod limits_connections;
+mod limits_requests;
 mod meter_truth;
 mod no_leak;
 mod no_token_leak;
