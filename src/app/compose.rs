@@ -30,10 +30,10 @@ use crate::net::socket;
 use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::room::Rooms;
 use crate::proxy::scrubbing::Scrubbers;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
 use crate::proxy::spending::Spending;
-use crate::proxy::spool::Room;
 use crate::proxy::upstream::Upstream;
 use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
@@ -89,7 +89,7 @@ pub async fn compose_with(
     renewals: TaskTracker,
 ) -> Result<Tollgate, StartError> {
     let spec = &settings.root.spec;
-    let limits = spec.limits.compiled(spec.identity.agents.len());
+    let limits = settings.limits();
     let seen = documents(&settings).fingerprint().await;
     let bundle = settings.bundle()?;
     let policy = compile(&bundle)?;
@@ -101,7 +101,8 @@ pub async fn compose_with(
     let policy = policy.signed_by(signer(&authority));
     let leaves = Arc::new(
         LeafStore::new(authority.clone(), limits.leaves.cached)
-            .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?,
+            .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?
+            .limited(limits.leaves),
     );
 
     let identifier = Arc::new(open_identity(&settings, &context).await?);
@@ -183,7 +184,7 @@ pub async fn compose_with(
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         limits,
-        room: Arc::new(Room::of(limits.bodies.kept)),
+        rooms: Rooms::new(&limits.bodies, &limits.answers),
         scrubbers: Scrubbers::default(),
         spending: spending.clone(),
     });

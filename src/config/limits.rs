@@ -114,9 +114,9 @@ pub struct BodyLimitsSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AnswerLimitsSpec {
-    /// Memory for the windows of codings that are undone (gzip 64KiB each, br up to 16MiB, zstd up to 8MiB), of
-    /// all answers together; 256MiB when absent. From half of it on origins are asked for gzip; past it
-    /// requests get a 503.
+    /// Memory for the windows of the codings `br` (up to 16MiB each) and `zstd` (up to 8MiB), of all answers
+    /// together; 256MiB when absent. While there is no room for another, origins are asked for gzip, and one
+    /// that answers otherwise gets the request a 503.
     #[serde(default)]
     pub windows: Option<Located<Size>>,
     /// The longest WebSocket frame of an origin whose text is searched; 64MiB when absent. Longer ones end the

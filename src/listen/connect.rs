@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
 use super::doors::Doors;
@@ -22,6 +23,7 @@ use crate::proxy::passage::Connection;
 use crate::proxy::refusal::{self, Dialect};
 use crate::proxy::tunnel::Tunnel;
 use crate::telemetry::access_log::Kind;
+use crate::tls::error::CaError;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{EgressIntent, Ingress, Scheme};
@@ -44,11 +46,10 @@ pub async fn answer(
         Err(error) => refuse(&error, accounting),
         Ok(Opened {
             asked,
-            way: Way::Intercept,
+            way: Way::Intercept(leaf),
         }) => {
             // Each exchange inside has an account of its own.
             accounting.discard();
-            let leaves = doors.leaves.clone();
             let place = connection.place.clone();
             exchange.clone().drain.spawn(async move {
                 let Ok(upgraded) = upgrade.await else { return };
@@ -61,8 +62,9 @@ pub async fn answer(
                     authority,
                     peer,
                     place,
+                    leaf,
                 };
-                Box::pin(interception.serve(exchange, leaves)).await;
+                Box::pin(interception.serve(exchange)).await;
             });
             Response::new(ResponseBody::Nothing)
         }
@@ -130,7 +132,8 @@ struct Opened {
 }
 
 enum Way {
-    Intercept,
+    /// With a certificate, or why there is none.
+    Intercept(Result<Arc<ServerConfig>, CaError>),
     Tunnel(TcpStream, Permit),
 }
 
@@ -166,7 +169,7 @@ async fn open(
     drop(snapshot);
     accounting.permitted(&permit);
     let way = match permit.treatment() {
-        Treatment::Intercept => Way::Intercept,
+        Treatment::Intercept => Way::Intercept(leaf(doors, &asked).await?),
         Treatment::Tunnel(_) => {
             let origin = doors
                 .exchange
@@ -178,6 +181,20 @@ async fn open(
         }
     };
     Ok(Opened { asked, way })
+}
+
+/// The certificate for what was asked. It is had before the CONNECT is answered, since a limit can be told in
+/// HTTP only; what else keeps it from being made is told in TLS.
+async fn leaf(
+    doors: &Doors,
+    asked: &Connect,
+) -> Result<Result<Arc<ServerConfig>, CaError>, ProxyError> {
+    let Connect { agent, authority } = asked;
+    let leaf = doors.leaves.server_config_for(agent, &authority.host);
+    match leaf.await {
+        Err(CaError::Limit(reached)) => Err(reached.into()),
+        leaf => Ok(leaf),
+    }
 }
 
 /// `Host` of a CONNECT is its target (RFC 9112, section 3.2.3); some clients leave out the port.

@@ -10,6 +10,7 @@ use crate::budget::ledger::Balance;
 use crate::identity::identifier::Unidentified;
 use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
+use crate::net::resolve::ResolveError;
 use crate::oauth::call_error::CallError;
 use crate::policy::decision::{Denial, RuleRef};
 use crate::scrub::coding::UnknownCoding;
@@ -72,7 +73,7 @@ pub enum ProxyError {
     AgentBody,
     /// The origin was not reached.
     #[error("{0}")]
-    Dial(#[from] DialError),
+    Dial(DialError),
     /// The origin did not answer in time.
     #[error("{authority} sent no response head in time")]
     Silent {
@@ -114,6 +115,15 @@ pub enum ProxyError {
 impl From<Denial> for ProxyError {
     fn from(denial: Denial) -> Self {
         Self::Denied(Box::new(denial))
+    }
+}
+
+impl From<DialError> for ProxyError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Resolve(ResolveError::Full(reached)) => Self::Limit(reached),
+            other => Self::Dial(other),
+        }
     }
 }
 

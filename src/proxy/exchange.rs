@@ -21,11 +21,11 @@ use super::origin_body::{OriginBody, Scrubbing};
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
 use super::replay;
+use super::room::Rooms;
 use super::scrubbing::{self, Scrubbers};
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spend::Asking;
 use super::spending::Spending;
-use super::spool::Room;
 use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
@@ -58,8 +58,8 @@ pub struct Exchange {
     pub drain: Drain,
     /// What agents may take of the process.
     pub limits: Limits,
-    /// Memory for bodies that may have to be sent again.
-    pub room: Arc<Room>,
+    /// Memory for bodies.
+    pub rooms: Rooms,
     /// The searches for secrets in answers.
     pub scrubbers: Scrubbers,
     /// What requests that cost money share.
@@ -102,7 +102,7 @@ impl Exchange {
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let (head, body) = request.into_parts();
-        let mut upload = Upload::new(&head, body);
+        let mut upload = Upload::new(&head, body, &self.rooms.read);
         let result = match asked {
             Ok(asked) => {
                 let request = Ask {
@@ -174,7 +174,7 @@ impl Exchange {
             mut head,
             upload,
             position,
-        }: Ask<'_>,
+        }: Ask<'_, '_>,
         snapshot: &Snapshot,
         accounting: &mut Accounting,
     ) -> Result<Answer, ProxyError> {
@@ -260,6 +260,7 @@ impl Exchange {
             permit: &permit,
             snapshot,
             upstream: &self.upstream,
+            windows: &self.rooms.windows,
             protocols: match agent_side {
                 Some(_) => Protocols::Http1,
                 None => Protocols::Any,
@@ -279,7 +280,7 @@ impl Exchange {
             &attempt,
             head,
             upload,
-            &self.room,
+            &self.rooms.kept,
             is_current,
             &mut admission,
             accounting,
@@ -288,6 +289,7 @@ impl Exchange {
             mut response,
             credentials,
             shown,
+            windows,
         } = sending.await?;
         let needles = self.scrubbers.of(&shown);
 
@@ -328,6 +330,7 @@ impl Exchange {
         let scrubbing = match needles {
             Some(needles) => Some(
                 scrubbing::begin(needles, &mut response, &asked_by, &permit, accounting)
+                    .and_then(|begun| begun.with_windows(windows, &self.rooms.windows))
                     .inspect_err(|error| admission.failed(error))?,
             ),
             None => None,
@@ -394,6 +397,7 @@ impl Exchange {
             origin,
             needles,
             idle,
+            longest_frame: self.limits.answers.web_socket_frame,
             place,
             accounting,
         };
@@ -421,9 +425,9 @@ enum Told {
 }
 
 /// A request on its way in.
-struct Ask<'a> {
+struct Ask<'a, 'r> {
     head: Parts,
-    upload: &'a mut Upload,
+    upload: &'a mut Upload<'r>,
     /// Where it stands in a trace.
     position: Option<Position>,
 }

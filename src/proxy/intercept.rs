@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use rustls::AlertDescription;
 use rustls::server::Acceptor;
+use rustls::{AlertDescription, ServerConfig};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ use crate::net::gate::{AgentLimits, Gate, GateState};
 use crate::net::places::Place;
 use crate::net::rewind::Rewind;
 use crate::telemetry::access_log::Kind;
-use crate::tls::leaf::LeafStore;
+use crate::tls::error::CaError;
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, Host};
 use crate::types::intent::{Ingress, Scheme};
@@ -44,11 +44,13 @@ pub struct Interception {
     pub peer: SocketAddr,
     /// The place of its connection, which it keeps.
     pub place: Arc<Place>,
+    /// How to serve the host, or why it cannot be served.
+    pub leaf: Result<Arc<ServerConfig>, CaError>,
 }
 
 impl Interception {
     /// Ends TLS and serves every request inside.
-    pub async fn serve(self, exchange: Arc<Exchange>, leaves: Arc<LeafStore>) {
+    pub async fn serve(self, exchange: Arc<Exchange>) {
         let Self {
             stream,
             agent,
@@ -56,12 +58,13 @@ impl Interception {
             authority,
             peer,
             place,
+            leaf,
         } = self;
         let limits = exchange.limits.connections;
         // On the heap: the handshake is gone afterwards, and the session is moved several times.
         let handshake = Box::pin(async {
             begun(&stream, limits.tunnel_start).await?;
-            let whole = handshake(stream, &authority.host, &leaves);
+            let whole = handshake(stream, &authority.host, leaf);
             let slow = |_| HandshakeError::Limit(Limit::Handshake.time(limits.handshake));
             timeout(limits.handshake, whole).await.map_err(slow)?
         });
@@ -140,7 +143,7 @@ async fn begun(stream: &Rewind<TcpStream>, limit: Duration) -> Result<(), Handsh
 async fn handshake(
     stream: Rewind<TcpStream>,
     host: &Host,
-    leaves: &LeafStore,
+    leaf: Result<Arc<ServerConfig>, CaError>,
 ) -> Result<TlsStream<Rewind<TcpStream>>, HandshakeError> {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream)
         .await
@@ -151,10 +154,7 @@ async fn handshake(
         start.io.shutdown().await.ok();
         return Err(HandshakeError::OtherServerName);
     }
-    let config = leaves
-        .server_config(host)
-        .await
-        .map_err(|error| HandshakeError::Leaf(error.to_string()))?;
+    let config = leaf.map_err(|error| HandshakeError::Leaf(error.to_string()))?;
     start
         .into_stream(config)
         .await

@@ -68,6 +68,36 @@ pub fn narrow(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether an answer may come in a coding that takes a large window to undo.
+pub fn asks_for_windows(headers: &HeaderMap) -> bool {
+    let members = headers.get_all(ACCEPT_ENCODING).iter();
+    let mut members = members.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    members.any(has_window)
+}
+
+/// Asks for no coding that takes a large window to undo.
+pub fn lighten(headers: &mut HeaderMap) {
+    let members = headers.get_all(ACCEPT_ENCODING).iter();
+    let members = members.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let kept: Vec<&[u8]> = members
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !has_window(member))
+        .collect();
+    let list = match kept.is_empty() {
+        true => b"identity".to_vec(),
+        false => kept.join(&b", "[..]),
+    };
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        headers.insert(ACCEPT_ENCODING, list);
+    }
+}
+
+fn has_window(member: &[u8]) -> bool {
+    let name = member.split(|byte| *byte == b';').next();
+    let coding = Coding::of(name.unwrap_or_default().trim_ascii());
+    coding.is_some_and(|coding| coding.window() > 0)
+}
+
 fn can_be_undone(member: &[u8]) -> bool {
     let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().unwrap_or_default();

@@ -319,6 +319,9 @@ impl Inner {
         for kind in ["agent", "intercepted", "tunnel"] {
             self.open.with_label_values(&[kind]);
         }
+        for limit in Limit::ALL {
+            self.limits.with_label_values(&[limit.setting()]);
+        }
         for sink in [ACCESS_LOG, AUDIT_LOG] {
             self.dropped.with_label_values(&sink);
         }

@@ -67,6 +67,28 @@ pub struct Reached {
 }
 
 impl Limit {
+    /// Every limit there is.
+    pub const ALL: [Self; 18] = [
+        Self::Connections,
+        Self::AgentConnections,
+        Self::AddressConnections,
+        Self::IdleConnection,
+        Self::TunnelStart,
+        Self::Handshake,
+        Self::HeadSize,
+        Self::HeadFields,
+        Self::HeadTime,
+        Self::BodyIdle,
+        Self::AgentStreams,
+        Self::Streams,
+        Self::ReadBodies,
+        Self::Windows,
+        Self::WebSocketFrame,
+        Self::Mints,
+        Self::AgentMints,
+        Self::Lookups,
+    ];
+
     /// This limit was reached at this count.
     pub fn count(self, value: usize) -> Reached {
         self.at(Amount::Count(value as u64))
