@@ -14,7 +14,11 @@ use crate::types::host::{Authority, Host};
 
 /// Dials as the settings say. `own` are this process's ports, which nobody reaches through it.
 pub fn dialer(settings: &Settings, own: Vec<SocketAddr>) -> Result<Dialer, StartError> {
-    let resolver = Resolver::new(fixed_answers(settings)?, AddressGuard::new(own));
+    let resolver = Resolver::new(
+        fixed_answers(settings)?,
+        AddressGuard::new(own),
+        settings.limits().dns,
+    );
     let resolver = resolver.map_err(|error| {
         StartError::setting(
             format!("DNS cannot be set up: {error}"),

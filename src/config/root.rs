@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::audit::AuditSpec;
+use super::limits::LimitsSpec;
 use super::located::Located;
 use super::source::SourceSpec;
 use super::telemetry::TelemetrySpec;
@@ -57,6 +58,9 @@ pub struct TollgateConfigSpec {
     /// Where the books of budgets are kept.
     #[serde(default)]
     pub ledger: LedgerSpec,
+    /// What agents may take of the process.
+    #[serde(default)]
+    pub limits: LimitsSpec,
     /// How the process ends.
     #[serde(default)]
     pub shutdown: ShutdownSpec,

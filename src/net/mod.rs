@@ -4,6 +4,7 @@ pub mod client_hello;
 pub mod framing;
 pub mod gate;
 pub mod guard;
+pub mod places;
 pub mod relay;
 pub mod resolve;
 pub mod rewind;

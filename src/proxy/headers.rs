@@ -10,11 +10,12 @@ use http::{Method, Version};
 
 use super::error::ProxyError;
 use crate::config::policy::TraceContextMode;
-use crate::net::framing::MOST_FIELDS;
 use crate::telemetry::trace_context::{BAGGAGE, TRACEPARENT, TRACESTATE};
 use crate::telemetry::traces::Position;
 use crate::types::host::Authority;
 use crate::types::intent::Scheme;
+use crate::types::limits::RequestLimits;
+use crate::types::reached::Limit;
 
 /// Fields that concern one connection only.
 static HOP_BY_HOP: [HeaderName; 8] = [
@@ -113,14 +114,12 @@ fn is_one_of(name: &HeaderName, words: &[&str]) -> bool {
 }
 
 /// Bounds that the HTTP/1.1 gate keeps by itself, and the scheme, which only HTTP/2 repeats per request.
-pub fn bounds(head: &Parts) -> Result<(), ProxyError> {
+pub fn bounds(head: &Parts, limits: &RequestLimits) -> Result<(), ProxyError> {
     if head.version != Version::HTTP_2 {
         return Ok(());
     }
-    if head.headers.len() > MOST_FIELDS {
-        return Err(ProxyError::Malformed(
-            "the request has more than 100 fields",
-        ));
+    if head.headers.len() > limits.head_fields {
+        return Err(Limit::HeadFields.count(limits.head_fields).into());
     }
     match head.uri.scheme_str() {
         None | Some("https") => Ok(()),
@@ -547,6 +546,7 @@ mod tests {
         let crowded = (0..101).fold(build().uri("https://a.com/"), |b, n| {
             b.header(format!("x-{n}"), "1")
         });
+        let bounds = |head: &Parts| bounds(head, &RequestLimits::default());
         assert!(bounds(&head(crowded)).is_err());
         assert!(bounds(&head(build().uri("http://a.com/"))).is_err());
         assert!(bounds(&head(build().uri("https://a.com/"))).is_ok());

@@ -54,6 +54,8 @@ struct Pool {
     http1: Client<Connector, RequestBody>,
 }
 
+/// Read ahead of an answer over HTTP/1.1, and the largest head of one.
+const MOST_READ_AHEAD: usize = 128 * 1024;
 /// Ways to reach origins that are kept open; a reload brings new ones, and the oldest go.
 const MOST_POOLS: usize = 64;
 
@@ -164,6 +166,8 @@ fn client(connector: Connector) -> Client<Connector, RequestBody> {
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
+        // Of an answer that its agent does not take no more than this is read ahead.
+        .http1_max_buf_size(MOST_READ_AHEAD)
         // Long answers at full speed: the window holds a round trip of a fast path.
         .http2_initial_stream_window_size(1 << 20)
         .http2_initial_connection_window_size(4 << 20)
@@ -177,7 +181,7 @@ fn explain(error: &hyper_util::client::legacy::Error, authority: &Authority) -> 
     if let Some(failed) = cause::<DialFailure>(error)
         && let Some(error) = failed.take()
     {
-        return ProxyError::Dial(error);
+        return error.into();
     }
     if cause::<super::body::BodyError>(error).is_some() {
         return ProxyError::AgentBody;

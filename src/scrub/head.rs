@@ -79,6 +79,31 @@ fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     members.map(<[u8]>::trim_ascii)
 }
 
+/// Whether an answer may come in a coding that takes a large window to undo.
+pub fn asks_for_windows(headers: &HeaderMap) -> bool {
+    let mut asked = headers.get_all(ACCEPT_ENCODING).iter().flat_map(members);
+    asked.any(has_window)
+}
+
+/// Asks for no coding that takes a large window to undo.
+pub fn lighten(headers: &mut HeaderMap) {
+    let asked = headers.get_all(ACCEPT_ENCODING).iter().flat_map(members);
+    let kept: Vec<&[u8]> = asked.filter(|member| !has_window(member)).collect();
+    let list = match kept.is_empty() {
+        true => b"identity".to_vec(),
+        false => kept.join(&b", "[..]),
+    };
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        headers.insert(ACCEPT_ENCODING, list);
+    }
+}
+
+fn has_window(member: &[u8]) -> bool {
+    let name = member.split(|byte| *byte == b';').next();
+    let coding = Coding::of(name.unwrap_or_default().trim_ascii());
+    coding.is_some_and(|coding| coding.window() > 0)
+}
+
 fn can_be_undone(member: &[u8]) -> bool {
     let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().unwrap_or_default();
