@@ -21,6 +21,7 @@ use tower_service::Service;
 
 use super::dial::{DialError, Dialer};
 use super::error::{ProxyError, cause};
+use super::headers::has_two_readings;
 use super::upload::RequestBody;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::telemetry::metrics::{Metrics, Open};
@@ -93,6 +94,12 @@ impl Upstream {
         let authority = permit.authority();
         let limit = permit.dial().timeouts.response_headers;
         match tokio::time::timeout(limit, client.request(request)).await {
+            Ok(Ok(response)) if has_two_readings(response.headers()) => {
+                self.forget(permit);
+                Err(ProxyError::Origin {
+                    authority: authority.clone(),
+                })
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(explain(&error, authority)),
             Err(_) => Err(ProxyError::Silent {
@@ -133,6 +140,15 @@ impl Upstream {
         next.push(pool.clone());
         self.pools.store(Arc::new(next));
         Ok(pool)
+    }
+
+    /// Uses no connection again that is open on this way to origins: one of them is in doubt, and which one the
+    /// library does not tell.
+    fn forget(&self, permit: &Permit) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = Vec::clone(&self.pools.load());
+        pools.retain(|pool| *pool.profile != **permit.dial());
+        self.pools.store(Arc::new(pools));
     }
 
     fn open(&self, permit: &Permit) -> Result<Pool, ProxyError> {
