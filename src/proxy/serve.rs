@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::ResponseBody;
 use super::taking::{Streams, TakenBody};
+use crate::net::calm::Calm;
 use crate::net::framing::MOST_HEAD_BYTES;
 use crate::net::gate::Gate;
 use crate::rt::drain::Drain;
@@ -56,8 +57,12 @@ where
     }
 }
 
+/// Streams that the library may have to reset for what the agent sends on them. Each may have a request at
+/// the origin already (CVE-2025-8671); agents that did not wait for the settings lose up to a hundred honestly.
+const MOST_ERRORS: usize = 200;
+
 /// Serves HTTP/2 until the agent leaves or the process ends.
-pub async fn http2<S, F, Fut>(stream: S, drain: &Drain, service: F)
+pub async fn http2<S, F, Fut>(stream: Calm<S>, drain: &Drain, service: F)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> Fut,
@@ -74,6 +79,7 @@ where
         .initial_connection_window_size(1 << 20)
         .max_header_list_size(MOST_HEAD_BYTES as u32)
         .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(MOST_ERRORS)
         .keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);

@@ -23,6 +23,8 @@ use super::dial::{DialError, Dialer};
 use super::error::{ProxyError, cause};
 use super::headers::has_two_readings;
 use super::upload::RequestBody;
+use crate::net::calm::Calm;
+use crate::net::frames::Opener;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::telemetry::metrics::{Metrics, Open};
 use crate::tls::upstream::{Alpn, OriginTrust};
@@ -284,7 +286,7 @@ impl Connector {
                     .dialer
                     .tls(&authority, &self.profile, self.tls.clone())
                     .await?;
-                OriginIo::Tls(Box::new(TokioIo::new(stream)))
+                OriginIo::over(stream, &authority)
             }
         };
         Ok(OriginStream {
@@ -303,16 +305,30 @@ pub struct OriginStream {
 enum OriginIo {
     /// Cleartext.
     Plain(TokioIo<TcpStream>),
-    /// Verified TLS.
+    /// HTTP/1.1 in verified TLS.
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    /// HTTP/2 in verified TLS.
+    Http2(Box<TokioIo<Calm<TlsStream<TcpStream>>>>),
+}
+
+impl OriginIo {
+    fn over(stream: TlsStream<TcpStream>, authority: &Authority) -> Self {
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Self::Tls(Box::new(TokioIo::new(stream)));
+        }
+        let authority = authority.clone();
+        let on_flood = Box::new(move || {
+            tracing::warn!(%authority, "an origin floods its connection with HTTP/2 frames");
+        });
+        let calm = Calm::new(stream, Opener::Own, on_flood);
+        Self::Http2(Box::new(TokioIo::new(calm)))
+    }
 }
 
 impl Connection for OriginStream {
     fn connected(&self) -> Connected {
         match &self.io {
-            OriginIo::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
+            OriginIo::Http2(_) => Connected::new().negotiated_h2(),
             _ => Connected::new(),
         }
     }
@@ -327,6 +343,7 @@ impl hyper::rt::Read for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -340,18 +357,21 @@ impl hyper::rt::Write for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_flush(cx),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
     fn poll_write_vectored(
@@ -362,12 +382,14 @@ impl hyper::rt::Write for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
     fn is_write_vectored(&self) -> bool {
         match &self.io {
             OriginIo::Plain(stream) => stream.is_write_vectored(),
             OriginIo::Tls(stream) => stream.is_write_vectored(),
+            OriginIo::Http2(stream) => stream.is_write_vectored(),
         }
     }
 }

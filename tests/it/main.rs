@@ -51,6 +51,8 @@ mod denied;
 mod gh;
 mod git;
 mod grpc;
+mod h2_floods;
+mod h2_origin;
 mod h2_parsing;
 mod http;
 mod kube_api;
