@@ -263,10 +263,10 @@ impl Framing {
             State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
             State::ChunkEnd => return Err(Violation::Chunk),
             State::Trailers if line.is_empty() => self.state = self.head.after(),
-            State::Trailers if line.starts_with(b" ") || line.starts_with(b"\t") => {
-                return Err(Violation::Folding);
+            State::Trailers => {
+                field_line(line)?;
             }
-            State::Trailers | State::Body(_) | State::ChunkData(_) | State::Opaque => {}
+            State::Body(_) | State::ChunkData(_) | State::Opaque => {}
         }
         Ok(())
     }
@@ -298,26 +298,15 @@ impl Head {
     }
 
     fn field(&mut self, line: &[u8], most: usize) -> Result<(), Violation> {
-        if matches!(line[0], b' ' | b'\t') {
-            return Err(Violation::Folding);
-        }
         self.fields += 1;
         if self.fields > most {
             return Err(Violation::TooManyFields);
         }
-        let colon = memchr(b':', line).ok_or(Violation::Name)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
-            return Err(Violation::Name);
-        }
-        // Not `any`: without an early end the compiler looks at many bytes at once.
-        if value.iter().fold(false, |found, b| found | is_control(*b)) {
-            return Err(Violation::LineEnd);
-        }
+        let (name, value) = field_line(line)?;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrades = true,
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            14 if is_read_as(name, b"content-length") => {
                 self.lengths += 1;
                 self.length = std::str::from_utf8(value)
                     .ok()
@@ -327,7 +316,7 @@ impl Head {
                     return Err(Violation::ContentLength);
                 }
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if is_read_as(name, b"transfer-encoding") => {
                 self.encodings += 1;
                 if self.encodings > 1 || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Violation::TransferEncoding);
@@ -365,6 +354,29 @@ impl Head {
     }
 }
 
+/// Splits a line of a head or of trailers (RFC 9112, section 5). It is not empty.
+fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
+    if matches!(line[0], b' ' | b'\t') {
+        return Err(Violation::Folding);
+    }
+    let colon = memchr(b':', line).ok_or(Violation::Name)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
+        return Err(Violation::Name);
+    }
+    // Not `any`: without an early end the compiler looks at many bytes at once.
+    if value.iter().fold(false, |found, b| found | is_control(*b)) {
+        return Err(Violation::LineEnd);
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+/// Servers that hand fields over as variables read `_` and `-` alike (RFC 3875, section 4.1.18).
+fn is_read_as(name: &[u8], word: &[u8]) -> bool {
+    let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
+    name.iter().zip(word).all(same)
+}
+
 /// What no field value holds (RFC 9110, section 5.5).
 fn is_control(byte: u8) -> bool {
     (byte < b' ' && byte != b'\t') || byte == 0x7f
@@ -393,9 +405,11 @@ fn is_token(byte: u8) -> bool {
 /// `1*HEXDIG [ chunk-ext ]` (RFC 9112, section 7.1).
 fn chunk_size(line: &[u8]) -> Result<State, Violation> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    let after = line.get(digits);
-    let plain = (1..=16).contains(&digits) && matches!(after, None | Some(b';' | b' ' | b'\t'));
-    let size = std::str::from_utf8(&line[..digits])
+    let (digits, extension) = line.split_at(digits);
+    let plain = (1..=16).contains(&digits.len())
+        && matches!(extension.trim_ascii_start(), [] | [b';', ..])
+        && !extension.iter().any(|b| is_control(*b));
+    let size = std::str::from_utf8(digits)
         .ok()
         .and_then(|hex| u64::from_str_radix(hex, 16).ok())
         .filter(|_| plain)
@@ -515,6 +529,26 @@ mod tests {
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
                 Chunk,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5 6\r\n",
+                Chunk,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\x0c\r\n",
+                Chunk,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA : b\r\n",
+                Name,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0cchunked\r\n\r\n",
+                LineEnd,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: identity\r\n\r\n",
+                TransferEncoding,
             ),
         ] {
             assert_eq!(read(text), Err(expected), "{text:?}");

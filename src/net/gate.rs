@@ -154,25 +154,30 @@ enum Waiting {
 
 /// A connection that ends with a last word. What still comes is read away for a moment: a socket
 /// closed over unread bytes is reset, and the word may be lost with it.
-struct Closing {
+pub(super) struct Closing {
     word: Bytes,
     shut: bool,
     patience: Pin<Box<Sleep>>,
+    /// Bytes that are read away yet.
+    room: usize,
 }
 
 /// How long the one who is told goodbye has for reading it.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How much is read away meanwhile: who sends more does not listen.
+const MOST_UNREAD: usize = 1 << 20;
 
 impl Closing {
-    fn new(word: Bytes) -> Self {
+    pub(super) fn new(word: Bytes) -> Self {
         Self {
             word,
             shut: false,
             patience: Box::pin(tokio::time::sleep(GOODBYE)),
+            room: MOST_UNREAD,
         }
     }
 
-    fn poll<S>(&mut self, inner: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    pub(super) fn poll<S>(&mut self, inner: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -194,7 +199,9 @@ impl Closing {
         loop {
             let mut unread = ReadBuf::new(&mut sink);
             match ready!(Pin::new(&mut *inner).poll_read(cx, &mut unread)) {
-                Ok(()) if !unread.filled().is_empty() => {}
+                Ok(()) if (1..self.room).contains(&unread.filled().len()) => {
+                    self.room -= unread.filled().len();
+                }
                 _ => return ended(),
             }
         }

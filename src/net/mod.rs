@@ -1,6 +1,8 @@
 //! Sockets: binding, names to addresses, bytes before and beside HTTP.
 
+pub mod calm;
 pub mod client_hello;
+pub mod frames;
 pub mod framing;
 pub mod gate;
 pub mod guard;

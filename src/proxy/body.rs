@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
+use super::headers::end_trailers_hop;
 use super::metered::{Meter, Turn};
 use super::observe::Observer;
 use super::origin_body::{OriginBody, OriginError};
@@ -228,12 +229,14 @@ impl StreamedResponse {
         }
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn pass(&mut self, mut frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(data) = frame.data_ref() {
             self.accounting.sent(data.len() as u64);
             if let Some(observer) = &mut self.observer {
                 observer.see(data);
             }
+        } else if let Some(trailers) = frame.trailers_mut() {
+            end_trailers_hop(trailers);
         }
         self.silence.broken();
         if self.is_end_stream() {

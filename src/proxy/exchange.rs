@@ -200,6 +200,7 @@ impl Exchange {
             .policy
             .authorize(&asked.intent(&head.method, &head.uri))?;
         accounting.permitted(&permit);
+        headers::has_path(&head.uri)?;
         let overriding = headers::overriding_method(&head)?;
         if let Some(method) = &overriding {
             let other = snapshot

@@ -19,7 +19,9 @@ use super::exchange::Exchange;
 use super::last_word::{Caller, last_word};
 use super::passage::{Agreement, Asked, Connection, Passage};
 use super::serve;
+use crate::net::calm::{Calm, OnFlood};
 use crate::net::client_hello::UNRECOGNIZED_NAME;
+use crate::net::frames::Opener;
 use crate::net::gate::{AgentLimits, Gate, GateState};
 use crate::net::places::Place;
 use crate::net::rewind::Rewind;
@@ -91,6 +93,7 @@ impl Interception {
             gate: gate.clone(),
             connection: connection.clone(),
         });
+        let on_flood = flooded(&exchange, &agent, &authority, peer);
         let serving = exchange.clone();
         let service = move |request, full: Option<Reached>| {
             let (exchange, passage) = (serving.clone(), passage.clone());
@@ -110,7 +113,10 @@ impl Interception {
                 let gate = Gate::new(stream, limits, state, last_word);
                 serve::http1(gate, &exchange, |request| service(request, None)).await
             }
-            None => serve::http2(stream, &exchange, &connection, service).await,
+            None => {
+                let calm = Calm::new(stream, Opener::Other, on_flood);
+                serve::http2(calm, &exchange, &connection, service).await
+            }
         }
     }
 }
@@ -200,6 +206,31 @@ fn failed_handshake(
     };
     exchange.ledgers.metrics().handshake_failed("agent", reason);
     tracing::warn!(%authority, %agent, reason, %error, hint, "TLS with the agent failed");
+    record(exchange, agent, authority, peer, reason);
+}
+
+/// What is said of an agent whose HTTP/2 frames ask for work and bring nothing.
+fn flooded(
+    exchange: &Arc<Exchange>,
+    agent: &Agent,
+    authority: &Authority,
+    peer: SocketAddr,
+) -> OnFlood {
+    let (exchange, agent, authority) = (exchange.clone(), agent.clone(), authority.clone());
+    Box::new(move || {
+        tracing::warn!(%authority, %agent, "an agent floods its connection with HTTP/2 frames");
+        record(&exchange, &agent, &authority, peer, "http2_flood");
+    })
+}
+
+/// Accounts for a connection that was ended.
+fn record(
+    exchange: &Exchange,
+    agent: &Agent,
+    authority: &Authority,
+    peer: SocketAddr,
+    reason: &'static str,
+) {
     let mut accounting = exchange.ledgers.open(Ingress::Connect, Kind::Connect, peer);
     accounting.traced(&HeaderMap::new(), exchange.ledgers.connection(), 1);
     accounting.identified(agent);

@@ -17,6 +17,7 @@ use super::body::ResponseBody;
 use super::exchange::Exchange;
 use super::passage::Connection;
 use super::taking::{Streams, TakenBody};
+use crate::net::calm::Calm;
 use crate::net::gate::Gate;
 use crate::types::reached::{Limit, Reached};
 
@@ -75,9 +76,13 @@ where
     }
 }
 
+/// Streams that the library may have to reset for what the agent sends on them. Each may have a request at
+/// the origin already (CVE-2025-8671); agents that did not wait for the settings lose up to a hundred honestly.
+const MOST_ERRORS: usize = 200;
+
 /// Serves HTTP/2 until the agent leaves or the process ends. The service is told of each request whether a
 /// limit leaves no room for it.
-pub async fn http2<S, F, Fut>(stream: S, exchange: &Exchange, connected: &Connection, service: F)
+pub async fn http2<S, F, Fut>(stream: Calm<S>, exchange: &Exchange, connected: &Connection, service: F)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>, Option<Reached>) -> Fut,
@@ -103,6 +108,7 @@ where
         .max_send_buf_size(MOST_UNTAKEN)
         .max_header_list_size(u32::try_from(limits.requests.head_size).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(MOST_ERRORS)
         .keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);

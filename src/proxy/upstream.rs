@@ -21,7 +21,10 @@ use tower_service::Service;
 
 use super::dial::{DialError, Dialer};
 use super::error::{ProxyError, cause};
+use super::headers::has_two_readings;
 use super::upload::RequestBody;
+use crate::net::calm::Calm;
+use crate::net::frames::Opener;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::telemetry::metrics::{Metrics, Open};
 use crate::tls::upstream::{Alpn, OriginTrust};
@@ -95,6 +98,12 @@ impl Upstream {
         let authority = permit.authority();
         let limit = permit.dial().timeouts.response_headers;
         match tokio::time::timeout(limit, client.request(request)).await {
+            Ok(Ok(response)) if has_two_readings(response.headers()) => {
+                self.forget(permit);
+                Err(ProxyError::Origin {
+                    authority: authority.clone(),
+                })
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(explain(&error, authority)),
             Err(_) => Err(ProxyError::Silent {
@@ -135,6 +144,15 @@ impl Upstream {
         next.push(pool.clone());
         self.pools.store(Arc::new(next));
         Ok(pool)
+    }
+
+    /// Uses no connection again that is open on this way to origins: one of them is in doubt, and which one the
+    /// library does not tell.
+    fn forget(&self, permit: &Permit) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = Vec::clone(&self.pools.load());
+        pools.retain(|pool| *pool.profile != **permit.dial());
+        self.pools.store(Arc::new(pools));
     }
 
     fn open(&self, permit: &Permit) -> Result<Pool, ProxyError> {
@@ -272,7 +290,7 @@ impl Connector {
                     .dialer
                     .tls(&authority, &self.profile, self.tls.clone())
                     .await?;
-                OriginIo::Tls(Box::new(TokioIo::new(stream)))
+                OriginIo::over(stream, &authority)
             }
         };
         Ok(OriginStream {
@@ -291,16 +309,30 @@ pub struct OriginStream {
 enum OriginIo {
     /// Cleartext.
     Plain(TokioIo<TcpStream>),
-    /// Verified TLS.
+    /// HTTP/1.1 in verified TLS.
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    /// HTTP/2 in verified TLS.
+    Http2(Box<TokioIo<Calm<TlsStream<TcpStream>>>>),
+}
+
+impl OriginIo {
+    fn over(stream: TlsStream<TcpStream>, authority: &Authority) -> Self {
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Self::Tls(Box::new(TokioIo::new(stream)));
+        }
+        let authority = authority.clone();
+        let on_flood = Box::new(move || {
+            tracing::warn!(%authority, "an origin floods its connection with HTTP/2 frames");
+        });
+        let calm = Calm::new(stream, Opener::Own, on_flood);
+        Self::Http2(Box::new(TokioIo::new(calm)))
+    }
 }
 
 impl Connection for OriginStream {
     fn connected(&self) -> Connected {
         match &self.io {
-            OriginIo::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
+            OriginIo::Http2(_) => Connected::new().negotiated_h2(),
             _ => Connected::new(),
         }
     }
@@ -315,6 +347,7 @@ impl hyper::rt::Read for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -328,18 +361,21 @@ impl hyper::rt::Write for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_flush(cx),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
     fn poll_write_vectored(
@@ -350,12 +386,14 @@ impl hyper::rt::Write for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
     fn is_write_vectored(&self) -> bool {
         match &self.io {
             OriginIo::Plain(stream) => stream.is_write_vectored(),
             OriginIo::Tls(stream) => stream.is_write_vectored(),
+            OriginIo::Http2(stream) => stream.is_write_vectored(),
         }
     }
 }
