@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::strain::Strain;
 use crate::net::socket;
 use crate::rt::drain::Drain;
 
@@ -20,6 +20,7 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut strain = Strain::default();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
@@ -30,6 +31,7 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
+                strain.over();
                 socket::tune(&stream);
                 let connection = serve(stream, peer);
                 drain.spawn(async move {
@@ -37,11 +39,7 @@ where
                     drop(place);
                 });
             }
-            Err(error) => {
-                // Out of descriptors: the cause stays until connections end, so a tight loop would spin.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(error) => strain.failed(&error).await,
         }
     }
 }

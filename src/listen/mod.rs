@@ -4,3 +4,4 @@ pub mod accept;
 pub mod connect;
 pub mod doors;
 pub mod forward;
+mod strain;

@@ -1,6 +1,7 @@
 //! Sockets: binding, names to addresses, bytes before and beside HTTP.
 
 pub mod client_hello;
+pub mod descriptors;
 pub mod framing;
 pub mod gate;
 pub mod guard;

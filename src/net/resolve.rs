@@ -6,9 +6,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
+};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use ipnet::IpNet;
 
 use super::guard::{AddressGuard, Guarded};
@@ -50,12 +53,28 @@ pub struct Resolver {
 impl Resolver {
     /// Reads the machine's resolver configuration; without one, only fixed answers resolve.
     pub fn new(fixed: FixedAnswers, guard: AddressGuard) -> io::Result<Self> {
-        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
-            TokioResolver::builder_with_config(
-                ResolverConfig::default(),
-                TokioRuntimeProvider::default(),
-            )
-        });
+        let builder = TokioResolver::builder_tokio()
+            .unwrap_or_else(|_| with_config(ResolverConfig::default()));
+        Self::build(builder, fixed, guard)
+    }
+
+    /// Asks these servers instead: by UDP, and by TCP where an answer was cut. Two are asked at a time,
+    /// those first that have answered quickly.
+    pub fn asking(
+        servers: &[SocketAddr],
+        fixed: FixedAnswers,
+        guard: AddressGuard,
+    ) -> io::Result<Self> {
+        let servers = servers.iter().map(name_server).collect();
+        let builder = with_config(ResolverConfig::from_name_servers(servers));
+        Self::build(builder, fixed, guard)
+    }
+
+    fn build(
+        mut builder: ResolverBuilder<TokioRuntimeProvider>,
+        fixed: FixedAnswers,
+        guard: AddressGuard,
+    ) -> io::Result<Self> {
         let options = builder.options_mut();
         options.timeout = Duration::from_secs(3);
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
@@ -110,11 +129,7 @@ impl Resolver {
             .await
             .map_err(|error| ResolveError::Dns {
                 host: host.clone(),
-                cause: match (error.is_nx_domain(), error.is_no_records_found()) {
-                    (true, _) => "there is no such name",
-                    (_, true) => "the name has no address",
-                    _ => "the resolver did not answer",
-                },
+                cause: why(&error),
             })?;
         Ok(answer.iter().map(|ip| SocketAddr::new(ip, port)).collect())
     }
@@ -149,6 +164,28 @@ impl Resolver {
                 cause: "the answer is empty",
             }),
         }
+    }
+}
+
+fn with_config(config: ResolverConfig) -> ResolverBuilder<TokioRuntimeProvider> {
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+}
+
+fn name_server(server: &SocketAddr) -> NameServerConfig {
+    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut connections {
+        connection.port = server.port();
+    }
+    // The operator named it: its "no" is an answer.
+    NameServerConfig::new(server.ip(), true, connections)
+}
+
+fn why(error: &NetError) -> &'static str {
+    match error {
+        error if error.is_nx_domain() => "there is no such name",
+        NetError::Dns(DnsError::NoRecordsFound(_)) => "the name has no address",
+        NetError::Dns(_) => "the resolver failed",
+        _ => "the resolver did not answer",
     }
 }
 

@@ -12,3 +12,4 @@ mod pem;
 pub mod roots;
 pub mod trust;
 pub mod upstream;
+pub mod verdict;
