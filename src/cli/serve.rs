@@ -8,6 +8,7 @@ use crate::app::authority::CaChoice;
 use crate::app::error::StartError;
 use crate::app::harden::{Privileges, harden};
 use crate::app::run::{Signals, run, start};
+use crate::net::descriptors;
 
 /// Serves until a signal ends it.
 pub fn serve(context: &Context) -> Result<Exit, StartError> {
@@ -15,6 +16,7 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
     let settings = context.settings()?;
     let sources = context.sources(&settings)?;
     let hardening = harden(Privileges::GiveUp);
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(workers())

@@ -1,10 +1,10 @@
 //! Owns accepting: connections are taken, given to a door, and drained at the end.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::strain::Strain;
 use crate::net::socket;
 use crate::rt::drain::Drain;
 
@@ -14,6 +14,7 @@ where
     F: Fn(TcpStream, SocketAddr) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
+    let mut strain = Strain::default();
     loop {
         let accepted = tokio::select! {
             () = drain.asked() => return,
@@ -21,14 +22,11 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
+                strain.over();
                 socket::tune(&stream);
                 drain.spawn(serve(stream, peer));
             }
-            Err(error) => {
-                // Out of descriptors: the cause stays until connections end, so a tight loop would spin.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(error) => strain.failed(&error).await,
         }
     }
 }

@@ -5,3 +5,5 @@ pub mod connect;
 pub mod doors;
 pub mod forward;
 pub mod turned_away;
+
+mod strain;

@@ -28,6 +28,7 @@ use crate::net::frames::Opener;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::telemetry::metrics::{Metrics, Open};
 use crate::tls::upstream::{Alpn, OriginTrust};
+use crate::tls::verdict::Verdict;
 use crate::types::host::{Authority, Host};
 use crate::types::intent::Scheme;
 
@@ -203,6 +204,15 @@ fn explain(error: &hyper_util::client::legacy::Error, authority: &Authority) -> 
     }
     if cause::<super::body::BodyError>(error).is_some() {
         return ProxyError::AgentBody;
+    }
+    // With TLS 1.3 an origin that misses a client's certificate says so after the handshake.
+    if let Some(said) = cause::<rustls::Error>(error)
+        && Verdict::of_tls(said) == Verdict::ClientCertificate
+    {
+        return ProxyError::Dial(DialError::Tls {
+            authority: authority.clone(),
+            cause: Verdict::ClientCertificate,
+        });
     }
     tracing::debug!(%authority, error = %chain(error), "the origin failed");
     ProxyError::Origin {

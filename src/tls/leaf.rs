@@ -45,7 +45,15 @@ pub struct LeafStore {
 #[derive(Clone)]
 struct Leaf {
     config: Arc<ServerConfig>,
+    not_before: SystemTime,
     renew_at: SystemTime,
+}
+
+impl Leaf {
+    /// A clock that was set back makes a leaf one of the future, which agents refuse.
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now < self.renew_at
+    }
 }
 
 /// How the store has been used since the process began.
@@ -119,12 +127,12 @@ impl LeafStore {
         may_mint: impl FnOnce() -> Result<(), CaError>,
     ) -> Result<Arc<ServerConfig>, CaError> {
         if let Some(leaf) = self.leaves.get(host) {
-            if now < leaf.renew_at {
+            if leaf.is_fresh(now) {
                 return Ok(self.hit(leaf));
             }
             // Looked at again under the cache's lock: of several callers that find a stale leaf one
             // removes it, and none removes the leaf that replaced it.
-            self.leaves.remove_if(host, |leaf| leaf.renew_at <= now);
+            self.leaves.remove_if(host, |leaf| !leaf.is_fresh(now));
         }
         let mut minted = false;
         let leaf = self.leaves.get_or_insert_async(host, async {
@@ -175,6 +183,7 @@ impl LeafStore {
         self.minted.fetch_add(1, Ordering::Relaxed);
         Ok(Leaf {
             config: Arc::new(config),
+            not_before,
             renew_at: not_after - RENEW_BEFORE,
         })
     }

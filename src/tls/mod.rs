@@ -13,3 +13,4 @@ mod pem;
 pub mod roots;
 pub mod trust;
 pub mod upstream;
+pub mod verdict;

@@ -11,9 +11,11 @@ pub mod chatgpt;
 #[macro_use]
 pub mod clients;
 pub mod desk;
+pub mod dns;
 pub mod door;
 pub mod echo;
 pub mod frames;
+pub mod faulty;
 pub mod github;
 pub mod hello;
 pub mod inside;
