@@ -50,6 +50,7 @@ mod denied;
 mod gh;
 mod git;
 mod grpc;
+mod hardening;
 mod http;
 mod kube_api;
 mod kube_store;
