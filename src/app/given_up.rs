@@ -80,7 +80,7 @@ impl GivenUp {
                     "{} names the helper `{}`, but this process has given up starting programs: nothing named one when it started",
                     named.what, named.program
                 ),
-                RESTART,
+                "restart it, or set spec.hardening.programs to Always before a later start",
             ));
         }
         let Some(files) = &self.files else {

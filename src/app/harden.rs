@@ -10,7 +10,7 @@ use super::error::StartError;
 use super::given_up::{Files, GivenUp};
 use super::settings::Settings;
 use crate::config::bundle::Bundle;
-use crate::config::hardening::HardeningMode;
+use crate::config::hardening::{HardeningMode, ProgramsMode};
 use crate::config::named::NamedFiles;
 use crate::rt::capabilities::give_up_all_but;
 use crate::rt::confine::{Borders, Drawn, confine};
@@ -39,9 +39,9 @@ pub fn harden(settings: &Settings, bundle: &Bundle) -> GivenUp {
         return given_up;
     }
     let named = NamedFiles::of_config(&settings.root.spec).and_of(bundle);
-    let programs = match named.programs.is_empty() {
-        true => Programs::None,
-        false => Programs::Started,
+    let programs = match spec.programs {
+        ProgramsMode::WhenNamed if named.programs.is_empty() => Programs::None,
+        ProgramsMode::WhenNamed | ProgramsMode::Always => Programs::Started,
     };
     let borders = borders(settings, &named, programs);
     let listeners = [settings.listen(), settings.admin_listen()];
@@ -81,8 +81,8 @@ pub fn required(settings: &Settings, given_up: &GivenUp) -> Result<(), StartErro
 }
 
 /// In the log: what is missing although it was wanted.
-pub fn tell(given_up: &GivenUp) {
-    for missing in &given_up.protections {
+pub fn tell(protections: &[Protection]) {
+    for missing in protections {
         if missing.force == Force::Missing {
             tracing::warn!(protection = %missing.name, "not in force: {}", missing.detail);
         }
@@ -175,7 +175,7 @@ fn files(borders: &Borders, programs: Programs) -> Protection {
             Force::Part,
             "landlock-writes",
             format!(
-                "Landlock, version {version}: it writes what is its own; a helper program is named, so it reads and executes what its user may"
+                "Landlock, version {version}: it writes what is its own; helper programs may be started, so it reads and executes what its user may"
             ),
         ),
     }
@@ -193,7 +193,7 @@ fn syscalls(programs: Programs) -> Protection {
             NAME,
             Force::Part,
             "filtered",
-            "seccomp refuses what a proxy never needs; a helper program is named, so programs may be started",
+            "seccomp refuses what a proxy never needs; helper programs may be started",
         ),
         (Err(error), _) => {
             let why = format!("seccomp: {error}");

@@ -21,7 +21,6 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
     // The threads of the runtime inherit what is given up here.
     settings.given_up = harden(&settings, &settings.bundle()?);
     required(&settings, &settings.given_up)?;
-    tell(&settings.given_up);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(workers())
@@ -43,6 +42,7 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
                 .local_addr()
                 .map_or_else(|e| e.to_string(), |a| a.to_string())
         };
+        tell(&tollgate.admin.protections);
         let snapshot = tollgate.admin.snapshots.load_full();
         let protections = tollgate.admin.protections.iter();
         let protections: Vec<String> = protections

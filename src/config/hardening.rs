@@ -12,6 +12,9 @@ pub struct HardeningSpec {
     /// What becomes of a protection that this machine does not have.
     #[serde(default)]
     pub mode: HardeningMode,
+    /// Whether helper programs (source `exec`) may be started.
+    #[serde(default)]
+    pub programs: ProgramsMode,
     /// Directories and files that may be read besides those that the documents name: for what later documents
     /// will name, and for links that will lead elsewhere.
     #[serde(default)]
@@ -31,4 +34,14 @@ pub enum HardeningMode {
     Require,
     /// Capabilities, files and system calls stay as they are. Core dumps stay off.
     Off,
+}
+
+/// Whether helper programs may be started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum ProgramsMode {
+    /// If a document names one when the process starts; if none does, then never.
+    #[default]
+    WhenNamed,
+    /// Also those that later documents name.
+    Always,
 }
