@@ -78,16 +78,14 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(permit.authority(), &authority);
     let whole = |segment: &[u8]| segment.len();
     let cut = |segment: &[u8]| segment.iter().position(|b| *b == b';').unwrap_or(segment.len());
-    for rounds in 0..3 {
+    for rounds in 1..4 {
         for slashes in [&b"/"[..], b"/\\"] {
             for readings in [
                 seen(uri.path(), rounds, |b| slashes.contains(&b), whole),
                 seen(uri.path(), rounds, |b| slashes.contains(&b), cut),
             ] {
                 let first = readings.first().map(Vec::as_slice);
-                let public = first == Some(b"public") || (first == Some(b"one") && readings.len() == 3);
-                // `/public` itself, and what a parameter leaves of it, is named by `/public/**` or refused.
-                assert!(public, "{:?} is {readings:?} to a server", uri.path());
+                assert!(first == Some(b"public") || first == Some(b"one"), "{:?} is {readings:?} to a server", uri.path());
                 assert_ne!(readings.get(1).map(Vec::as_slice), Some(&b"private"[..]), "{:?}", uri.path());
             }
         }
