@@ -185,7 +185,7 @@ mod tests {
         let text = format!(
             "---\n{head}EgressPolicy\nmetadata: {{name: p}}\nspec: {{egress: [{{hosts: [a.com], upstream: \
              {{caFile: /r/10, clientCertificateFile: /r/11, clientKeyFile: /r/12}}}}]}}\n\
-             ---\n{head}EgressCredential\nmetadata: {{name: c}}\nspec:\n  hosts: [a.com]\n  inject: {{bearer: {{}}}}\n  \
+             ---\n{head}EgressCredential\nmetadata: {{name: c}}\nspec:\n  hosts: [a.com]\n  placements: [{{bearer: {{}}}}]\n  \
              source:\n    oauth:\n      clientId: x\n      tokenEndpoint: https://a.com/t\n      caFile: /r/13\n      \
              seed: {{file: {{path: /r/14}}}}\n      clientSecret: {{exec: {{command: [p2]}}}}\n      \
              store: {{file: {{path: /w/6, keyFile: /r/15}}}}\n"

@@ -282,18 +282,4 @@ mod tests {
             assert!(std::fs::read("/proc/self/status").is_ok());
         });
     }
-
-    #[test]
-    fn timing() {
-        fn measure() -> f64 {
-            let begun = std::time::Instant::now();
-            for _ in 0..3_000_000 { std::hint::black_box(rustix::process::getppid()); }
-            begun.elapsed().as_nanos() as f64 / 3e6
-        }
-        for _ in 0..3 {
-            let plain = std::thread::spawn(measure).join().unwrap();
-            let with = filtered(Programs::None, measure);
-            eprintln!("TIMING {plain:.1} ns {with:.1} ns");
-        }
-    }
 }
