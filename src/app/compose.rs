@@ -1,6 +1,6 @@
 //! Owns how the parts become a process: everything is opened, bound and checked before it serves.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -39,7 +39,7 @@ use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::gate::{SecretSearch, guard_log};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Protected};
 use crate::telemetry::sinks::Sinks;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
@@ -68,9 +68,6 @@ pub struct Tollgate {
     /// The books, to be closed at the end.
     pub books: Arc<LedgerKeeper>,
 }
-
-const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8888);
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// Opens and binds everything that `settings` name.
 pub async fn compose(
@@ -107,14 +104,8 @@ pub async fn compose_with(
 
     let identifier = Arc::new(open_identity(&settings, &context).await?);
     let key = placeholder_key(&settings, &context).await?;
-    let listener = bind(spec.listen.as_ref().map_or(DEFAULT_LISTEN, |l| l.value)).await?;
-    let admin_listener = bind(
-        spec.admin
-            .listen
-            .as_ref()
-            .map_or(DEFAULT_ADMIN, |l| l.value),
-    )
-    .await?;
+    let listener = bind(settings.listen()).await?;
+    let admin_listener = bind(settings.admin_listen()).await?;
     let own = [&listener, &admin_listener]
         .into_iter()
         .filter_map(|l| l.local_addr().ok())
@@ -131,6 +122,13 @@ pub async fn compose_with(
 
     let metrics = Metrics::new()
         .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
+    for protection in &settings.given_up.protections {
+        let state = match protection.holds() {
+            true => Protected::Yes,
+            false => Protected::No,
+        };
+        metrics.protected(&protection.name, state);
+    }
     let ownership = Ownership::Owned(GrantContext {
         dialer: dialer.clone(),
         trust: trust_in_origins.clone(),
@@ -211,6 +209,7 @@ pub async fn compose_with(
             .local_addr()
             .map_err(|error| StartError::setting(error, ""))?,
         trust: trust.clone(),
+        protections: settings.given_up.protections.clone(),
         agents,
         default_agent: match default_agent {
             Some(agent) => agent,

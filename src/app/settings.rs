@@ -1,8 +1,10 @@
 //! Owns which documents a process works with: the ones a file names, and those a command line adds.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::given_up::GivenUp;
 use super::state::StateDir;
 use crate::config::bundle::Bundle;
 use crate::config::check_budget::check_executions;
@@ -25,7 +27,13 @@ pub struct Settings {
     /// Where grants are kept that name no store. A login outlives one run of `tollgate run`, whose other
     /// state does not.
     pub grants: PathBuf,
+    /// What the process has given up since it read them.
+    pub given_up: GivenUp,
 }
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8888);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9090);
 
 /// Where a configuration is looked for when none is named.
 const PLACES: &[&str] = &["tollgate.yaml", "/etc/tollgate/tollgate.yaml"];
@@ -45,6 +53,7 @@ impl Settings {
             config_file: Some(config.to_path_buf()),
             documents,
             presets,
+            given_up: GivenUp::default(),
         })
     }
 
@@ -66,6 +75,7 @@ impl Settings {
             config_file: None,
             documents: Vec::new(),
             presets: Vec::new(),
+            given_up: GivenUp::default(),
         }
     }
 
@@ -85,6 +95,18 @@ impl Settings {
     pub fn limits(&self) -> Limits {
         let spec = &self.root.spec;
         spec.limits.compiled(spec.identity.agents.len())
+    }
+
+    /// Where agents connect.
+    pub fn listen(&self) -> SocketAddr {
+        let written = self.root.spec.listen.as_ref();
+        written.map_or(DEFAULT_LISTEN, |address| address.value)
+    }
+
+    /// Where operators connect.
+    pub fn admin_listen(&self) -> SocketAddr {
+        let written = self.root.spec.admin.listen.as_ref();
+        written.map_or(DEFAULT_ADMIN, |address| address.value)
     }
 
     /// All documents as they stand now.

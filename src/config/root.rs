@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::audit::AuditSpec;
+use super::hardening::HardeningSpec;
 use super::limits::LimitsSpec;
 use super::located::Located;
 use super::source::SourceSpec;
@@ -64,6 +65,9 @@ pub struct TollgateConfigSpec {
     /// How the process ends.
     #[serde(default)]
     pub shutdown: ShutdownSpec,
+    /// What the process gives up before it serves.
+    #[serde(default)]
+    pub hardening: HardeningSpec,
     /// Where the CA, the placeholder key, the admin token and the ledger live; `$XDG_STATE_HOME/tollgate` when absent.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,

@@ -82,8 +82,12 @@ const MOST_ERRORS: usize = 200;
 
 /// Serves HTTP/2 until the agent leaves or the process ends. The service is told of each request whether a
 /// limit leaves no room for it.
-pub async fn http2<S, F, Fut>(stream: Calm<S>, exchange: &Exchange, connected: &Connection, service: F)
-where
+pub async fn http2<S, F, Fut>(
+    stream: Calm<S>,
+    exchange: &Exchange,
+    connected: &Connection,
+    service: F,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>, Option<Reached>) -> Fut,
     Fut: Future<Output = Response<ResponseBody>> + Send + 'static,

@@ -239,6 +239,11 @@ pub(super) const POLICY_SINCE: Family = Family::gauge(
     "Since when the documents in force are in force, in Unix time",
 )
 .in_unit("s");
+pub(super) const PROTECTED: Family = Family::gauge(
+    "tollgate_protection",
+    "1 for what the process has given up before it serves, as `tollgate check` lists it; 0 for what it could not",
+)
+.by(&["protection"]);
 pub(super) const READY: Family = Family::gauge(
     "tollgate_ready",
     "1 while the process is ready, as /readyz says",
@@ -312,6 +317,7 @@ pub const ALL: &[Family] = &[
     RELOADS,
     LAST_RELOAD_OK,
     POLICY_SINCE,
+    PROTECTED,
     READY,
     DROPPED,
     AUDIT_OK,

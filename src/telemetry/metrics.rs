@@ -52,6 +52,7 @@ struct Inner {
     reloads: IntCounterVec,
     last_reload_ok: IntGauge,
     policy_since: IntGauge,
+    protected: IntGaugeVec,
     ready: IntGauge,
     dropped: IntCounterVec,
     credentials: CredentialMetrics,
@@ -84,6 +85,15 @@ pub struct Ended<'a> {
     pub response_bytes: u64,
     /// Places in its answer where a secret was taken out.
     pub scrubbed: u64,
+}
+
+/// Whether a protection of the process is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protected {
+    /// It is, at least in part.
+    Yes,
+    /// It is not.
+    No,
 }
 
 /// The access log as a sink, and why it loses records.
@@ -134,6 +144,7 @@ impl Metrics {
             reloads: families::RELOADS.int_counters(of)?,
             last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
             policy_since: families::POLICY_SINCE.int_gauge(of)?,
+            protected: families::PROTECTED.int_gauges(of)?,
             ready: families::READY.int_gauge(of)?,
             dropped,
             credentials: CredentialMetrics::new(of)?,
@@ -244,6 +255,12 @@ impl Metrics {
     /// A request was refused because there is no value of this credential to send.
     pub fn credential_unavailable(&self, credential: &str) {
         self.0.credentials.error(credential, "unavailable");
+    }
+
+    /// Whether a protection of the process is in force.
+    pub fn protected(&self, name: &str, state: Protected) {
+        let value = i64::from(state == Protected::Yes);
+        self.0.protected.with_label_values(&[name]).set(value);
     }
 
     /// Documents were read again and are in force (`ok`), or are refused (`error`).

@@ -60,6 +60,7 @@ mod grpc;
 mod h2_floods;
 mod h2_origin;
 mod h2_parsing;
+mod hardening;
 mod http;
 mod kube_api;
 mod kube_store;
