@@ -7,7 +7,7 @@ use async_compression::tokio::write::BrotliEncoder;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body::Frame;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tollgate::types::limits::{
@@ -113,7 +113,7 @@ fn memory(proxy: &Proxy, name: &str) -> u64 {
 }
 
 /// Writes as much as is taken, and keeps what it is written to.
-async fn push<S: AsyncWriteExt + Unpin>(stream: &mut S, bytes: &[u8]) {
+async fn push<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) {
     let writing = async {
         stream.write_all(bytes).await.ok();
         stream.flush().await.ok();
