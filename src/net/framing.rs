@@ -35,6 +35,8 @@ pub enum Violation {
     HeadTooLarge,
     /// More than [`MOST_FIELDS`].
     TooManyFields,
+    /// A CONNECT that announces a body (RFC 9110, section 9.3.6).
+    ConnectBody,
     /// A head that took too long to arrive.
     SlowHead,
 }
@@ -60,6 +62,7 @@ impl Violation {
             Self::Target => "the request's target is not a valid URI",
             Self::HeadTooLarge => "the request line and headers are larger than 64 KiB",
             Self::TooManyFields => "the request has more than 100 header fields",
+            Self::ConnectBody => "a CONNECT has no body, and this one announces one",
             Self::SlowHead => "the request line and headers took too long to arrive",
         }
     }
@@ -79,6 +82,7 @@ impl Violation {
             Self::Target,
             Self::HeadTooLarge,
             Self::TooManyFields,
+            Self::ConnectBody,
             Self::SlowHead,
         ]
         .into_iter()
@@ -315,6 +319,9 @@ impl Head {
         if self.hosts > 1 || (self.hosts == 0 && !self.version_1_0 && !self.connects) {
             return Err(Violation::Host);
         }
+        if self.connects && (self.encodings > 0 || self.length.is_some_and(|length| length > 0)) {
+            return Err(Violation::ConnectBody);
+        }
         Ok(match self.length {
             _ if self.connects => State::Opaque,
             _ if self.encodings > 0 => State::ChunkSize,
@@ -415,7 +422,7 @@ mod tests {
             "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\n\0\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\n\r\n5;x=y\r\nhe\nlo\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n\x16\x03\x01 \n anything",
+            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 0\r\n\r\n\x16\x03\x01 \n anything",
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n\x01\x02\n\n",
             "GET / HTTP/1.0\r\n\r\n",
         ] {
@@ -497,6 +504,14 @@ mod tests {
             ("G{T / HTTP/1.1\r\n", RequestLine),
             ("\x16\x03\x01\x02", RequestLine),
             ("GET / HTTP/1.2\r\n", RequestLine),
+            (
+                "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 5\r\n\r\n",
+                ConnectBody,
+            ),
+            (
+                "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nTransfer-Encoding: chunked\r\n\r\n",
+                ConnectBody,
+            ),
             ("GET http:// HTTP/1.1\r\n", Target),
             ("CONNECT [::1:443 HTTP/1.1\r\n", Target),
             ("CONNECT a\u{e4}:443 HTTP/1.1\r\n", Target),
