@@ -8,6 +8,9 @@
 use http::Uri;
 use memchr::memchr;
 
+use crate::types::limits::RequestLimits;
+use crate::types::reached::{Limit, Reached};
+
 /// What makes a request ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
@@ -31,20 +34,17 @@ pub enum Violation {
     RequestLine,
     /// A target that is no URI in any of the forms of RFC 9112, section 3.2.
     Target,
-    /// More than [`MOST_HEAD_BYTES`].
+    /// More than [`RequestLimits::head_size`].
     HeadTooLarge,
-    /// More than [`MOST_FIELDS`].
+    /// More than [`RequestLimits::head_fields`].
     TooManyFields,
     /// A CONNECT that announces a body (RFC 9110, section 9.3.6).
     ConnectBody,
-    /// A head that took too long to arrive.
+    /// A head that took longer than [`RequestLimits::head_time`] to arrive.
     SlowHead,
+    /// A body of which nothing came for [`RequestLimits::body_idle`].
+    SlowBody,
 }
-
-/// Largest request head, all fields together.
-pub const MOST_HEAD_BYTES: usize = 64 * 1024;
-/// Most header fields.
-pub const MOST_FIELDS: usize = 100;
 
 impl Violation {
     /// What is wrong, for the one who sent it.
@@ -60,10 +60,22 @@ impl Violation {
             Self::Name => "a header line does not begin with a plain name and a colon",
             Self::RequestLine => "the request line is not `METHOD TARGET HTTP/1.1`",
             Self::Target => "the request's target is not a valid URI",
-            Self::HeadTooLarge => "the request line and headers are larger than 64 KiB",
-            Self::TooManyFields => "the request has more than 100 header fields",
             Self::ConnectBody => "a CONNECT has no body, and this one announces one",
+            Self::HeadTooLarge => "the request line and headers are too large",
+            Self::TooManyFields => "the request has too many header fields",
             Self::SlowHead => "the request line and headers took too long to arrive",
+            Self::SlowBody => "the request's body took too long to arrive",
+        }
+    }
+
+    /// The limit that was reached, where that is what is wrong.
+    pub fn reached(self, limits: &RequestLimits) -> Option<Reached> {
+        match self {
+            Self::HeadTooLarge => Some(Limit::HeadSize.bytes(limits.head_size as u64)),
+            Self::TooManyFields => Some(Limit::HeadFields.count(limits.head_fields)),
+            Self::SlowHead => Some(Limit::HeadTime.time(limits.head_time)),
+            Self::SlowBody => Some(Limit::BodyIdle.time(limits.body_idle)),
+            _ => None,
         }
     }
 
@@ -84,6 +96,7 @@ impl Violation {
             Self::TooManyFields,
             Self::ConnectBody,
             Self::SlowHead,
+            Self::SlowBody,
         ]
         .into_iter()
         .find(|v| *v as u8 == code)
@@ -93,6 +106,7 @@ impl Violation {
 /// Follows the framing of one connection's requests.
 #[derive(Debug, Default)]
 pub struct Framing {
+    limits: RequestLimits,
     state: State,
     head: Head,
     /// A line that has begun in an earlier read.
@@ -132,6 +146,14 @@ struct Head {
 }
 
 impl Framing {
+    /// Follows a connection from its beginning.
+    pub fn new(limits: RequestLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
     /// Whether a request's head has begun and not ended.
     pub fn within_head(&self) -> bool {
         matches!(self.state, State::Fields) || (self.state == State::Start && !self.line.is_empty())
@@ -214,7 +236,7 @@ impl Framing {
             State::Fields | State::Trailers => self.head.bytes,
             _ => 0,
         };
-        match before + length > MOST_HEAD_BYTES {
+        match before + length > self.limits.head_size {
             true => Err(Violation::HeadTooLarge),
             false => Ok(()),
         }
@@ -240,7 +262,7 @@ impl Framing {
                 self.head.bytes = 0;
                 self.heads += 1;
             }
-            State::Fields => self.head.field(line)?,
+            State::Fields => self.head.field(line, self.limits.head_fields)?,
             State::ChunkSize => self.state = chunk_size(line)?,
             State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
             State::ChunkEnd => return Err(Violation::Chunk),
@@ -279,9 +301,9 @@ impl Head {
         })
     }
 
-    fn field(&mut self, line: &[u8]) -> Result<(), Violation> {
+    fn field(&mut self, line: &[u8], most: usize) -> Result<(), Violation> {
         self.fields += 1;
-        if self.fields > MOST_FIELDS {
+        if self.fields > most {
             return Err(Violation::TooManyFields);
         }
         let (name, value) = field_line(line)?;

@@ -2,10 +2,12 @@
 
 pub mod calm;
 pub mod client_hello;
+pub mod descriptors;
 pub mod frames;
 pub mod framing;
 pub mod gate;
 pub mod guard;
+pub mod places;
 pub mod relay;
 pub mod resolve;
 pub mod rewind;

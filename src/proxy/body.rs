@@ -16,7 +16,7 @@ use super::metered::{Meter, Turn};
 use super::observe::Observer;
 use super::origin_body::{OriginBody, OriginError};
 use crate::budget::ledger::Ending;
-use crate::net::gate::{AgentLimits, InFlight};
+use crate::net::gate::{ANSWER_PATIENCE, InFlight};
 use crate::policy::decision::Timeouts;
 
 /// What ends a body early.
@@ -94,7 +94,7 @@ impl ResponseBody {
     pub fn patience(&self) -> Duration {
         match self {
             Self::Stream(stream) => stream.patience,
-            Self::Own(..) | Self::Nothing => AgentLimits::default().answer,
+            Self::Own(..) | Self::Nothing => ANSWER_PATIENCE,
         }
     }
 

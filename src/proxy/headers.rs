@@ -10,11 +10,12 @@ use http::{Method, StatusCode, Version};
 
 use super::error::ProxyError;
 use crate::config::policy::TraceContextMode;
-use crate::net::framing::MOST_FIELDS;
 use crate::telemetry::trace_context::{BAGGAGE, TRACEPARENT, TRACESTATE};
 use crate::telemetry::traces::Position;
 use crate::types::host::Authority;
 use crate::types::intent::Scheme;
+use crate::types::limits::RequestLimits;
+use crate::types::reached::Limit;
 
 /// Fields that concern one connection only.
 static HOP_BY_HOP: [HeaderName; 8] = [
@@ -124,14 +125,12 @@ pub fn has_path(uri: &Uri) -> Result<(), ProxyError> {
 }
 
 /// Bounds that the HTTP/1.1 gate keeps by itself, and the scheme, which only HTTP/2 repeats per request.
-pub fn bounds(head: &Parts) -> Result<(), ProxyError> {
+pub fn bounds(head: &Parts, limits: &RequestLimits) -> Result<(), ProxyError> {
     if head.version != Version::HTTP_2 {
         return Ok(());
     }
-    if head.headers.len() > MOST_FIELDS {
-        return Err(ProxyError::Malformed(
-            "the request has more than 100 fields",
-        ));
+    if head.headers.len() > limits.head_fields {
+        return Err(Limit::HeadFields.count(limits.head_fields).into());
     }
     // Lengths that are alike pass the library, and would stand twice in HTTP/1.1.
     if head.headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
@@ -384,18 +383,18 @@ pub fn end_response_hop(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
     // Ours alone: an origin must not speak in the proxy's name.
-    for name in OWN_FIELDS {
-        headers.remove(*name);
+    for name in &OWN_FIELDS {
+        headers.remove(name);
     }
 }
 
 /// Fields that only this proxy sends.
-const OWN_FIELDS: &[&str] = &[
-    "x-tollgate-decision",
-    "x-tollgate-rule",
-    "x-tollgate-request-id",
-    "x-tollgate-stage",
-    "x-tollgate-credential",
+static OWN_FIELDS: [HeaderName; 5] = [
+    HeaderName::from_static("x-tollgate-decision"),
+    HeaderName::from_static("x-tollgate-rule"),
+    HeaderName::from_static("x-tollgate-request-id"),
+    HeaderName::from_static("x-tollgate-stage"),
+    HeaderName::from_static("x-tollgate-credential"),
 ];
 
 /// Cleans the head of an accepted upgrade, which keeps what makes it one.
@@ -592,6 +591,7 @@ mod tests {
         let crowded = (0..101).fold(build().uri("https://a.com/"), |b, n| {
             b.header(format!("x-{n}"), "1")
         });
+        let bounds = |head: &Parts| bounds(head, &RequestLimits::default());
         assert!(bounds(&head(crowded)).is_err());
         assert!(bounds(&head(build().uri("http://a.com/"))).is_err());
         let lengths = build().uri("https://a.com/").header("content-length", "0");

@@ -28,6 +28,7 @@ use crate::net::frames::Opener;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::telemetry::metrics::{Metrics, Open};
 use crate::tls::upstream::{Alpn, OriginTrust};
+use crate::tls::verdict::Verdict;
 use crate::types::host::{Authority, Host};
 use crate::types::intent::Scheme;
 
@@ -57,6 +58,8 @@ struct Pool {
     http1: Client<Connector, RequestBody>,
 }
 
+/// Read ahead of an answer over HTTP/1.1, and the largest head of one.
+const MOST_READ_AHEAD: usize = 128 * 1024;
 /// Ways to reach origins that are kept open; a reload brings new ones, and the oldest go.
 const MOST_POOLS: usize = 64;
 
@@ -182,6 +185,8 @@ fn client(connector: Connector) -> Client<Connector, RequestBody> {
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
+        // Of an answer that its agent does not take no more than this is read ahead.
+        .http1_max_buf_size(MOST_READ_AHEAD)
         // Long answers at full speed: the window holds a round trip of a fast path.
         .http2_initial_stream_window_size(1 << 20)
         .http2_initial_connection_window_size(4 << 20)
@@ -195,10 +200,19 @@ fn explain(error: &hyper_util::client::legacy::Error, authority: &Authority) -> 
     if let Some(failed) = cause::<DialFailure>(error)
         && let Some(error) = failed.take()
     {
-        return ProxyError::Dial(error);
+        return error.into();
     }
     if cause::<super::body::BodyError>(error).is_some() {
         return ProxyError::AgentBody;
+    }
+    // With TLS 1.3 an origin that misses a client's certificate says so after the handshake.
+    if let Some(said) = cause::<rustls::Error>(error)
+        && Verdict::of_tls(said) == Verdict::ClientCertificate
+    {
+        return ProxyError::Dial(DialError::Tls {
+            authority: authority.clone(),
+            cause: Verdict::ClientCertificate,
+        });
     }
     tracing::debug!(%authority, error = %chain(error), "the origin failed");
     ProxyError::Origin {

@@ -11,8 +11,10 @@ pub mod chatgpt;
 #[macro_use]
 pub mod clients;
 pub mod desk;
+pub mod dns;
 pub mod door;
 pub mod echo;
+pub mod faulty;
 pub mod frames;
 pub mod github;
 pub mod hello;
