@@ -1,6 +1,6 @@
 # `make` lists the targets. Debian with a Rust toolchain is all they need; the rest is installed by package name.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-oauth test soak build bench fmt lint clean
+.PHONY: help demo demo-oauth test soak fuzz build bench fmt lint clean
 
 # A compiler for aws-lc and mimalloc, and the system's roots for the bundle that agents get.
 NEED_BUILD := cc:gcc+libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
@@ -26,6 +26,10 @@ soak: ## everything at once for ten minutes (SOAK_MINUTES=), with random faults 
 	@.ci/need $(NEED_BUILD)
 	@cargo test --quiet --locked --test soak
 
+fuzz: ## every fuzz target for FUZZ_SECONDS (20) each; the build alone takes minutes
+	@.ci/need $(NEED_BUILD) g++:g++
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),20) .ci/fuzz
+
 build: ## the binary, in target/release
 	@.ci/need $(NEED_BUILD)
 	cargo build --locked --release
@@ -45,4 +49,5 @@ lint: ## rustfmt, clippy with warnings as errors, cargo-deny
 
 clean: ## remove what was built and the tests' clients
 	cargo clean
+	rm -rf tests/fuzz/target
 	rm -rf .clients

@@ -23,6 +23,7 @@ use crate::policy::explain::explain;
 use crate::proxy::account::Ledgers;
 use crate::proxy::snapshot::SnapshotStore;
 use crate::rt::drain::Drain;
+use crate::rt::protection::Protection;
 use crate::rt::ready::Warnings;
 use crate::tls::authority::CertificateAuthority;
 use crate::tls::leaf::LeafStore;
@@ -75,6 +76,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// What agents trust.
     pub trust: TrustFiles,
+    /// What the process gave up before it served.
+    pub protections: Vec<Protection>,
     /// The agent that `why` means when none is named.
     pub default_agent: Agent,
     /// Agents that may call.
@@ -188,6 +191,10 @@ pub(super) async fn refresh(State(admin): State<Arc<Admin>>, Path(name): Path<St
         }
         Err(error) => problem(StatusCode::BAD_GATEWAY, &error.to_string()),
     }
+}
+
+pub(super) async fn hardening(State(admin): State<Arc<Admin>>) -> Response {
+    Json(json!({ "protections": admin.protections })).into_response()
 }
 
 pub(super) async fn ca(State(admin): State<Arc<Admin>>) -> Response {

@@ -40,6 +40,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/policy", get(api::policy))
         .route("/v1/environment", get(api::environment))
         .route("/v1/ca", get(api::ca))
+        .route("/v1/hardening", get(api::hardening))
         .route("/v1/spend", get(spend::spend))
         .route("/v1/budgets", get(spend::budgets))
         .route("/v1/budgets/{name}/raise", post(amend::raise))

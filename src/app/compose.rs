@@ -1,6 +1,6 @@
 //! Owns how the parts become a process: everything is opened, bound and checked before it serves.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -25,10 +25,12 @@ use crate::credential::open::{Patience, SourceContext};
 use crate::inject::disguise::Disguises;
 use crate::inject::set::Injectors;
 use crate::listen::doors::Doors;
+use crate::net::places::Places;
 use crate::net::socket;
 use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::room::Rooms;
 use crate::proxy::scrubbing::Scrubbers;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
 use crate::proxy::spending::Spending;
@@ -37,7 +39,7 @@ use crate::rt::drain::Drain;
 use crate::rt::ready::Warnings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::gate::{SecretSearch, guard_log};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Protected};
 use crate::telemetry::sinks::Sinks;
 use crate::tls::leaf::LeafStore;
 use crate::tls::trust::TrustFiles;
@@ -67,11 +69,6 @@ pub struct Tollgate {
     pub books: Arc<LedgerKeeper>,
 }
 
-/// Leaves that are kept; the least recently used go.
-const LEAVES: usize = 4096;
-const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8888);
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
-
 /// Opens and binds everything that `settings` name.
 pub async fn compose(
     settings: Settings,
@@ -89,6 +86,7 @@ pub async fn compose_with(
     renewals: TaskTracker,
 ) -> Result<Tollgate, StartError> {
     let spec = &settings.root.spec;
+    let limits = settings.limits();
     let seen = documents(&settings).fingerprint().await;
     let bundle = settings.bundle()?;
     let policy = compile(&bundle)?;
@@ -99,20 +97,15 @@ pub async fn compose_with(
     let authority = Arc::new(authority);
     let policy = policy.signed_by(signer(&authority));
     let leaves = Arc::new(
-        LeafStore::new(authority.clone(), LEAVES)
-            .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?,
+        LeafStore::new(authority.clone(), limits.leaves.cached)
+            .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?
+            .limited(limits.leaves),
     );
 
     let identifier = Arc::new(open_identity(&settings, &context).await?);
     let key = placeholder_key(&settings, &context).await?;
-    let listener = bind(spec.listen.as_ref().map_or(DEFAULT_LISTEN, |l| l.value)).await?;
-    let admin_listener = bind(
-        spec.admin
-            .listen
-            .as_ref()
-            .map_or(DEFAULT_ADMIN, |l| l.value),
-    )
-    .await?;
+    let listener = bind(settings.listen()).await?;
+    let admin_listener = bind(settings.admin_listen()).await?;
     let own = [&listener, &admin_listener]
         .into_iter()
         .filter_map(|l| l.local_addr().ok())
@@ -129,6 +122,13 @@ pub async fn compose_with(
 
     let metrics = Metrics::new()
         .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
+    for protection in &settings.given_up.protections {
+        let state = match protection.holds() {
+            true => Protected::Yes,
+            false => Protected::No,
+        };
+        metrics.protected(&protection.name, state);
+    }
     let ownership = Ownership::Owned(GrantContext {
         dialer: dialer.clone(),
         trust: trust_in_origins.clone(),
@@ -182,7 +182,8 @@ pub async fn compose_with(
         upstream: Upstream::new(dialer, trust_in_origins, ledgers.metrics().clone()),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
-        room: Arc::default(),
+        limits,
+        rooms: Rooms::new(&limits.bodies, &limits.answers),
         scrubbers: Scrubbers::default(),
         spending: spending.clone(),
     });
@@ -209,6 +210,7 @@ pub async fn compose_with(
             .local_addr()
             .map_err(|error| StartError::setting(error, ""))?,
         trust: trust.clone(),
+        protections: settings.given_up.protections.clone(),
         agents,
         default_agent: match default_agent {
             Some(agent) => agent,
@@ -231,6 +233,7 @@ pub async fn compose_with(
     let doors = Arc::new(Doors {
         exchange,
         leaves,
+        places: Places::new(limits.connections, limits.streams),
         identifier,
     });
     Ok(Tollgate {

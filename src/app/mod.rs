@@ -3,10 +3,12 @@
 pub mod audit;
 pub mod authority;
 pub mod books;
+pub mod borders;
 pub mod collector;
 pub mod compose;
 pub mod credentials;
 pub mod error;
+pub mod given_up;
 pub mod grant_desk;
 pub mod grants;
 pub mod harden;

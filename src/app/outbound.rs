@@ -18,10 +18,10 @@ const DNS_PORT: u16 = 53;
 /// Dials as the settings say. `own` are this process's ports, which nobody reaches through it.
 pub fn dialer(settings: &Settings, own: Vec<SocketAddr>) -> Result<Dialer, StartError> {
     let (fixed, guard) = (fixed_answers(settings)?, AddressGuard::new(own));
-    let servers = name_servers(settings);
+    let (servers, limits) = (name_servers(settings), settings.limits().dns);
     let resolver = match servers.is_empty() {
-        true => Resolver::new(fixed, guard),
-        false => Resolver::asking(&servers, fixed, guard),
+        true => Resolver::new(fixed, guard, limits),
+        false => Resolver::asking(&servers, fixed, guard, limits),
     };
     let resolver = resolver.map_err(|error| {
         StartError::setting(

@@ -13,6 +13,7 @@ use super::credentials::Credentials;
 use super::error::StartError;
 use super::settings::Settings;
 use crate::config::error::ConfigError;
+use crate::config::named::NamedFiles;
 use crate::credential::open::Patience;
 use crate::inject::placeholder::PlaceholderKey;
 use crate::inject::set::Injectors;
@@ -101,10 +102,13 @@ impl Reloader {
         if let Some(file) = &self.settings.config_file {
             // The process's own settings need a start; which documents it reads does not.
             let fresh = Settings::load(file)?;
+            self.settings.given_up.admits_documents(&fresh.documents)?;
             self.settings.documents = fresh.documents;
             self.settings.presets = fresh.presets;
         }
         let bundle = self.settings.bundle()?;
+        let named = NamedFiles::default().and_of(&bundle);
+        self.settings.given_up.admits(&named)?;
         let policy = compile(&bundle)?;
         covers(&self.authority, &policy)?;
         let policy = policy.signed_by(signer(&self.authority));

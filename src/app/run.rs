@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
@@ -109,6 +110,7 @@ async fn serve(
 
     let draining = Instant::now();
     tracing::info!(open = drain.open(), "draining");
+    sd_notify::notify(&[NotifyState::Stopping]).ok();
     let cut = tokio::select! {
         cut = drain.finish(grace) => cut,
         () = signals.end() => drain.finish(Duration::ZERO).await,

@@ -1,8 +1,10 @@
 //! Owns which documents a process works with: the ones a file names, and those a command line adds.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::given_up::GivenUp;
 use super::state::StateDir;
 use crate::config::bundle::Bundle;
 use crate::config::check_budget::check_executions;
@@ -10,6 +12,7 @@ use crate::config::error::{ConfigError, SourceFile};
 use crate::config::load::{RootDocument, load_bundle, load_config};
 use crate::config::located::Located;
 use crate::config::root::TollgateConfigSpec;
+use crate::types::limits::Limits;
 
 /// The process's own settings, and where its documents are.
 pub struct Settings {
@@ -24,7 +27,13 @@ pub struct Settings {
     /// Where grants are kept that name no store. A login outlives one run of `tollgate run`, whose other
     /// state does not.
     pub grants: PathBuf,
+    /// What the process has given up since it read them.
+    pub given_up: GivenUp,
 }
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8888);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9090);
 
 /// Where a configuration is looked for when none is named.
 const PLACES: &[&str] = &["tollgate.yaml", "/etc/tollgate/tollgate.yaml"];
@@ -44,6 +53,7 @@ impl Settings {
             config_file: Some(config.to_path_buf()),
             documents,
             presets,
+            given_up: GivenUp::default(),
         })
     }
 
@@ -65,6 +75,7 @@ impl Settings {
             config_file: None,
             documents: Vec::new(),
             presets: Vec::new(),
+            given_up: GivenUp::default(),
         }
     }
 
@@ -78,6 +89,24 @@ impl Settings {
         places.extend(personal);
         places.push(PathBuf::from(PLACES[1]));
         places.into_iter().find(|place| place.is_file())
+    }
+
+    /// What agents may take of the process.
+    pub fn limits(&self) -> Limits {
+        let spec = &self.root.spec;
+        spec.limits.compiled(spec.identity.agents.len())
+    }
+
+    /// Where agents connect.
+    pub fn listen(&self) -> SocketAddr {
+        let written = self.root.spec.listen.as_ref();
+        written.map_or(DEFAULT_LISTEN, |address| address.value)
+    }
+
+    /// Where operators connect.
+    pub fn admin_listen(&self) -> SocketAddr {
+        let written = self.root.spec.admin.listen.as_ref();
+        written.map_or(DEFAULT_ADMIN, |address| address.value)
     }
 
     /// All documents as they stand now.

@@ -122,6 +122,10 @@ impl LedgerFile {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| broken(path, &error))?;
+        // A process that has given up the temporary directories sorts in memory.
+        connection
+            .pragma_update(None, "temp_store", "MEMORY")
+            .map_err(|error| broken(path, &error))?;
         ours(&connection, path)?;
         let left = prepare(&connection, boot).map_err(|error| broken(path, &error))?;
         sync_directory(path).map_err(|error| unreachable(path, &error))?;

@@ -87,8 +87,8 @@ pub enum Command {
     Serve,
     /// Run a program behind a proxy of its own, with placeholders in its environment.
     Run(RunArgs),
-    /// Check the configuration, the documents, the CA and the credentials without serving.
-    Check,
+    /// Check the configuration, the documents, the CA, the credentials and the hardening without serving.
+    Check(CheckArgs),
     /// Say which rule decides about a request, and the edit that would change it.
     Why(WhyArgs),
     /// Print the variables that point an agent at the proxy.
@@ -118,6 +118,14 @@ pub enum Command {
     /// Print derived files.
     #[command(subcommand)]
     Gen(GenCommand),
+}
+
+/// `tollgate check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Say what the running proxy has given up, instead.
+    #[arg(long)]
+    pub running: bool,
 }
 
 /// `tollgate run`.

@@ -1,26 +1,39 @@
 //! Owns `tollgate check`: everything that a start would find wrong, found without starting.
 
+use super::args::CheckArgs;
 use super::check_grants::check_grants;
 use super::context::{Context, block_on};
 use super::finding::{Finding, State, finding, print};
+use super::operator::ask;
 use super::output::Exit;
 use crate::app::authority::open_configured_authority;
 use crate::app::books::read_books;
 use crate::app::credentials::{Credentials, Ownership};
 use crate::app::error::StartError;
 use crate::app::grant_desk::logins;
+use crate::app::harden::{USER, harden};
 use crate::app::settings::Settings;
 use crate::app::traces::destination;
+use crate::config::hardening::HardeningMode;
 use crate::credential::held::HeldCredential;
 use crate::credential::open::Patience;
 use crate::policy::compile::compile;
 use crate::policy::engine::Engine;
+use crate::rt::protection::{Force, Protection};
 
 /// Reports; exits with 1 if anything failed, 78 if the documents are wrong.
-pub fn check(context: &Context) -> Result<Exit, StartError> {
-    let settings = context.settings()?;
+///
+/// Everything is looked at as a start would: with what that gives up given up.
+pub fn check(context: &Context, args: &CheckArgs) -> Result<Exit, StartError> {
+    let mut settings = context.settings()?;
     let sources = context.sources(&settings)?;
     let bundle = settings.bundle()?;
+    if args.running {
+        let running = running(context, &settings)?;
+        print(&context.printer, &running);
+        return Ok(outcome(&running));
+    }
+    settings.given_up = harden(&settings, &bundle);
     let engine = compile(&bundle)?;
     let budgets = read_books(&settings, &bundle)?.budgets;
     let mut findings = vec![finding(
@@ -43,6 +56,14 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         );
         findings.push(finding("budgets", State::Ok, message, None));
     }
+    let limits = settings.limits();
+    let message = format!(
+        "{} connections, {} of one agent; at most {} MiB of memory",
+        limits.connections.total,
+        limits.connections.per_agent,
+        limits.memory() >> 20
+    );
+    findings.push(finding("limits", State::Ok, message, None));
     findings.push(authority(&settings, &engine)?);
     let spans = block_on(destination(&settings, &sources))?;
     findings.extend(traces(spans)?);
@@ -57,11 +78,46 @@ pub fn check(context: &Context) -> Result<Exit, StartError> {
         findings.push(plain(credential));
     }
     findings.extend(grants);
+    findings.extend(hardening(&settings, &settings.given_up.protections));
     print(&context.printer, &findings);
+    Ok(outcome(&findings))
+}
+
+fn outcome(findings: &[Finding]) -> Exit {
     let failed = findings
         .iter()
         .any(|finding| finding.state == State::Failed);
-    Ok(if failed { Exit::No } else { Exit::Ok })
+    if failed { Exit::No } else { Exit::Ok }
+}
+
+/// What is in force in the running proxy.
+fn running(context: &Context, settings: &Settings) -> Result<Vec<Finding>, StartError> {
+    let answer = block_on(ask::<Hardening>(context, settings, "/v1/hardening"))??;
+    match answer.needs_proxy()? {
+        Ok(answer) => Ok(hardening(settings, &answer.protections)),
+        Err(why) => Err(StartError::setting(why, "")),
+    }
+}
+
+/// The admin port's answer.
+#[derive(serde::Deserialize)]
+struct Hardening {
+    protections: Vec<Protection>,
+}
+
+/// A line for each protection.
+fn hardening(settings: &Settings, protections: &[Protection]) -> Vec<Finding> {
+    let spec = &settings.root.spec.hardening;
+    let line = |protection: &Protection| {
+        let state = match (protection.force, spec.mode) {
+            (Force::Full | Force::Part, _) => State::Ok,
+            (Force::Missing, HardeningMode::Require) if protection.name != USER => State::Failed,
+            (Force::Missing | Force::Off, _) => State::Warning,
+        };
+        let message = format!("{}: {}", protection.name, protection.detail);
+        finding("hardening", state, message, None)
+    };
+    protections.iter().map(line).collect()
 }
 
 /// Where spans go; nothing is said where none are made.

@@ -17,7 +17,7 @@ use super::operator::{myself, recorded};
 use super::output::Exit;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, NotTaken, Present, logins, oauth_source};
-use crate::app::harden::{Privileges, harden};
+use crate::app::harden::hide_memory;
 use crate::app::identity::{AgentView, agent_view};
 use crate::config::bundle::Bundle;
 use crate::config::known_clients::facts;
@@ -34,7 +34,7 @@ pub fn import(context: &Context, args: &ImportArgs) -> Result<Exit, StartError> 
     let settings = context.settings()?;
     let sources = context.sources(&settings)?;
     // Tokens will be in its memory.
-    harden(Privileges::Keep);
+    hide_memory();
     let bundle = settings.bundle()?;
     let shown = args.file.display();
     let bytes = read(&args.file).map_err(|error| {

@@ -14,7 +14,7 @@ use super::operator::{myself, recorded};
 use super::output::Exit;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, oauth_source};
-use crate::app::harden::{Privileges, harden};
+use crate::app::harden::hide_memory;
 use crate::oauth::asking::Asking;
 use crate::oauth::device::DeviceLogin;
 use crate::oauth::login::{AuthorizationCode, AuthorizationRequest};
@@ -32,7 +32,7 @@ pub fn login(context: &Context, args: &LoginArgs) -> Result<Exit, StartError> {
     let settings = context.settings()?;
     let sources = context.sources(&settings)?;
     // Tokens will be in its memory.
-    harden(Privileges::Keep);
+    hide_memory();
     let bundle = settings.bundle()?;
     let oauth = oauth_source(&bundle, &args.name)?;
     block_on(async {

@@ -15,7 +15,7 @@ use super::output::Exit;
 use crate::admin::client::AdminClient;
 use crate::app::error::StartError;
 use crate::app::grant_desk::{GrantDesk, oauth_source};
-use crate::app::harden::{Privileges, harden};
+use crate::app::harden::hide_memory;
 use crate::app::settings::Settings;
 use crate::oauth::redeem::RedeemError;
 use crate::oauth::requester::TokenRequester;
@@ -63,7 +63,7 @@ pub fn refresh(context: &Context, name: &str) -> Result<Exit, StartError> {
 fn here(context: &Context, settings: &Settings, name: &str) -> Result<Exit, StartError> {
     let sources = context.sources(settings)?;
     // Tokens will be in its memory.
-    harden(Privileges::Keep);
+    hide_memory();
     let bundle = settings.bundle()?;
     let oauth = oauth_source(&bundle, name)?;
     block_on(async {

@@ -24,7 +24,7 @@ pub fn dispatch(cli: Cli) -> Exit {
     let result = match command {
         Command::Serve => serve::serve(&context),
         Command::Run(args) => launch::launch(&context, args),
-        Command::Check => check::check(&context),
+        Command::Check(args) => check::check(&context, &args),
         Command::Why(args) => why::why(&context, &args),
         Command::Env(args) => env::env(&context, &args),
         Command::Ca(command) => ca::ca(&context, &command),

@@ -21,7 +21,7 @@ use super::output::Exit;
 use crate::app::authority::CaChoice;
 use crate::app::compose::Tollgate;
 use crate::app::error::StartError;
-use crate::app::harden::{Privileges, harden};
+use crate::app::harden::hide_memory;
 use crate::app::run::{Signals, run_until, start};
 use crate::app::settings::Settings;
 use crate::app::{sealed, state};
@@ -50,7 +50,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub fn launch(context: &Context, args: RunArgs) -> Result<Exit, StartError> {
     let settings = settings(context, &args)?;
     let sources = context.sources(&settings)?;
-    harden(Privileges::Keep);
+    hide_memory();
     let scratch = match Scratch::new() {
         Ok(scratch) => scratch,
         Err(error) => return Ok(not_started(context, &error)),

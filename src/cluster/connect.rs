@@ -40,6 +40,30 @@ impl Surroundings {
     }
 }
 
+/// Directories and files that a client reads, then and later: kube reads tokens and authorities again every
+/// minute. What cannot be read is left to [`connect`] to tell.
+pub fn files(surroundings: &Surroundings) -> Vec<PathBuf> {
+    let mut files = vec![surroundings.service_account.join("token")];
+    for path in surroundings
+        .kubeconfig
+        .iter()
+        .flat_map(std::env::split_paths)
+    {
+        // Relative paths in it become absolute as it is read.
+        if let Ok(kubeconfig) = Kubeconfig::read_from(&path) {
+            let clusters = kubeconfig.clusters.into_iter();
+            let authorities = clusters.filter_map(|c| c.cluster?.certificate_authority);
+            let users = kubeconfig.auth_infos.into_iter();
+            let users = users.filter_map(|user| user.auth_info);
+            let users = users.flat_map(|u| [u.client_certificate, u.client_key, u.token_file]);
+            let named = authorities.chain(users.flatten());
+            files.extend(named.map(PathBuf::from));
+        }
+        files.push(path);
+    }
+    files
+}
+
 /// Why there is no client for the Kubernetes API.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {

@@ -55,6 +55,10 @@ pub(super) fn anchor_config(spec: &mut TollgateConfigSpec, dir: &Path) {
     ] {
         anchor_each(path, dir);
     }
+    let besides = spec.hardening.read.iter_mut();
+    for path in besides.chain(&mut spec.hardening.write) {
+        anchor(path, dir);
+    }
     if let RootsSpec::File(path) = &mut spec.upstream.roots {
         anchor(path, dir);
     }
@@ -141,7 +145,7 @@ mod tests {
         let mut spec: TollgateConfigSpec = parse(
             "{documents: [policies, /abs], ca: {keyFile: k}, accessLog: {file: log}, \
              upstream: {roots: {file: roots.pem}}, \
-             prices: {file: prices.yaml}, \
+             prices: {file: prices.yaml}, hardening: {read: [later], write: [/cache]}, \
              telemetry: {otlp: {caFile: c.pem, headers: {x: {file: {path: h}}}}}, \
              admin: {token: {file: {path: t}}}, placeholders: {key: {exec: {command: [./k, -v]}}}}",
         )
@@ -154,6 +158,8 @@ mod tests {
         );
         assert_eq!(spec.ca.key_file, Some("/etc/tollgate/k".into()));
         assert_eq!(spec.prices.file, Some("/etc/tollgate/prices.yaml".into()));
+        assert_eq!(spec.hardening.read, [Path::new("/etc/tollgate/later")]);
+        assert_eq!(spec.hardening.write, [Path::new("/cache")]);
         let otlp = &spec.telemetry.otlp;
         assert_eq!(otlp.ca_file, Some("/etc/tollgate/c.pem".into()));
         assert!(matches!(&otlp.headers["x"], SourceSpec::File { path, .. }

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::audit::AuditSpec;
+use super::hardening::HardeningSpec;
+use super::limits::LimitsSpec;
 use super::located::Located;
 use super::source::SourceSpec;
 use super::telemetry::TelemetrySpec;
@@ -57,9 +59,15 @@ pub struct TollgateConfigSpec {
     /// Where the books of budgets are kept.
     #[serde(default)]
     pub ledger: LedgerSpec,
+    /// What agents may take of the process.
+    #[serde(default)]
+    pub limits: LimitsSpec,
     /// How the process ends.
     #[serde(default)]
     pub shutdown: ShutdownSpec,
+    /// What the process gives up before it serves.
+    #[serde(default)]
+    pub hardening: HardeningSpec,
     /// Where the CA, the placeholder key, the admin token and the ledger live; `$XDG_STATE_HOME/tollgate` when absent.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,

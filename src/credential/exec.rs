@@ -9,25 +9,18 @@ use std::sync::Weak;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::exec_answer::{API_VERSION, read};
 use super::held::HeldCredential;
 use super::source::{Fetched, Form, MAX_BYTES, SourceError};
 use crate::config::source::ExecOutput;
 use crate::rt::deadline::Deadline;
 use crate::rt::pace::{back_off, jitter, renewal};
 
-/// Version of the request on standard input, and of answers of our own making.
-const API_VERSION: &str = "tollgate.dev/v1alpha1";
-/// Versions of kubectl's credential plugins (`kubectl explain`: client.authentication.k8s.io).
-const KUBECTL_VERSIONS: [&str; 2] = [
-    "client.authentication.k8s.io/v1",
-    "client.authentication.k8s.io/v1beta1",
-];
 /// How long a helper may run when nothing is written.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a secret without an expiry is used when nothing is written.
@@ -52,22 +45,6 @@ pub struct Helper {
     pub env: BTreeMap<String, String>,
     /// `PATH` and `HOME` as the proxy has them.
     pub inherited: Vec<(&'static str, OsString)>,
-}
-
-/// kubectl's `ExecCredential`; everything that is not used is ignored.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    api_version: String,
-    kind: String,
-    status: Option<AnswerStatus>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AnswerStatus {
-    token: Option<String>,
-    expiration_timestamp: Option<String>,
 }
 
 impl Helper {
@@ -100,8 +77,14 @@ impl Helper {
         if !printed.status.success() {
             return Err(broken(&printed.failure()));
         }
-        self.parse(printed.stdout, SystemTime::now())
-            .map_err(|what| broken(&what))
+        read(
+            self.output,
+            self.form,
+            printed.stdout,
+            SystemTime::now(),
+            self.ttl,
+        )
+        .map_err(|what| broken(&what))
     }
 
     /// Renews the secret ahead of its expiry, for as long as `held` lives. `first` is what the
@@ -156,58 +139,6 @@ impl Helper {
             "credential": self.credential,
         });
         format!("{request}\n")
-    }
-
-    fn parse(&self, stdout: Zeroizing<Vec<u8>>, now: SystemTime) -> Result<Fetched, String> {
-        let said = |error: SourceError| error.to_string();
-        let lasting = now + self.ttl;
-        if self.output == ExecOutput::Text {
-            let secret = self
-                .form
-                .read(stdout, "printed a text that")
-                .map_err(said)?;
-            return Ok(Fetched {
-                secret,
-                expires_at: Some(lasting),
-            });
-        }
-        if stdout.is_empty() {
-            return Err("printed nothing".to_owned());
-        }
-        let (length, hint) = (stdout.len(), "`output: text` takes a bare secret");
-        let answer: Answer = serde_json::from_slice(&stdout)
-            .map_err(|_| format!("printed {length} bytes that are no ExecCredential; {hint}"))?;
-        let known = answer.api_version == API_VERSION
-            || KUBECTL_VERSIONS.contains(&answer.api_version.as_str());
-        if !known || answer.kind != "ExecCredential" {
-            return Err("printed a document of another apiVersion or kind".to_owned());
-        }
-        let status = answer.status.ok_or("printed no `status`")?;
-        let token = status.token.ok_or("printed no `status.token`")?;
-        let token = Zeroizing::new(token.into_bytes());
-        let secret = self
-            .form
-            .read(token, "printed a `status.token` that")
-            .map_err(said)?;
-        let expires_at = match status.expiration_timestamp {
-            Some(text) => expiry(&text, now)?,
-            None => lasting,
-        };
-        Ok(Fetched {
-            secret,
-            expires_at: Some(expires_at),
-        })
-    }
-}
-
-fn expiry(text: &str, now: SystemTime) -> Result<SystemTime, String> {
-    let timestamp: jiff::Timestamp = text
-        .parse()
-        .map_err(|_| "printed a `status.expirationTimestamp` that is no RFC 3339 time")?;
-    let at = SystemTime::from(timestamp);
-    match at.duration_since(now) {
-        Ok(left) if !left.is_zero() => Ok(at),
-        _ => Err("printed a token that has already expired".to_owned()),
     }
 }
 

@@ -143,9 +143,9 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     let broken = |what: &str| SourceError::Broken(format!("{place} {what}"));
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => SourceError::Missing(format!("{place} does not exist")),
-        ErrorKind::PermissionDenied => {
-            broken("may not be read by this user; check its owner and mode")
-        }
+        ErrorKind::PermissionDenied => broken(
+            "may not be read by this user; check its owner and mode, and spec.hardening.read if a link leads elsewhere than at the start",
+        ),
         kind => broken(&format!("cannot be read: {kind}")),
     };
     // Looked at before it is opened: opening a pipe would wait for its writer.

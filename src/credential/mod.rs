@@ -3,6 +3,7 @@
 
 pub mod env;
 pub mod exec;
+pub mod exec_answer;
 pub mod file;
 pub mod held;
 pub mod open;

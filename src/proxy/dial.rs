@@ -79,7 +79,7 @@ impl DialError {
     /// The stage that failed, as `x-tollgate-stage` names it.
     pub fn stage(&self) -> &'static str {
         match self {
-            Self::Resolve(ResolveError::Dns { .. }) => "dns",
+            Self::Resolve(ResolveError::Dns { .. } | ResolveError::Full(_)) => "dns",
             Self::Resolve(ResolveError::Guarded { .. }) => "address_guard",
             Self::Connect { .. } | Self::Exhausted { .. } | Self::ConnectTimeout { .. } => {
                 "connect"
@@ -112,7 +112,7 @@ impl DialError {
 
     pub(super) fn proxy_status(&self) -> &'static str {
         match self {
-            Self::Resolve(ResolveError::Dns { .. }) => "dns_error",
+            Self::Resolve(ResolveError::Dns { .. } | ResolveError::Full(_)) => "dns_error",
             Self::Resolve(ResolveError::Guarded { .. }) => "destination_ip_prohibited",
             Self::Connect {
                 cause: io::ErrorKind::ConnectionRefused,

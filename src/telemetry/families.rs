@@ -34,6 +34,11 @@ pub(super) const REFUSALS: Family = Family::counter(
     "Requests refused here, by reason as in the access log; `canary` is a placeholder where it does not belong",
 )
 .by(&["agent", "reason"]);
+pub(super) const LIMITS: Family = Family::counter(
+    "tollgate_limits_reached_total",
+    "Connections and requests that were refused, closed or left aside at a limit, by its name below `spec.limits`",
+)
+.by(&["limit"]);
 pub(super) const REQUEST_SECONDS: Family = Family::seconds(
     "tollgate_request_seconds",
     "Time from a request's head to its answer's last byte",
@@ -234,6 +239,11 @@ pub(super) const POLICY_SINCE: Family = Family::gauge(
     "Since when the documents in force are in force, in Unix time",
 )
 .in_unit("s");
+pub(super) const PROTECTED: Family = Family::gauge(
+    "tollgate_protection",
+    "1 for what the process has given up before it serves, as `tollgate check` lists it; 0 for what it could not",
+)
+.by(&["protection"]);
 pub(super) const READY: Family = Family::gauge(
     "tollgate_ready",
     "1 while the process is ready, as /readyz says",
@@ -269,6 +279,7 @@ pub(super) const BUILD: Family =
 pub const ALL: &[Family] = &[
     REQUESTS,
     REFUSALS,
+    LIMITS,
     REQUEST_SECONDS,
     UPSTREAM_SECONDS,
     ADDED_LATENCY,
@@ -306,6 +317,7 @@ pub const ALL: &[Family] = &[
     RELOADS,
     LAST_RELOAD_OK,
     POLICY_SINCE,
+    PROTECTED,
     READY,
     DROPPED,
     AUDIT_OK,

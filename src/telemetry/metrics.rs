@@ -22,6 +22,7 @@ use super::sink_metrics::SinkMetrics;
 use super::spend_metrics::{BudgetLeft, SpendMetrics};
 use crate::types::agent::Agent;
 use crate::types::host::HostPattern;
+use crate::types::reached::Limit;
 
 /// The process's metrics. Cloning is shallow.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ struct Inner {
     registry: Registry,
     lanes: Arc<Lanes>,
     refusals: IntCounterVec,
+    limits: IntCounterVec,
     seconds: Histogram,
     upstream_seconds: Histogram,
     added_latency: Histogram,
@@ -50,6 +52,7 @@ struct Inner {
     reloads: IntCounterVec,
     last_reload_ok: IntGauge,
     policy_since: IntGauge,
+    protected: IntGaugeVec,
     ready: IntGauge,
     dropped: IntCounterVec,
     credentials: CredentialMetrics,
@@ -84,6 +87,15 @@ pub struct Ended<'a> {
     pub scrubbed: u64,
 }
 
+/// Whether a protection of the process is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protected {
+    /// It is, at least in part.
+    Yes,
+    /// It is not.
+    No,
+}
+
 /// The access log as a sink, and why it loses records.
 const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
 /// The same of the audit log.
@@ -112,6 +124,7 @@ impl Metrics {
         let inner = Inner {
             sinks: SinkMetrics::new(of, dropped.clone())?,
             refusals: families::REFUSALS.int_counters(of)?,
+            limits: families::LIMITS.int_counters(of)?,
             seconds: families::REQUEST_SECONDS.histogram(of)?,
             upstream_seconds: families::UPSTREAM_SECONDS.histogram(of)?,
             added_latency: families::ADDED_LATENCY.histogram(of)?,
@@ -131,6 +144,7 @@ impl Metrics {
             reloads: families::RELOADS.int_counters(of)?,
             last_reload_ok: families::LAST_RELOAD_OK.int_gauge(of)?,
             policy_since: families::POLICY_SINCE.int_gauge(of)?,
+            protected: families::PROTECTED.int_gauges(of)?,
             ready: families::READY.int_gauge(of)?,
             dropped,
             credentials: CredentialMetrics::new(of)?,
@@ -176,6 +190,12 @@ impl Metrics {
     pub fn refused(&self, agent: &str, reason: &str) {
         let agent = self.0.lanes.agent(agent);
         self.0.refusals.with_label_values(&[agent, reason]).inc();
+    }
+
+    /// A limit was reached: something was refused, closed or left aside for it.
+    pub fn limit_reached(&self, limit: Limit) {
+        let limits = &self.0.limits;
+        limits.with_label_values(&[limit.setting()]).inc();
     }
 
     /// A tunnel was opened.
@@ -235,6 +255,12 @@ impl Metrics {
     /// A request was refused because there is no value of this credential to send.
     pub fn credential_unavailable(&self, credential: &str) {
         self.0.credentials.error(credential, "unavailable");
+    }
+
+    /// Whether a protection of the process is in force.
+    pub fn protected(&self, name: &str, state: Protected) {
+        let value = i64::from(state == Protected::Yes);
+        self.0.protected.with_label_values(&[name]).set(value);
     }
 
     /// Documents were read again and are in force (`ok`), or are refused (`error`).
@@ -309,6 +335,9 @@ impl Inner {
         }
         for kind in ["agent", "intercepted", "tunnel"] {
             self.open.with_label_values(&[kind]);
+        }
+        for limit in Limit::ALL {
+            self.limits.with_label_values(&[limit.setting()]);
         }
         for sink in [ACCESS_LOG, AUDIT_LOG] {
             self.dropped.with_label_values(&sink);

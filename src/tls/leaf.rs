@@ -19,7 +19,10 @@ use zeroize::Zeroizing;
 use super::accept::AcceptSettings;
 use super::authority::{BACK_DATE, CertificateAuthority, random_serial};
 use super::error::CaError;
+use super::mint_limit::MintLimit;
+use crate::types::agent::Agent;
 use crate::types::host::Host;
+use crate::types::limits::LeafLimits;
 
 /// From `notBefore` to `notAfter`.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
@@ -34,6 +37,7 @@ pub struct LeafStore {
     key: Arc<dyn SigningKey>,
     public_key: SubjectPublicKeyInfo,
     leaves: Cache<Host, Leaf>,
+    limit: Option<MintLimit>,
     minted: AtomicU64,
     hits: AtomicU64,
 }
@@ -72,14 +76,40 @@ impl LeafStore {
             key: any_ecdsa_type(&private)?,
             public_key: SubjectPublicKeyInfo::from_der(&pair.subject_public_key_info())?,
             leaves: Cache::new(capacity),
+            limit: None,
             minted: AtomicU64::new(0),
             hits: AtomicU64::new(0),
         })
     }
 
-    /// How to serve `host`. Callers that ask for the same host at once share one minting.
+    /// The same store, which makes no more for agents than this.
+    #[must_use]
+    pub fn limited(self, limits: LeafLimits) -> Self {
+        Self {
+            limit: Some(MintLimit::new(limits)),
+            ..self
+        }
+    }
+
+    /// How to serve `host`, whoever asks. Callers that ask for the same host at once share one minting.
     pub async fn server_config(&self, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
-        self.server_config_at(host, SystemTime::now()).await
+        self.server_config_at(host, SystemTime::now(), || Ok(()))
+            .await
+    }
+
+    /// The same for `agent`, within its limits.
+    pub async fn server_config_for(
+        &self,
+        agent: &Agent,
+        host: &Host,
+    ) -> Result<Arc<ServerConfig>, CaError> {
+        let may_mint = || {
+            self.limit
+                .as_ref()
+                .map_or(Ok(()), |limit| limit.take(agent))
+        };
+        self.server_config_at(host, SystemTime::now(), may_mint)
+            .await
     }
 
     /// How the store has been used.
@@ -94,6 +124,7 @@ impl LeafStore {
         &self,
         host: &Host,
         now: SystemTime,
+        may_mint: impl FnOnce() -> Result<(), CaError>,
     ) -> Result<Arc<ServerConfig>, CaError> {
         if let Some(leaf) = self.leaves.get(host) {
             if leaf.is_fresh(now) {
@@ -105,6 +136,7 @@ impl LeafStore {
         }
         let mut minted = false;
         let leaf = self.leaves.get_or_insert_async(host, async {
+            may_mint()?;
             minted = true;
             self.mint(host, now)
         });

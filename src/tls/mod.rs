@@ -7,6 +7,7 @@ pub mod error;
 mod interop;
 mod key;
 pub mod leaf;
+mod mint_limit;
 mod names;
 mod pem;
 pub mod roots;

@@ -246,7 +246,7 @@ async fn a_variable_that_is_missing_or_no_secret_is_named() {
 #[tokio::test]
 async fn a_reload_that_waits_for_a_helper_does_not_delay_the_end() {
     let echo = echo::echo().await;
-    let mut proxy = echo::in_front_of(&echo).start().await;
+    let mut proxy = echo::in_front_of(&echo).setting(LATER).start().await;
     let started = proxy.file("started");
     let script = format!("touch {}; exec sleep 600", started.display());
     let slow = helper(
@@ -267,7 +267,7 @@ async fn a_reload_that_waits_for_a_helper_does_not_delay_the_end() {
 #[tokio::test]
 async fn a_slow_helper_does_not_delay_a_new_policy() {
     let echo = echo::echo().await;
-    let proxy = echo::in_front_of(&echo).start().await;
+    let proxy = echo::in_front_of(&echo).setting(LATER).start().await;
     let gate = proxy.file("gate");
     let mut slow = super::support::proxy::proxy();
     let key = key_file(&slow);
@@ -295,6 +295,9 @@ async fn a_slow_helper_does_not_delay_a_new_policy() {
     let used = async || get(&door, key, "/slow/x").await.0 == 200;
     until("the helper's secret is used", PATIENCE, used).await;
 }
+
+/// Helpers may come with later documents.
+const LATER: &str = "hardening: {programs: Always}";
 
 const RULE: &str = "- {hosts: [echo.example.com], credentials: [echo]}";
 

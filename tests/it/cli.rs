@@ -308,16 +308,28 @@ async fn check_reports_part_by_part() {
             .any(|l| l.starts_with("‼ there is no authority at ")),
         "{lines:#?}"
     );
-    assert_eq!(lines.last(), Some(&"0 failed, 2 warnings, 2 ok"));
-    desk.run("ca init").await.ok();
-    assert_eq!(
-        desk.run("check -o short").await.ok(),
-        "0 failed, 1 warning, 3 ok\n"
+    assert!(lines.contains(&"hardening"), "{lines:#?}");
+    assert!(
+        lines.last().unwrap().starts_with("0 failed, "),
+        "{lines:#?}"
     );
+    desk.run("ca init").await.ok();
+    let short = desk.run("check -o short").await;
+    assert!(short.ok().starts_with("0 failed, "), "{short:?}");
     let json: Value = serde_json::from_str(desk.run("check -o json").await.ok()).unwrap();
-    assert_eq!(json.as_array().unwrap().len(), 4);
-    assert_eq!(json[1]["part"], "ca");
-    assert_eq!(json[1]["state"], "ok");
+    // The last lines depend on the machine.
+    let (own, hardening) = json.as_array().unwrap().split_at(4);
+    assert!(hardening.len() == 6 && hardening.iter().all(|line| line["part"] == "hardening"));
+    let parts = own
+        .iter()
+        .map(|l| (l["part"].as_str().unwrap(), l["state"].as_str().unwrap()));
+    let expected = [
+        ("policy", "ok"),
+        ("ca", "ok"),
+        ("credentials", "ok"),
+        ("credentials", "warning"),
+    ];
+    assert_eq!(parts.collect::<Vec<_>>(), expected);
 }
 
 /// A credential that is not optional and not there: the answer is no.
@@ -332,11 +344,8 @@ async fn check_fails_where_serving_could_not_become_ready() {
     let finished = desk.run("check").await;
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     assert!(finished.stdout.contains("× key: "), "{}", finished.stdout);
-    assert!(
-        finished.stdout.ends_with("1 failed, 3 warnings, 1 ok\n"),
-        "{}",
-        finished.stdout
-    );
+    let last = finished.stdout.lines().last().unwrap();
+    assert!(last.starts_with("1 failed, "), "{}", finished.stdout);
     assert_eq!(desk.run("creds check").await.code, Some(1));
 }
 

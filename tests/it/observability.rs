@@ -290,6 +290,7 @@ fn every_expression_names_metrics_and_labels_that_there_are() {
             "tollgate_budget_underreserved_total",
             "tollgate_policy_reloads_total",
             "tollgate_policy_last_reload_success_timestamp_seconds",
+            "tollgate_protection",
             "tollgate_audit_records_total",
             "tollgate_audit_seq",
             "tollgate_spans_sent_total",

@@ -204,8 +204,17 @@ impl Origin {
         F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
+        Self::raw(names, &[b"http/1.1"], conduct).await
+    }
+
+    /// The same, of any protocol.
+    pub async fn raw<F, Fut>(names: &[&str], protocols: &[&[u8]], conduct: F) -> Self
+    where
+        F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         let ca = TestCa::new();
-        let tls = acceptor(ca.leaf(names), &[b"http/1.1"]);
+        let tls = acceptor(ca.leaf(names), protocols);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
