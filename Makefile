@@ -1,6 +1,6 @@
 # `make` lists the targets. Debian with a Rust toolchain is all they need; the rest is installed by package name.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-oauth test fuzz build bench fmt lint clean
+.PHONY: help demo demo-oauth test soak fuzz build bench fmt lint clean
 
 # A compiler for aws-lc and mimalloc, and the system's roots for the bundle that agents get.
 NEED_BUILD := cc:gcc+libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
@@ -21,6 +21,10 @@ demo-oauth: ## a login that Tollgate owns, renews, and takes through crashes, in
 test: ## install the clients that the tests drive, run everything, list what was skipped
 	@.ci/need $(NEED_BUILD)
 	@.ci/test
+
+soak: ## everything at once for ten minutes (SOAK_MINUTES=), with random faults (SOAK_SEED= repeats them)
+	@.ci/need $(NEED_BUILD)
+	@cargo test --quiet --locked --test soak
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (20) each; the build alone takes minutes
 	@.ci/need $(NEED_BUILD) g++:g++

@@ -1,5 +1,6 @@
 //! Owns everything that runs during the measures: the origin, nginx, and tollgate with and without a log.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use crate::origin::{self, Addresses, SECRET};
 use crate::process::Process;
 use crate::report::{Column, Report};
 use crate::subject::{Subject, Way};
-use crate::tollgate::{Budgets, Log, MANY_AGENTS, Spans, Tollgate};
+use crate::tollgate::{Budgets, Log, MANY_AGENTS, Setup, Spans, Tollgate};
 
 /// The host of nearly all measures.
 pub const HOST: &str = "api.anthropic.com";
@@ -33,6 +34,7 @@ pub struct Bench {
     pub tollgate: Tollgate,
     /// The one with an access log.
     pub logging: Tollgate,
+    collector: Option<SocketAddr>,
     budgeted: Option<[Tollgate; 3]>,
     /// One that makes no spans though it could, and one that makes all.
     traced: Option<[Tollgate; 2]>,
@@ -64,8 +66,11 @@ impl Bench {
         };
         let at = |name: &str| dir.path().join(name);
         let tollgate = |name: &str, log| {
-            let (budgets, spans) = (Budgets::None, Spans::Off);
-            Tollgate::start(&at(name), &certificates, origin, log, budgets, spans)
+            let setup = Setup {
+                log,
+                ..Setup::default()
+            };
+            Tollgate::start(&at(name), &certificates, origin, setup)
         };
         Self {
             runtime: runtime.worker_threads(2).enable_all().build().unwrap(),
@@ -73,6 +78,7 @@ impl Bench {
             nginx: Nginx::start(&at("nginx"), &certificates, origin, HOST),
             tollgate: tollgate("tollgate", Log::Off),
             logging: tollgate("logging", Log::File),
+            collector: None,
             budgeted: None,
             traced: None,
             origin,
@@ -139,12 +145,15 @@ impl Bench {
         if self.traced.is_some() {
             return;
         }
-        let collector = self.runtime.block_on(collector::start());
+        let collector = self.collector();
         self.traced = Some(
             [Spans::None(collector), Spans::All(collector)].map(|spans| {
                 let dir = self.fresh_dir();
-                let (log, budgets) = (Log::Off, Budgets::None);
-                Tollgate::start(&dir, &self.certificates, self.origin, log, budgets, spans)
+                let setup = Setup {
+                    spans,
+                    ..Setup::default()
+                };
+                Tollgate::start(&dir, &self.certificates, self.origin, setup)
             }),
         );
     }
@@ -167,8 +176,33 @@ impl Bench {
 
     fn fresh(&mut self, budgets: Budgets) -> Tollgate {
         let dir = self.fresh_dir();
-        let (log, spans) = (Log::Off, Spans::Off);
-        Tollgate::start(&dir, &self.certificates, self.origin, log, budgets, spans)
+        let setup = Setup::default().with(budgets);
+        Tollgate::start(&dir, &self.certificates, self.origin, setup)
+    }
+
+    /// One whose instructions are counted once that is switched on, and where they are told: below the
+    /// directory that `BENCH_COUNTS` names, for whoever wants to see where they went.
+    pub fn counted(&mut self, setup: Setup) -> (Tollgate, PathBuf) {
+        let (dir, counts) = (self.fresh_dir(), self.fresh_dir());
+        let kept = std::env::var_os("BENCH_COUNTS").map(PathBuf::from);
+        let counts = kept.map_or(counts, |kept| kept.join(self.started.to_string()));
+        std::fs::create_dir_all(&counts).unwrap();
+        let words = [
+            "valgrind".to_owned(),
+            "--quiet".to_owned(),
+            "--tool=callgrind".to_owned(),
+            "--instr-atstart=no".to_owned(),
+            format!("--callgrind-out-file={}/counts", counts.display()),
+        ];
+        let (certificates, origin) = (&self.certificates, self.origin);
+        let tollgate = Tollgate::start_under(&words, &dir, certificates, origin, setup);
+        (tollgate, counts)
+    }
+
+    /// Where spans may be sent.
+    pub fn collector(&mut self) -> SocketAddr {
+        let start = || self.runtime.block_on(collector::start());
+        *self.collector.get_or_insert_with(start)
     }
 
     fn fresh_dir(&mut self) -> PathBuf {

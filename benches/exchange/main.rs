@@ -50,6 +50,9 @@ const MEASURES: &[(&str, Measure)] = &[
     ("spans", measures::spans::run),
 ];
 
+/// Measures that are taken only when they are asked for.
+const ASKED: &[(&str, Measure)] = &[("instructions", measures::instructions::run)];
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [role, certificate, key, rest @ ..] = args.as_slice()
@@ -71,10 +74,12 @@ fn main() {
     let rounds = number("rounds", 5.0) as usize;
     let scale = number("scale", 1.0);
     let chosen: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
-    let measures = MEASURES
+    let is_chosen = |name: &str| chosen.iter().any(|c| *c == name);
+    let all = MEASURES
         .iter()
-        .filter(|(name, _)| chosen.is_empty() || chosen.iter().any(|c| c == name));
-    let measures: Vec<_> = measures.collect();
+        .filter(|(name, _)| chosen.is_empty() || is_chosen(name));
+    let asked = ASKED.iter().filter(|(name, _)| is_chosen(name));
+    let measures: Vec<_> = all.chain(asked).collect();
 
     let started = Instant::now();
     let mut bench = Bench::start(scale);

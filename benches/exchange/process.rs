@@ -51,6 +51,11 @@ impl Process {
         Self(command.stdin(Stdio::null()).spawn().unwrap())
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Processor seconds so far, user and system.
     pub fn cpu(&self) -> f64 {
         self.sum(|pid| {

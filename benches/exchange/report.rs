@@ -18,6 +18,8 @@ pub enum Column {
     Spans,
     /// The same, with none: what only reading trace fields costs.
     Unsampled,
+    /// Tollgate with budgets, spans and an access log.
+    Everything,
 }
 
 /// Rows that are compared in the same way.
@@ -61,6 +63,18 @@ const TABLES: &[Table] = &[
             ("all", Column::Spans, Column::Tollgate),
         ],
         rows: SPAN_ROWS,
+    },
+    Table {
+        columns: [
+            ("plain", Column::Tollgate),
+            ("budgets", Column::Budgets),
+            ("all", Column::Everything),
+        ],
+        ratios: &[
+            ("budgets", Column::Budgets, Column::Tollgate),
+            ("all", Column::Everything, Column::Tollgate),
+        ],
+        rows: INSTRUCTION_ROWS,
     },
 ];
 
@@ -176,6 +190,23 @@ const SPAN_ROWS: &[Row] = &[
         "spans.model.cpu",
         "  JSON call of a model, its usage read: CPU s per 1,000",
         4,
+        "",
+    ),
+];
+
+/// Without more, with budgets, and with budgets, spans and an access log.
+const INSTRUCTION_ROWS: &[Row] = &[
+    row(
+        "instructions.small",
+        "instructions of the process: small POST",
+        0,
+        "",
+    ),
+    row("instructions.message", "  JSON call of a model", 0, ""),
+    row(
+        "instructions.events",
+        "  100 kB prompt, 300 SSE events",
+        0,
         "",
     ),
 ];

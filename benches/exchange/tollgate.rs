@@ -44,15 +44,17 @@ spec:
 ";
 
 /// Whether exchanges are logged.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Log {
+    #[default]
     Off,
     File,
 }
 
 /// Which exchanges become spans.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Spans {
+    #[default]
     Off,
     /// They could; none does.
     None(SocketAddr),
@@ -61,9 +63,10 @@ pub enum Spans {
 }
 
 /// What agents may spend. All of it is far away.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Budgets {
     /// None, and nobody is told apart.
+    #[default]
     None,
     /// None, and as many agents as call at once.
     Unlimited,
@@ -71,6 +74,26 @@ pub enum Budgets {
     Few,
     /// Three for each of [`MANY_AGENTS`].
     Many,
+}
+
+/// What one has to do besides passing requests on.
+#[derive(Clone, Copy, Default)]
+pub struct Setup {
+    pub log: Log,
+    pub budgets: Budgets,
+    pub spans: Spans,
+}
+
+impl Setup {
+    /// The same with these budgets.
+    pub fn with(self, budgets: Budgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// The same with as many agents as call at once.
+    pub fn told_apart(self) -> Self {
+        self.with(Budgets::Unlimited)
+    }
 }
 
 /// So many agents call at once.
@@ -181,14 +204,23 @@ pub struct Tollgate {
 
 impl Tollgate {
     /// Starts one whose names all lead to the origin.
-    pub fn start(
+    pub fn start(dir: &Path, certificates: &Certificates, origin: Addresses, setup: Setup) -> Self {
+        Self::start_under(&[], dir, certificates, origin, setup)
+    }
+
+    /// The same, started by the program with these words.
+    pub fn start_under(
+        words: &[String],
         dir: &Path,
         certificates: &Certificates,
         origin: Addresses,
-        log: Log,
-        budgets: Budgets,
-        spans: Spans,
+        setup: Setup,
     ) -> Self {
+        let Setup {
+            log,
+            budgets,
+            spans,
+        } = setup;
         std::fs::create_dir_all(dir).unwrap();
         let mut resolve = format!(
             "      {HOST}: ['{}']\n      {HTTP2_HOST}: ['{}']\n",
@@ -226,7 +258,7 @@ impl Tollgate {
         std::fs::write(dir.join("documents.yaml"), format!("{DOCUMENTS}{rest}")).unwrap();
         let file = dir.join("tollgate.yaml");
         std::fs::write(&file, config).unwrap();
-        let mut command = command();
+        let mut command = command(words);
         command.env_clear().arg("serve").arg("--config").arg(file);
         let sampled = match spans {
             Spans::Off => None,
@@ -244,6 +276,7 @@ impl Tollgate {
         let (process, address) = Process::start(&mut command, Output::Stderr, listening);
         let subject = Subject {
             column: match spans {
+                Spans::All(_) if budgets != Budgets::None => Column::Everything,
                 Spans::Off => budgets.column(),
                 Spans::None(_) => Column::Unsampled,
                 Spans::All(_) => Column::Spans,
@@ -262,11 +295,12 @@ impl Tollgate {
     }
 }
 
-/// The binary, started by the profiler that `BENCH_UNDER` names, if it names one.
-fn command() -> Command {
-    let binary = env!("CARGO_BIN_EXE_tollgate");
+/// The binary, started by these words, or by the profiler that `BENCH_UNDER` names, if it names one.
+fn command(words: &[String]) -> Command {
+    let binary = env!("CARGO_BIN_EXE_tollgate").to_owned();
     let under = std::env::var("BENCH_UNDER").unwrap_or_default();
-    let mut words = under.split_whitespace().chain([binary]);
+    let under = under.split_whitespace().map(str::to_owned);
+    let mut words = words.iter().cloned().chain(under).chain([binary]);
     let mut command = Command::new(words.next().unwrap());
     command.args(words);
     command

@@ -25,10 +25,12 @@ use crate::credential::open::{Patience, SourceContext};
 use crate::inject::disguise::Disguises;
 use crate::inject::set::Injectors;
 use crate::listen::doors::Doors;
+use crate::net::places::Places;
 use crate::net::socket;
 use crate::policy::compile::compile;
 use crate::proxy::account::Ledgers;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::room::Rooms;
 use crate::proxy::scrubbing::Scrubbers;
 use crate::proxy::snapshot::{Snapshot, SnapshotStore};
 use crate::proxy::spending::Spending;
@@ -67,9 +69,6 @@ pub struct Tollgate {
     pub books: Arc<LedgerKeeper>,
 }
 
-/// Leaves that are kept; the least recently used go.
-const LEAVES: usize = 4096;
-
 /// Opens and binds everything that `settings` name.
 pub async fn compose(
     settings: Settings,
@@ -87,6 +86,7 @@ pub async fn compose_with(
     renewals: TaskTracker,
 ) -> Result<Tollgate, StartError> {
     let spec = &settings.root.spec;
+    let limits = settings.limits();
     let seen = documents(&settings).fingerprint().await;
     let bundle = settings.bundle()?;
     let policy = compile(&bundle)?;
@@ -97,8 +97,9 @@ pub async fn compose_with(
     let authority = Arc::new(authority);
     let policy = policy.signed_by(signer(&authority));
     let leaves = Arc::new(
-        LeafStore::new(authority.clone(), LEAVES)
-            .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?,
+        LeafStore::new(authority.clone(), limits.leaves.cached)
+            .map_err(|e| StartError::setting(&e, e.help().unwrap_or_default()))?
+            .limited(limits.leaves),
     );
 
     let identifier = Arc::new(open_identity(&settings, &context).await?);
@@ -180,7 +181,8 @@ pub async fn compose_with(
         upstream: Upstream::new(dialer, trust_in_origins, ledgers.metrics().clone()),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
-        room: Arc::default(),
+        limits,
+        rooms: Rooms::new(&limits.bodies, &limits.answers),
         scrubbers: Scrubbers::default(),
         spending: spending.clone(),
     });
@@ -230,6 +232,7 @@ pub async fn compose_with(
     let doors = Arc::new(Doors {
         exchange,
         leaves,
+        places: Places::new(limits.connections, limits.streams),
         identifier,
     });
     Ok(Tollgate {

@@ -12,6 +12,7 @@ use crate::config::error::{ConfigError, SourceFile};
 use crate::config::load::{RootDocument, load_bundle, load_config};
 use crate::config::located::Located;
 use crate::config::root::TollgateConfigSpec;
+use crate::types::limits::Limits;
 
 /// The process's own settings, and where its documents are.
 pub struct Settings {
@@ -88,6 +89,12 @@ impl Settings {
         places.extend(personal);
         places.push(PathBuf::from(PLACES[1]));
         places.into_iter().find(|place| place.is_file())
+    }
+
+    /// What agents may take of the process.
+    pub fn limits(&self) -> Limits {
+        let spec = &self.root.spec;
+        spec.limits.compiled(spec.identity.agents.len())
     }
 
     /// Where agents connect.

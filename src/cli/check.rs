@@ -56,6 +56,14 @@ pub fn check(context: &Context, args: &CheckArgs) -> Result<Exit, StartError> {
         );
         findings.push(finding("budgets", State::Ok, message, None));
     }
+    let limits = settings.limits();
+    let message = format!(
+        "{} connections, {} of one agent; at most {} MiB of memory",
+        limits.connections.total,
+        limits.connections.per_agent,
+        limits.memory() >> 20
+    );
+    findings.push(finding("limits", State::Ok, message, None));
     findings.push(authority(&settings, &engine)?);
     let spans = block_on(destination(&settings, &sources))?;
     findings.extend(traces(spans)?);

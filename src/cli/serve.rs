@@ -13,6 +13,7 @@ use crate::app::compose::Tollgate;
 use crate::app::error::StartError;
 use crate::app::harden::{harden, required, tell};
 use crate::app::run::{Signals, run, start};
+use crate::net::descriptors;
 use crate::rt::protection::Protection;
 
 /// Serves until a signal ends it.
@@ -20,6 +21,7 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
     let begun = Instant::now();
     let mut settings = context.settings()?;
     let sources = context.sources(&settings)?;
+    descriptors::raise();
     make_own_directories(&settings);
     // The threads of the runtime inherit what is given up here.
     settings.given_up = harden(&settings, &settings.bundle()?);

@@ -10,6 +10,7 @@ use super::bundle::Bundle;
 use super::check::{check_names, check_references, check_stores};
 use super::check_budget::check_budget;
 use super::check_credential::check_credential;
+use super::check_limits::check_limits;
 use super::check_policy::check_policy;
 use super::check_source::source_error;
 use super::documents::{Author, Found, Named, Wanted, read};
@@ -105,6 +106,7 @@ fn check_config(spec: &TollgateConfigSpec, file: &Arc<SourceFile>, errors: &mut 
                 .and_then(|source| source_error(what, source)),
         );
     }
+    check_limits(&spec.limits, file, errors);
     for agent in &spec.identity.agents {
         let what = format!("the token of agent `{}`", shown(&agent.name));
         if let Some(error) = source_error(&what, &agent.token) {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::audit::AuditSpec;
 use super::hardening::HardeningSpec;
+use super::limits::LimitsSpec;
 use super::located::Located;
 use super::source::SourceSpec;
 use super::telemetry::TelemetrySpec;
@@ -58,6 +59,9 @@ pub struct TollgateConfigSpec {
     /// Where the books of budgets are kept.
     #[serde(default)]
     pub ledger: LedgerSpec,
+    /// What agents may take of the process.
+    #[serde(default)]
+    pub limits: LimitsSpec,
     /// How the process ends.
     #[serde(default)]
     pub shutdown: ShutdownSpec,
@@ -177,6 +181,20 @@ pub struct UpstreamDefaultsSpec {
     /// Fixed addresses instead of DNS, by `host` or `host:port`; the address guard lets exactly these through.
     #[serde(default)]
     pub resolve: BTreeMap<String, Vec<ResolveTarget>>,
+    /// Who is asked for all other addresses.
+    #[serde(default)]
+    pub dns: DnsSpec,
+}
+
+/// Who is asked for addresses.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DnsSpec {
+    /// Resolvers that know the same names, on port 53 where none is written: `10.0.0.53`, `10.0.0.53:5353`.
+    /// The first answer counts. The machine's own (`/etc/resolv.conf`) when absent. The machine's hosts file
+    /// counts in either case.
+    #[serde(default)]
+    pub servers: Vec<ResolveTarget>,
 }
 
 /// An address that stands in for a DNS answer, with its own port if need be.

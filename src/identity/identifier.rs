@@ -90,6 +90,14 @@ impl Identifier {
         found.cloned().ok_or(Unidentified::Unknown)
     }
 
+    /// The agent, where there is only one: it is known before it says anything.
+    pub fn only(&self) -> Option<&Agent> {
+        match self {
+            Self::Fixed(agent, _) => Some(agent),
+            Self::Tokens(_) => None,
+        }
+    }
+
     /// The one run of an agent that all calls are of, where that is known.
     pub fn execution(&self) -> Option<Arc<str>> {
         match self {

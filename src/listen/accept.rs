@@ -1,17 +1,12 @@
-//! Owns accepting: connections are taken up to a limit, given to a door, and drained at the end.
+//! Owns accepting: connections are taken, given to a door, and drained at the end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
+use super::strain::Strain;
 use crate::net::socket;
 use crate::rt::drain::Drain;
-
-/// Connections open at once; further ones wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 16 * 1024;
 
 /// Accepts until the process drains; `serve` has one connection each.
 pub async fn run<F, Fut>(listener: TcpListener, drain: Drain, serve: F)
@@ -19,29 +14,19 @@ where
     F: Fn(TcpStream, SocketAddr) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut strain = Strain::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             () = drain.asked() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
+                strain.over();
                 socket::tune(&stream);
-                let connection = serve(stream, peer);
-                drain.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                drain.spawn(serve(stream, peer));
             }
-            Err(error) => {
-                // Out of descriptors: the cause stays until connections end, so a tight loop would spin.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(error) => strain.failed(&error).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
 use super::doors::Doors;
@@ -22,6 +23,7 @@ use crate::proxy::passage::Connection;
 use crate::proxy::refusal::{self, Dialect};
 use crate::proxy::tunnel::Tunnel;
 use crate::telemetry::access_log::Kind;
+use crate::tls::error::CaError;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{EgressIntent, Ingress, Scheme};
@@ -32,23 +34,23 @@ pub async fn answer(
     agent: Result<Agent, ProxyError>,
     mut request: Request<Incoming>,
     peer: SocketAddr,
-    (gate, connection): (&GateState, &Connection),
+    (gate, connection): (&GateState, &Arc<Connection>),
 ) -> Response<ResponseBody> {
     let ledgers = doors.exchange.ledgers.clone();
     let mut accounting = ledgers.open(Ingress::Connect, Kind::Connect, peer);
     accounting.traced(request.headers(), connection.number, connection.request());
-    let opened = open(&doors, agent, &request, gate, &mut accounting).await;
+    let opened = open(&doors, agent, &request, (gate, connection), &mut accounting).await;
     let upgrade = hyper::upgrade::on(&mut request);
     let exchange = doors.exchange.clone();
     match opened {
         Err(error) => refuse(&error, accounting),
         Ok(Opened {
             asked,
-            way: Way::Intercept,
+            way: Way::Intercept(leaf),
         }) => {
             // Each exchange inside has an account of its own.
             accounting.discard();
-            let leaves = doors.leaves.clone();
+            let place = connection.place.clone();
             exchange.clone().drain.spawn(async move {
                 let Ok(upgraded) = upgrade.await else { return };
                 let Some(stream) = raw(upgraded) else { return };
@@ -59,8 +61,10 @@ pub async fn answer(
                     execution: doors.identifier.execution(),
                     authority,
                     peer,
+                    place,
+                    leaf,
                 };
-                Box::pin(interception.serve(exchange, leaves)).await;
+                Box::pin(interception.serve(exchange)).await;
             });
             Response::new(ResponseBody::Nothing)
         }
@@ -70,6 +74,7 @@ pub async fn answer(
         }) => {
             ledgers.metrics().tunnel();
             accounting.tunnelled();
+            let place = connection.place.clone();
             exchange.clone().drain.spawn(async move {
                 let Ok(upgraded) = upgrade.await else { return };
                 let Some(agent) = raw(upgraded) else { return };
@@ -81,6 +86,8 @@ pub async fn answer(
                 let dial = permit.dial().clone();
                 let idle = dial.timeouts.idle;
                 let tunnel = Tunnel {
+                    place,
+                    start: exchange.limits.connections.tunnel_start,
                     agent,
                     origin,
                     authority,
@@ -125,7 +132,8 @@ struct Opened {
 }
 
 enum Way {
-    Intercept,
+    /// With a certificate, or why there is none.
+    Intercept(Result<Arc<ServerConfig>, CaError>),
     Tunnel(TcpStream, Permit),
 }
 
@@ -133,14 +141,16 @@ async fn open(
     doors: &Doors,
     agent: Result<Agent, ProxyError>,
     request: &Request<Incoming>,
-    gate: &GateState,
+    (gate, connection): (&GateState, &Connection),
     accounting: &mut Accounting,
 ) -> Result<Opened, ProxyError> {
     let agent = agent?;
     accounting.identified(&agent);
     if let Some(violation) = gate.violation() {
-        return Err(ProxyError::Ambiguous(violation));
+        let limits = &doors.exchange.limits.requests;
+        return Err(ProxyError::of(violation, limits));
     }
+    connection.place.belongs_to(&agent)?;
     let uri = request.uri();
     let Some(target) = uri.authority().filter(|_| uri.scheme().is_none()) else {
         return Err(ProxyError::Malformed(
@@ -159,7 +169,7 @@ async fn open(
     drop(snapshot);
     accounting.permitted(&permit);
     let way = match permit.treatment() {
-        Treatment::Intercept => Way::Intercept,
+        Treatment::Intercept => Way::Intercept(leaf(doors, &asked).await?),
         Treatment::Tunnel(_) => {
             let origin = doors
                 .exchange
@@ -171,6 +181,20 @@ async fn open(
         }
     };
     Ok(Opened { asked, way })
+}
+
+/// The certificate for what was asked. It is had before the CONNECT is answered, since a limit can be told in
+/// HTTP only; what else keeps it from being made is told in TLS.
+async fn leaf(
+    doors: &Doors,
+    asked: &Connect,
+) -> Result<Result<Arc<ServerConfig>, CaError>, ProxyError> {
+    let Connect { agent, authority } = asked;
+    let leaf = doors.leaves.server_config_for(agent, &authority.host);
+    match leaf.await {
+        Err(CaError::Limit(reached)) => Err(reached.into()),
+        leaf => Ok(leaf),
+    }
 }
 
 /// `Host` of a CONNECT is its target (RFC 9112, section 3.2.3); some clients leave out the port.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::identity::identifier::Identifier;
+use crate::net::places::Places;
 use crate::proxy::exchange::Exchange;
 use crate::tls::leaf::LeafStore;
 
@@ -12,6 +13,8 @@ pub struct Doors {
     pub exchange: Arc<Exchange>,
     /// Certificates for intercepted hosts.
     pub leaves: Arc<LeafStore>,
+    /// How many connections there may be.
+    pub places: Places,
     /// Who is calling.
     pub identifier: Arc<Identifier>,
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::connect;
 use super::doors::Doors;
+use super::turned_away;
 use crate::net::gate::{AgentLimits, Gate, GateState};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::error::ProxyError;
@@ -24,22 +25,28 @@ use crate::types::intent::{Ingress, Scheme};
 
 /// Serves one connection of an agent.
 pub async fn serve(doors: Arc<Doors>, stream: TcpStream, peer: SocketAddr) {
-    let _open = doors.exchange.ledgers.metrics().connection("agent");
-    let state = Arc::new(GateState::default());
-    let drain = doors.exchange.drain.clone();
+    let exchange = doors.exchange.clone();
     let caller = Caller {
         ingress: Ingress::Unread,
         peer,
         tunnel: None,
     };
-    let last_word = last_word(doors.exchange.ledgers.clone(), caller);
-    let gate = Gate::new(stream, AgentLimits::default(), state.clone(), last_word);
-    let connection = Arc::new(Connection::new(doors.exchange.ledgers.connection()));
+    let place = match doors.places.take(peer.ip(), doors.identifier.only()) {
+        Ok(place) => place,
+        Err(reached) => return turned_away::tell(&doors, stream, &caller, reached).await,
+    };
+    let _open = exchange.ledgers.metrics().connection("agent");
+    let state = Arc::new(GateState::default());
+    let last_word = last_word(exchange.ledgers.clone(), caller, exchange.limits.requests);
+    let limits = AgentLimits::from(&exchange.limits);
+    let gate = Gate::new(stream, limits, state.clone(), last_word);
+    let number = exchange.ledgers.connection();
+    let connection = Arc::new(Connection::new(number, Arc::new(place)));
     let service = move |received: Request<Incoming>| {
         let (doors, state, connection) = (doors.clone(), state.clone(), connection.clone());
         async move { request(doors, received, peer, state, connection).await }
     };
-    serve::http1(gate, &drain, service).await;
+    serve::http1(gate, &exchange, service).await;
 }
 
 async fn request(
@@ -121,6 +128,7 @@ fn base_url(
         scheme: Scheme::Https,
         authority,
         agreement: Agreement::ByRoute,
+        full: None,
     })
 }
 
@@ -147,6 +155,7 @@ fn absolute_form(agent: Agent, uri: &Uri) -> Result<Asked, ProxyError> {
         scheme,
         authority,
         agreement: Agreement::Required,
+        full: None,
     })
 }
 

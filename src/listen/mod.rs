@@ -4,3 +4,6 @@ pub mod accept;
 pub mod connect;
 pub mod doors;
 pub mod forward;
+pub mod turned_away;
+
+mod strain;

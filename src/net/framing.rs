@@ -8,6 +8,9 @@
 use http::Uri;
 use memchr::memchr;
 
+use crate::types::limits::RequestLimits;
+use crate::types::reached::{Limit, Reached};
+
 /// What makes a request ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
@@ -31,18 +34,15 @@ pub enum Violation {
     RequestLine,
     /// A target that is no URI in any of the forms of RFC 9112, section 3.2.
     Target,
-    /// More than [`MOST_HEAD_BYTES`].
+    /// More than [`RequestLimits::head_size`].
     HeadTooLarge,
-    /// More than [`MOST_FIELDS`].
+    /// More than [`RequestLimits::head_fields`].
     TooManyFields,
-    /// A head that took too long to arrive.
+    /// A head that took longer than [`RequestLimits::head_time`] to arrive.
     SlowHead,
+    /// A body of which nothing came for [`RequestLimits::body_idle`].
+    SlowBody,
 }
-
-/// Largest request head, all fields together.
-pub const MOST_HEAD_BYTES: usize = 64 * 1024;
-/// Most header fields.
-pub const MOST_FIELDS: usize = 100;
 
 impl Violation {
     /// What is wrong, for the one who sent it.
@@ -58,9 +58,21 @@ impl Violation {
             Self::Name => "a header line does not begin with a plain name and a colon",
             Self::RequestLine => "the request line is not `METHOD TARGET HTTP/1.1`",
             Self::Target => "the request's target is not a valid URI",
-            Self::HeadTooLarge => "the request line and headers are larger than 64 KiB",
-            Self::TooManyFields => "the request has more than 100 header fields",
+            Self::HeadTooLarge => "the request line and headers are too large",
+            Self::TooManyFields => "the request has too many header fields",
             Self::SlowHead => "the request line and headers took too long to arrive",
+            Self::SlowBody => "the request's body took too long to arrive",
+        }
+    }
+
+    /// The limit that was reached, where that is what is wrong.
+    pub fn reached(self, limits: &RequestLimits) -> Option<Reached> {
+        match self {
+            Self::HeadTooLarge => Some(Limit::HeadSize.bytes(limits.head_size as u64)),
+            Self::TooManyFields => Some(Limit::HeadFields.count(limits.head_fields)),
+            Self::SlowHead => Some(Limit::HeadTime.time(limits.head_time)),
+            Self::SlowBody => Some(Limit::BodyIdle.time(limits.body_idle)),
+            _ => None,
         }
     }
 
@@ -80,6 +92,7 @@ impl Violation {
             Self::HeadTooLarge,
             Self::TooManyFields,
             Self::SlowHead,
+            Self::SlowBody,
         ]
         .into_iter()
         .find(|v| *v as u8 == code)
@@ -89,6 +102,7 @@ impl Violation {
 /// Follows the framing of one connection's requests.
 #[derive(Debug, Default)]
 pub struct Framing {
+    limits: RequestLimits,
     state: State,
     head: Head,
     /// A line that has begun in an earlier read.
@@ -128,6 +142,14 @@ struct Head {
 }
 
 impl Framing {
+    /// Follows a connection from its beginning.
+    pub fn new(limits: RequestLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
     /// Whether a request's head has begun and not ended.
     pub fn within_head(&self) -> bool {
         matches!(self.state, State::Fields) || (self.state == State::Start && !self.line.is_empty())
@@ -210,7 +232,7 @@ impl Framing {
             State::Fields | State::Trailers => self.head.bytes,
             _ => 0,
         };
-        match before + length > MOST_HEAD_BYTES {
+        match before + length > self.limits.head_size {
             true => Err(Violation::HeadTooLarge),
             false => Ok(()),
         }
@@ -236,15 +258,15 @@ impl Framing {
                 self.head.bytes = 0;
                 self.heads += 1;
             }
-            State::Fields => self.head.field(line)?,
+            State::Fields => self.head.field(line, self.limits.head_fields)?,
             State::ChunkSize => self.state = chunk_size(line)?,
             State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
             State::ChunkEnd => return Err(Violation::Chunk),
             State::Trailers if line.is_empty() => self.state = self.head.after(),
-            State::Trailers if line.starts_with(b" ") || line.starts_with(b"\t") => {
-                return Err(Violation::Folding);
+            State::Trailers => {
+                field_line(line)?;
             }
-            State::Trailers | State::Body(_) | State::ChunkData(_) | State::Opaque => {}
+            State::Body(_) | State::ChunkData(_) | State::Opaque => {}
         }
         Ok(())
     }
@@ -275,27 +297,16 @@ impl Head {
         })
     }
 
-    fn field(&mut self, line: &[u8]) -> Result<(), Violation> {
-        if matches!(line[0], b' ' | b'\t') {
-            return Err(Violation::Folding);
-        }
+    fn field(&mut self, line: &[u8], most: usize) -> Result<(), Violation> {
         self.fields += 1;
-        if self.fields > MOST_FIELDS {
+        if self.fields > most {
             return Err(Violation::TooManyFields);
         }
-        let colon = memchr(b':', line).ok_or(Violation::Name)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
-            return Err(Violation::Name);
-        }
-        // Not `any`: without an early end the compiler looks at many bytes at once.
-        if value.iter().fold(false, |found, b| found | is_control(*b)) {
-            return Err(Violation::LineEnd);
-        }
+        let (name, value) = field_line(line)?;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrades = true,
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            14 if is_read_as(name, b"content-length") => {
                 self.lengths += 1;
                 self.length = std::str::from_utf8(value)
                     .ok()
@@ -305,7 +316,7 @@ impl Head {
                     return Err(Violation::ContentLength);
                 }
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if is_read_as(name, b"transfer-encoding") => {
                 self.encodings += 1;
                 if self.encodings > 1 || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Violation::TransferEncoding);
@@ -343,6 +354,29 @@ impl Head {
     }
 }
 
+/// Splits a line of a head or of trailers (RFC 9112, section 5). It is not empty.
+fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
+    if matches!(line[0], b' ' | b'\t') {
+        return Err(Violation::Folding);
+    }
+    let colon = memchr(b':', line).ok_or(Violation::Name)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
+        return Err(Violation::Name);
+    }
+    // Not `any`: without an early end the compiler looks at many bytes at once.
+    if value.iter().fold(false, |found, b| found | is_control(*b)) {
+        return Err(Violation::LineEnd);
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+/// Servers that hand fields over as variables read `_` and `-` alike (RFC 3875, section 4.1.18).
+fn is_read_as(name: &[u8], word: &[u8]) -> bool {
+    let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
+    name.iter().zip(word).all(same)
+}
+
 /// What no field value holds (RFC 9110, section 5.5).
 fn is_control(byte: u8) -> bool {
     (byte < b' ' && byte != b'\t') || byte == 0x7f
@@ -371,9 +405,11 @@ fn is_token(byte: u8) -> bool {
 /// `1*HEXDIG [ chunk-ext ]` (RFC 9112, section 7.1).
 fn chunk_size(line: &[u8]) -> Result<State, Violation> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    let after = line.get(digits);
-    let plain = (1..=16).contains(&digits) && matches!(after, None | Some(b';' | b' ' | b'\t'));
-    let size = std::str::from_utf8(&line[..digits])
+    let (digits, extension) = line.split_at(digits);
+    let plain = (1..=16).contains(&digits.len())
+        && matches!(extension.trim_ascii_start(), [] | [b';', ..])
+        && !extension.iter().any(|b| is_control(*b));
+    let size = std::str::from_utf8(digits)
         .ok()
         .and_then(|hex| u64::from_str_radix(hex, 16).ok())
         .filter(|_| plain)
@@ -493,6 +529,26 @@ mod tests {
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
                 Chunk,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5 6\r\n",
+                Chunk,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\x0c\r\n",
+                Chunk,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA : b\r\n",
+                Name,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0cchunked\r\n\r\n",
+                LineEnd,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: identity\r\n\r\n",
+                TransferEncoding,
             ),
         ] {
             assert_eq!(read(text), Err(expected), "{text:?}");

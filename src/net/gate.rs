@@ -18,30 +18,38 @@ use tokio::time::{Instant, Sleep};
 
 use super::framing::{Framing, Violation};
 use super::stall::Stall;
+use crate::types::limits::{Limits, RequestLimits};
+use crate::types::reached::Limit;
 
-/// How long an agent may take.
+/// How much an agent may send, and how long it may take.
 #[derive(Clone, Copy, Debug)]
 pub struct AgentLimits {
-    /// From a request's first byte, or the connection's start, to the end of its head.
-    pub head: Duration,
+    /// Requests as they come in.
+    pub requests: RequestLimits,
     /// Between two requests on a kept connection.
     pub idle: Duration,
-    /// Between two reads of a request body.
-    pub body: Duration,
-    /// In which nothing of an answer is taken, where no exchange says otherwise.
-    pub answer: Duration,
 }
+
+/// How long nothing of an answer may be taken, where no exchange says otherwise.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(120);
 
 impl Default for AgentLimits {
     fn default() -> Self {
+        Self::from(&Limits::default())
+    }
+}
+
+impl From<&Limits> for AgentLimits {
+    fn from(limits: &Limits) -> Self {
         Self {
-            head: Duration::from_secs(10),
-            idle: Duration::from_secs(300),
-            body: Duration::from_secs(60),
-            answer: Duration::from_secs(120),
+            requests: limits.requests,
+            idle: limits.connections.idle,
         }
     }
 }
+
+const FIRST_HEAD: u8 = 1;
+const IDLE: u8 = 2;
 
 /// What the gate and the exchanges on its connection know together.
 #[derive(Debug, Default)]
@@ -52,12 +60,27 @@ pub struct GateState {
     /// Milliseconds in which nothing of the answer under way may be taken; none said yet: 0.
     patience: AtomicU64,
     stalled: AtomicBool,
+    /// Which wait for bytes ended the connection; none: 0.
+    waited: AtomicU8,
 }
 
 impl GateState {
     /// The first ambiguity seen on this connection, if any.
     pub fn violation(&self) -> Option<Violation> {
         Violation::from_code(self.violation.load(Ordering::Acquire))
+    }
+
+    fn note(&self, violation: Violation) {
+        self.violation.store(violation as u8, Ordering::Release);
+    }
+
+    /// The limit at which the connection ended since nothing happened on it, if it did.
+    pub fn waited_for(&self) -> Option<Limit> {
+        match self.waited.load(Ordering::Relaxed) {
+            FIRST_HEAD => Some(Limit::HeadTime),
+            IDLE => Some(Limit::IdleConnection),
+            _ => None,
+        }
     }
 
     /// A request was handed over to be answered.
@@ -131,25 +154,30 @@ enum Waiting {
 
 /// A connection that ends with a last word. What still comes is read away for a moment: a socket
 /// closed over unread bytes is reset, and the word may be lost with it.
-struct Closing {
+pub(super) struct Closing {
     word: Bytes,
     shut: bool,
     patience: Pin<Box<Sleep>>,
+    /// Bytes that are read away yet.
+    room: usize,
 }
 
 /// How long the one who is told goodbye has for reading it.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How much is read away meanwhile: who sends more does not listen.
+const MOST_UNREAD: usize = 1 << 20;
 
 impl Closing {
-    fn new(word: Bytes) -> Self {
+    pub(super) fn new(word: Bytes) -> Self {
         Self {
             word,
             shut: false,
             patience: Box::pin(tokio::time::sleep(GOODBYE)),
+            room: MOST_UNREAD,
         }
     }
 
-    fn poll<S>(&mut self, inner: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    pub(super) fn poll<S>(&mut self, inner: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -171,7 +199,9 @@ impl Closing {
         loop {
             let mut unread = ReadBuf::new(&mut sink);
             match ready!(Pin::new(&mut *inner).poll_read(cx, &mut unread)) {
-                Ok(()) if !unread.filled().is_empty() => {}
+                Ok(()) if (1..self.room).contains(&unread.filled().len()) => {
+                    self.room -= unread.filled().len();
+                }
                 _ => return ended(),
             }
         }
@@ -181,12 +211,12 @@ impl Closing {
 impl<S> Gate<S> {
     /// Watches `inner`, reporting into `state`. Bytes that are no request get `last_word`.
     pub fn new(inner: S, limits: AgentLimits, state: Arc<GateState>, last_word: LastWord) -> Self {
-        let deadline = Instant::now() + limits.head;
+        let deadline = Instant::now() + limits.requests.head_time;
         Self {
             inner,
             last_word: Some(last_word),
             closing: None,
-            framing: Framing::default(),
+            framing: Framing::new(limits.requests),
             state,
             limits,
             waiting: Waiting::FirstHead,
@@ -212,13 +242,11 @@ impl<S> Gate<S> {
         }
         let read = self.framing.feed(bytes);
         if let Err(violation) = read {
-            self.state
-                .violation
-                .store(violation as u8, Ordering::Release);
+            self.state.note(violation);
         }
         let (waiting, limit) = match (self.framing.within_head(), self.framing.within_body()) {
-            (true, _) => (Waiting::Head, self.limits.head),
-            (_, true) => (Waiting::Body, self.limits.body),
+            (true, _) => (Waiting::Head, self.limits.requests.head_time),
+            (_, true) => (Waiting::Body, self.limits.requests.body_idle),
             _ => (Waiting::Idle, self.limits.idle),
         };
         // A head that trickles in keeps its first deadline.
@@ -255,7 +283,7 @@ impl<S> Gate<S> {
             return Poll::Pending;
         }
         let limit = match self.state.patience.load(Ordering::Relaxed) {
-            0 => self.limits.answer,
+            0 => ANSWER_PATIENCE,
             millis => Duration::from_millis(millis),
         };
         ready!(self.stall.poll(limit, cx));
@@ -276,9 +304,19 @@ impl<S> Gate<S> {
             }
             if self.deadline <= now {
                 let what = match self.waiting {
-                    Waiting::FirstHead | Waiting::Head => Violation::SlowHead.message(),
-                    Waiting::Body => "the request body stalled",
-                    Waiting::Idle => "idle",
+                    Waiting::FirstHead => {
+                        self.state.waited.store(FIRST_HEAD, Ordering::Relaxed);
+                        Violation::SlowHead.message()
+                    }
+                    Waiting::Head => Violation::SlowHead.message(),
+                    Waiting::Body => {
+                        self.state.note(Violation::SlowBody);
+                        Violation::SlowBody.message()
+                    }
+                    Waiting::Idle => {
+                        self.state.waited.store(IDLE, Ordering::Relaxed);
+                        "idle"
+                    }
                 };
                 return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, what));
             }
@@ -468,7 +506,7 @@ mod tests {
             let started = Instant::now();
             let error = gate.write_all(&[0; 4096]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-            let patience = patience.unwrap_or(AgentLimits::default().answer);
+            let patience = patience.unwrap_or(ANSWER_PATIENCE);
             assert!((patience..patience * 2).contains(&started.elapsed()));
             assert!(state.exchange().is_stalled());
         }
@@ -482,7 +520,7 @@ mod tests {
         let reading = tokio::spawn(async move {
             let mut buffer = [0; 512];
             for _ in 0..20 {
-                tokio::time::sleep(AgentLimits::default().answer * 9 / 10).await;
+                tokio::time::sleep(ANSWER_PATIENCE * 9 / 10).await;
                 agent.read_exact(&mut buffer).await.unwrap();
             }
         });

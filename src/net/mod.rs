@@ -1,9 +1,13 @@
 //! Sockets: binding, names to addresses, bytes before and beside HTTP.
 
+pub mod calm;
 pub mod client_hello;
+pub mod descriptors;
+pub mod frames;
 pub mod framing;
 pub mod gate;
 pub mod guard;
+pub mod places;
 pub mod relay;
 pub mod resolve;
 pub mod rewind;

@@ -4,15 +4,21 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
+};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use ipnet::IpNet;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::guard::{AddressGuard, Guarded};
 use crate::types::host::{Authority, Host};
+use crate::types::limits::DnsLimits;
+use crate::types::reached::{Limit, Reached};
 
 /// Why a name leads nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +31,9 @@ pub enum ResolveError {
         /// What the resolver said.
         cause: &'static str,
     },
+    /// Too many names are being looked up.
+    #[error("{0}")]
+    Full(Reached),
     /// Every address is one that is not dialled.
     #[error("{host} leads to {}, which no rule allows", guarded.as_str())]
     Guarded {
@@ -45,22 +54,48 @@ pub struct Resolver {
     dns: TokioResolver,
     fixed: FixedAnswers,
     guard: AddressGuard,
+    limits: DnsLimits,
+    looking: Semaphore,
 }
 
 impl Resolver {
     /// Reads the machine's resolver configuration; without one, only fixed answers resolve.
-    pub fn new(fixed: FixedAnswers, guard: AddressGuard) -> io::Result<Self> {
-        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
-            TokioResolver::builder_with_config(
-                ResolverConfig::default(),
-                TokioRuntimeProvider::default(),
-            )
-        });
+    pub fn new(fixed: FixedAnswers, guard: AddressGuard, limits: DnsLimits) -> io::Result<Self> {
+        let builder = TokioResolver::builder_tokio()
+            .unwrap_or_else(|_| with_config(ResolverConfig::default()));
+        Self::of(builder, fixed, guard, limits)
+    }
+
+    /// Asks these servers instead: by UDP, and by TCP where an answer was cut. Two are asked at a time,
+    /// those first that have answered quickly.
+    pub fn asking(
+        servers: &[SocketAddr],
+        fixed: FixedAnswers,
+        guard: AddressGuard,
+        limits: DnsLimits,
+    ) -> io::Result<Self> {
+        let servers = servers.iter().map(name_server).collect();
+        let builder = with_config(ResolverConfig::from_name_servers(servers));
+        Self::of(builder, fixed, guard, limits)
+    }
+
+    fn of(
+        mut builder: ResolverBuilder<TokioRuntimeProvider>,
+        fixed: FixedAnswers,
+        guard: AddressGuard,
+        limits: DnsLimits,
+    ) -> io::Result<Self> {
         let options = builder.options_mut();
-        options.timeout = Duration::from_secs(3);
+        options.timeout = limits.timeout;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         let dns = builder.build().map_err(io::Error::other)?;
-        Ok(Self { dns, fixed, guard })
+        Ok(Self {
+            dns,
+            fixed,
+            guard,
+            limits,
+            looking: Semaphore::new(limits.lookups),
+        })
     }
 
     /// The addresses to dial for `authority`, in order, every one of them checked.
@@ -104,19 +139,23 @@ impl Resolver {
             true => format!("{name}."),
             false => name.to_owned(),
         };
-        let answer = self
-            .dns
-            .lookup_ip(absolute.as_str())
-            .await
-            .map_err(|error| ResolveError::Dns {
-                host: host.clone(),
-                cause: match (error.is_nx_domain(), error.is_no_records_found()) {
-                    (true, _) => "there is no such name",
-                    (_, true) => "the name has no address",
-                    _ => "the resolver did not answer",
-                },
-            })?;
-        Ok(answer.iter().map(|ip| SocketAddr::new(ip, port)).collect())
+        let failed = |cause| ResolveError::Dns {
+            host: host.clone(),
+            cause,
+        };
+        // A lookup is repeated, and waits for its turn: all of it has the one time.
+        let deadline = Instant::now() + self.limits.timeout;
+        let Ok(Ok(_looking)) = timeout_at(deadline, self.looking.acquire()).await else {
+            let full = Limit::Lookups.count(self.limits.lookups);
+            return Err(ResolveError::Full(full));
+        };
+        let answer = timeout_at(deadline, self.dns.lookup_ip(absolute.as_str())).await;
+        let answer = answer
+            .map_err(|_| failed("the resolver did not answer"))?
+            .map_err(|error| failed(why(&error)))?;
+        // Whoever owns the name decides how many there are.
+        let used = answer.iter().take(self.limits.answers);
+        Ok(used.map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
     fn checked(
@@ -152,9 +191,119 @@ impl Resolver {
     }
 }
 
+fn with_config(config: ResolverConfig) -> ResolverBuilder<TokioRuntimeProvider> {
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+}
+
+fn name_server(server: &SocketAddr) -> NameServerConfig {
+    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut connections {
+        connection.port = server.port();
+    }
+    // The operator named it: its "no" is an answer.
+    NameServerConfig::new(server.ip(), true, connections)
+}
+
+fn why(error: &NetError) -> &'static str {
+    match error {
+        error if error.is_nx_domain() => "there is no such name",
+        NetError::Dns(DnsError::NoRecordsFound(_)) => "the name has no address",
+        NetError::Dns(_) => "the resolver failed",
+        _ => "the resolver did not answer",
+    }
+}
+
 /// What the guard looks at: addresses that an operator wrote down are his word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum GuardScope {
     Everything,
     OwnListeners,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Asks a name server of the test's own, over TCP.
+    async fn asking(limits: DnsLimits) -> (Resolver, TcpListener) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut connection = ConnectionConfig::tcp();
+        connection.port = address.port();
+        let server = NameServerConfig::new(address.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let guard = AddressGuard::new(Vec::new());
+        let resolver = Resolver::of(builder, FixedAnswers::new(), guard, limits).unwrap();
+        (resolver, listener)
+    }
+
+    /// Answers each question for IPv4 with so many addresses, and every other with none (RFC 1035, section 4).
+    async fn answer(mut stream: TcpStream, addresses: u16) -> io::Result<()> {
+        loop {
+            let length = stream.read_u16().await?;
+            let mut question = vec![0; usize::from(length)];
+            stream.read_exact(&mut question).await?;
+            let end = 12 + question[12..].iter().position(|b| *b == 0).unwrap_or(0) + 5;
+            let is_ipv4 = question[end - 4..end - 2] == [0, 1];
+            let count = if is_ipv4 { addresses } else { 0 };
+            let mut said = question[..2].to_vec();
+            said.extend([0x81, 0x80, 0, 1]);
+            said.extend(count.to_be_bytes());
+            said.extend([0; 4]);
+            said.extend(&question[12..end]);
+            for number in 0..count {
+                let [high, low] = number.to_be_bytes();
+                said.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, high, low]);
+            }
+            stream.write_u16(u16::try_from(said.len()).unwrap()).await?;
+            stream.write_all(&said).await?;
+        }
+    }
+
+    fn authority(name: &str) -> Authority {
+        Authority::parse(name, Some(443)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_thousands_of_addresses_the_first_few_are_used() {
+        let limits = DnsLimits::default();
+        let (resolver, listener) = asking(limits).await;
+        let serving = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, 3000));
+            }
+        });
+        let anywhere = ["203.0.0.0/16".parse().unwrap()];
+        let many = authority("many.example.org");
+        let found = resolver.resolve(&many, &anywhere).await.unwrap();
+        assert_eq!(found.len(), limits.answers);
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn a_lookup_ends_in_its_time_and_others_find_no_room_meanwhile() {
+        let limits = DnsLimits {
+            lookups: 1,
+            timeout: Duration::from_millis(400),
+            ..DnsLimits::default()
+        };
+        // It takes questions and never answers.
+        let (resolver, _listener) = asking(limits).await;
+        let started = Instant::now();
+        let (one, two) = (authority("one.example.org"), authority("two.example.org"));
+        let (first, second) =
+            tokio::join!(resolver.resolve(&one, &[]), resolver.resolve(&two, &[]));
+        assert!(matches!(first, Err(ResolveError::Dns { .. })), "{first:?}");
+        let full = Limit::Lookups.count(1);
+        assert!(matches!(second, Err(ResolveError::Full(reached)) if reached == full));
+        assert!(started.elapsed() < limits.timeout * 3);
+    }
 }

@@ -25,6 +25,7 @@ use crate::telemetry::traces::{Position, Traces};
 use crate::types::agent::Agent;
 use crate::types::host::{Authority, HostPattern};
 use crate::types::intent::{Ingress, Scheme};
+use crate::types::reached::Limit;
 use crate::types::usage::TokenClass;
 
 /// Stands for a host whose name holds a secret. No such name is ever given out (RFC 2606, section 2).
@@ -476,6 +477,9 @@ impl Accounting {
             true => self.origin_failed(error),
             false => self.count_refusal(error.reason()),
         }
+        if let ProxyError::Limit(reached) = error {
+            self.ledgers.metrics.limit_reached(reached.limit);
+        }
         if let ProxyError::Injection(error) = error
             && let InjectError::Unavailable { credential, .. } = &**error
         {
@@ -509,6 +513,11 @@ impl Accounting {
         });
         self.count_refusal(reason);
         self.complete = true;
+    }
+
+    /// Something ended at a limit that has no answer of its own.
+    pub fn reached(&self, limit: Limit) {
+        self.ledgers.metrics.limit_reached(limit);
     }
 
     /// Body bytes to the agent.

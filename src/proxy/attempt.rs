@@ -11,6 +11,7 @@ use super::admission::Admission;
 use super::error::ProxyError;
 use super::headers;
 use super::passage::Asked;
+use super::room::{Room, Taken};
 use super::snapshot::Snapshot;
 use super::spool::Keep;
 use super::upload::{Prepared, RequestBody, Upload};
@@ -19,7 +20,8 @@ use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::inject::set::{Granted, Injected, Target};
 use crate::policy::decision::Permit;
-use crate::scrub::head::narrow;
+use crate::scrub::coding::LARGEST_WINDOW;
+use crate::scrub::head::{asks_for_windows, lighten, narrow};
 use crate::types::secret::Secret;
 
 /// What every try of a request is made with.
@@ -32,6 +34,8 @@ pub struct Attempt<'a> {
     pub snapshot: &'a Snapshot,
     /// The way to the origin.
     pub upstream: &'a Upstream,
+    /// The memory for codings of answers.
+    pub windows: &'a Arc<Room>,
     /// The protocols it may be sent in.
     pub protocols: Protocols,
 }
@@ -50,6 +54,8 @@ pub struct Sent {
     pub credentials: Vec<InjectedCredential>,
     /// The secrets that did.
     pub shown: Shown,
+    /// Memory to undo a coding in which such an answer may come.
+    pub windows: Option<Taken>,
 }
 
 /// Secrets that an origin has seen, each with the placeholder that the agent knows it by.
@@ -82,7 +88,7 @@ impl Attempt<'_> {
     pub async fn send(
         &self,
         ready: Ready,
-        upload: &mut Upload,
+        upload: &mut Upload<'_>,
         keep: Option<Keep>,
         admission: &mut Admission,
         accounting: &mut Accounting,
@@ -104,6 +110,14 @@ impl Attempt<'_> {
         if !injected.needles.is_empty() {
             narrow(&mut head.headers);
         }
+        let mut windows = None;
+        if !injected.needles.is_empty() && asks_for_windows(&head.headers) {
+            windows = self.windows.taken(LARGEST_WINDOW);
+            if windows.is_none() {
+                lighten(&mut head.headers);
+            }
+        }
+
         accounting.injected(&injected.credentials).await?;
         let body = admission.sending(body, &injected.credentials);
         let mut request = outgoing(self.asked, head, body)?;
@@ -125,6 +139,7 @@ impl Attempt<'_> {
             response,
             credentials: injected.credentials,
             shown: injected.needles,
+            windows,
         })
     }
 }

@@ -11,11 +11,12 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
+use super::headers::end_trailers_hop;
 use super::metered::{Meter, Turn};
 use super::observe::Observer;
 use super::origin_body::{OriginBody, OriginError};
 use crate::budget::ledger::Ending;
-use crate::net::gate::{AgentLimits, InFlight};
+use crate::net::gate::{ANSWER_PATIENCE, InFlight};
 use crate::policy::decision::Timeouts;
 
 /// What ends a body early.
@@ -93,7 +94,7 @@ impl ResponseBody {
     pub fn patience(&self) -> Duration {
         match self {
             Self::Stream(stream) => stream.patience,
-            Self::Own(..) | Self::Nothing => AgentLimits::default().answer,
+            Self::Own(..) | Self::Nothing => ANSWER_PATIENCE,
         }
     }
 
@@ -228,12 +229,14 @@ impl StreamedResponse {
         }
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn pass(&mut self, mut frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(data) = frame.data_ref() {
             self.accounting.sent(data.len() as u64);
             if let Some(observer) = &mut self.observer {
                 observer.see(data);
             }
+        } else if let Some(trailers) = frame.trailers_mut() {
+            end_trailers_hop(trailers);
         }
         self.silence.broken();
         if self.is_end_stream() {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use rustix::io::Errno;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -17,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 use crate::net::resolve::{ResolveError, Resolver};
 use crate::net::socket;
 use crate::policy::decision::DialProfile;
+use crate::tls::verdict::Verdict;
 use crate::types::host::{Authority, Host};
 
 /// Why an origin was not reached.
@@ -33,6 +35,12 @@ pub enum DialError {
         /// What the last address said.
         cause: io::ErrorKind,
     },
+    /// This process or machine may open no further sockets.
+    #[error("no connection to {authority}: the proxy has too many open files")]
+    Exhausted {
+        /// Where to.
+        authority: Authority,
+    },
     /// No address answered in time.
     #[error("no connection to {authority} within {limit:?}")]
     ConnectTimeout {
@@ -46,10 +54,8 @@ pub enum DialError {
     Tls {
         /// Where to.
         authority: Authority,
-        /// What TLS said; nothing that the origin wrote.
-        cause: String,
-        /// The same in one word.
-        word: &'static str,
+        /// Why; nothing that the origin wrote.
+        cause: Verdict,
     },
     /// The handshake took too long.
     #[error("no TLS session with {authority} within {limit:?}")]
@@ -73,9 +79,11 @@ impl DialError {
     /// The stage that failed, as `x-tollgate-stage` names it.
     pub fn stage(&self) -> &'static str {
         match self {
-            Self::Resolve(ResolveError::Dns { .. }) => "dns",
+            Self::Resolve(ResolveError::Dns { .. } | ResolveError::Full(_)) => "dns",
             Self::Resolve(ResolveError::Guarded { .. }) => "address_guard",
-            Self::Connect { .. } | Self::ConnectTimeout { .. } => "connect",
+            Self::Connect { .. } | Self::Exhausted { .. } | Self::ConnectTimeout { .. } => {
+                "connect"
+            }
             Self::Tls { .. } | Self::TlsTimeout { .. } | Self::Settings { .. } => "tls",
         }
     }
@@ -83,10 +91,13 @@ impl DialError {
     /// Why a handshake failed, in one word, if that is what failed.
     pub fn handshake(&self) -> Option<&'static str> {
         match self {
-            Self::Tls { word, .. } => Some(word),
+            Self::Tls { cause, .. } => Some(cause.word()),
             Self::TlsTimeout { .. } => Some("timeout"),
             Self::Settings { .. } => Some("settings"),
-            Self::Resolve(_) | Self::Connect { .. } | Self::ConnectTimeout { .. } => None,
+            Self::Resolve(_)
+            | Self::Connect { .. }
+            | Self::Exhausted { .. }
+            | Self::ConnectTimeout { .. } => None,
         }
     }
 
@@ -94,30 +105,33 @@ impl DialError {
         match self {
             Self::Resolve(ResolveError::Guarded { .. }) => StatusCode::FORBIDDEN,
             Self::ConnectTimeout { .. } | Self::TlsTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Exhausted { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
 
     pub(super) fn proxy_status(&self) -> &'static str {
         match self {
-            Self::Resolve(ResolveError::Dns { .. }) => "dns_error",
+            Self::Resolve(ResolveError::Dns { .. } | ResolveError::Full(_)) => "dns_error",
             Self::Resolve(ResolveError::Guarded { .. }) => "destination_ip_prohibited",
             Self::Connect {
                 cause: io::ErrorKind::ConnectionRefused,
                 ..
             } => "connection_refused",
             Self::Connect { .. } => "destination_ip_unroutable",
+            Self::Exhausted { .. } => "connection_limit_reached",
             Self::ConnectTimeout { .. } => "connection_timeout",
-            Self::Tls { .. } => "tls_certificate_error",
+            Self::Tls { cause, .. } => cause.proxy_status(),
             Self::TlsTimeout { .. } | Self::Settings { .. } => "tls_protocol_error",
         }
     }
 
     pub(super) fn is_temporary(&self) -> bool {
-        !matches!(
-            self,
-            Self::Resolve(ResolveError::Guarded { .. }) | Self::Tls { .. } | Self::Settings { .. }
-        )
+        match self {
+            Self::Tls { cause, .. } => *cause == Verdict::BrokenOff,
+            Self::Resolve(ResolveError::Guarded { .. }) | Self::Settings { .. } => false,
+            _ => true,
+        }
     }
 
     pub(super) fn remedy(&self) -> String {
@@ -126,9 +140,11 @@ impl DialError {
                 "Retrying will not help. If the address is meant, the operator lists its range in the rule's allowAddresses."
                     .to_owned()
             }
-            Self::Tls { .. } => {
-                "Retrying will not help. If the origin has a private authority, the operator names it in the rule's upstream.caFile."
-                    .to_owned()
+            Self::Tls { cause, .. } if *cause != Verdict::BrokenOff => {
+                format!("Retrying will not help. {}", cause.remedy())
+            }
+            Self::Exhausted { .. } => {
+                "Try again in a moment; the operator may raise the limit of open files.".to_owned()
             }
             Self::Settings { .. } => "The operator must mend the rule's upstream files.".to_owned(),
             _ => "The origin is out of reach from the proxy; trying again later may help.".to_owned(),
@@ -154,18 +170,28 @@ impl Dialer {
         authority: &Authority,
         profile: &DialProfile,
     ) -> Result<TcpStream, DialError> {
-        let addresses = self
-            .resolver
-            .resolve(authority, &profile.allow_addresses)
-            .await?;
         let limit = profile.timeouts.connect;
+        // The resolver repeats a question, of several servers perhaps; all that is part of connecting.
+        let addresses = timeout(
+            limit,
+            self.resolver.resolve(authority, &profile.allow_addresses),
+        )
+        .await
+        .map_err(|_| ResolveError::Dns {
+            host: authority.host.clone(),
+            cause: "the resolver did not answer",
+        })??;
         match timeout(limit, first(&addresses, limit)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(DialError::Connect {
+            Ok(Err(error)) if is_exhausted(&error) => Err(DialError::Exhausted {
+                authority: authority.clone(),
+            }),
+            Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => Err(DialError::Connect {
                 authority: authority.clone(),
                 cause: error.kind(),
             }),
-            Err(_) => Err(DialError::ConnectTimeout {
+            // By the clock here, or the kernel's own.
+            Ok(Err(_)) | Err(_) => Err(DialError::ConnectTimeout {
                 authority: authority.clone(),
                 limit,
             }),
@@ -180,24 +206,17 @@ impl Dialer {
         config: Arc<ClientConfig>,
     ) -> Result<TlsStream<TcpStream>, DialError> {
         let stream = self.tcp(authority, profile).await?;
-        let failed = |cause: String, word: &'static str| DialError::Tls {
+        let name = server_name(&authority.host).map_err(|cause| DialError::Settings {
             authority: authority.clone(),
             cause,
-            word,
-        };
-        let name = server_name(&authority.host).map_err(|cause| failed(cause, "server_name"))?;
+        })?;
         let limit = profile.timeouts.tls;
         match timeout(limit, TlsConnector::from(config).connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => {
-                let word = word_of(&error);
-                // The names in a certificate are the origin's text, and this goes to the agent.
-                let cause = match word {
-                    "other_name" => "its certificate is for other names".to_owned(),
-                    _ => error.to_string(),
-                };
-                Err(failed(cause, word))
-            }
+            Ok(Err(error)) => Err(DialError::Tls {
+                authority: authority.clone(),
+                cause: Verdict::of(&error),
+            }),
             Err(_) => Err(DialError::TlsTimeout {
                 authority: authority.clone(),
                 limit,
@@ -206,23 +225,9 @@ impl Dialer {
     }
 }
 
-/// What a failed handshake comes down to, as a label.
-fn word_of(error: &io::Error) -> &'static str {
-    let said = error.get_ref().and_then(|said| said.downcast_ref());
-    match said {
-        Some(rustls::Error::InvalidCertificate(error)) => match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "other_name"
-            }
-            CertificateError::UnknownIssuer => "unknown_issuer",
-            CertificateError::Revoked => "revoked",
-            _ => "bad_certificate",
-        },
-        Some(rustls::Error::AlertReceived(_)) => "alert",
-        Some(_) => "protocol",
-        None => "broken_off",
-    }
+fn is_exhausted(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, String> {

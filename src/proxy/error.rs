@@ -10,10 +10,13 @@ use crate::budget::ledger::Balance;
 use crate::identity::identifier::Unidentified;
 use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
+use crate::net::resolve::ResolveError;
 use crate::oauth::call_error::CallError;
 use crate::policy::decision::{Denial, RuleRef};
 use crate::scrub::coding::UnknownCoding;
 use crate::types::host::{Authority, HostError};
+use crate::types::limits::RequestLimits;
+use crate::types::reached::{Limit, Reached};
 
 /// Why an exchange ended here rather than at the origin.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,9 @@ pub enum ProxyError {
     /// The agent's bytes have more than one reading, or none.
     #[error("{}", .0.message())]
     Ambiguous(Violation),
+    /// A limit of the process is reached.
+    #[error("{0}")]
+    Limit(#[from] Reached),
     /// The head is well-formed and still not acceptable.
     #[error("{0}")]
     Malformed(&'static str),
@@ -67,7 +73,7 @@ pub enum ProxyError {
     AgentBody,
     /// The origin was not reached.
     #[error("{0}")]
-    Dial(#[from] DialError),
+    Dial(DialError),
     /// The origin did not answer in time.
     #[error("{authority} sent no response head in time")]
     Silent {
@@ -112,6 +118,15 @@ impl From<Denial> for ProxyError {
     }
 }
 
+impl From<DialError> for ProxyError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Resolve(ResolveError::Full(reached)) => Self::Limit(reached),
+            other => Self::Dial(other),
+        }
+    }
+}
+
 impl From<InjectError> for ProxyError {
     fn from(error: InjectError) -> Self {
         Self::Injection(Box::new(error))
@@ -119,13 +134,27 @@ impl From<InjectError> for ProxyError {
 }
 
 impl ProxyError {
+    /// What `violation` comes down to where these limits hold.
+    pub fn of(violation: Violation, limits: &RequestLimits) -> Self {
+        match violation.reached(limits) {
+            Some(reached) => Self::Limit(reached),
+            None => Self::Ambiguous(violation),
+        }
+    }
+
+    /// Whether the connection it happened on cannot be used any further.
+    pub fn ends_connection(&self) -> bool {
+        match self {
+            Self::Ambiguous(_) => true,
+            Self::Limit(reached) => reached.limit.ends_connection(),
+            _ => false,
+        }
+    }
+
     /// The status the agent gets.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Ambiguous(Violation::HeadTooLarge | Violation::TooManyFields) => {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-            }
-            Self::Ambiguous(Violation::SlowHead) => StatusCode::REQUEST_TIMEOUT,
+            Self::Limit(reached) => limit_status(reached.limit),
             Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::AgentBody => {
                 StatusCode::BAD_REQUEST
             }
@@ -148,8 +177,7 @@ impl ProxyError {
     /// A stable word for logs, metrics and `Proxy-Status` details.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Ambiguous(Violation::HeadTooLarge | Violation::TooManyFields) => "head_too_large",
-            Self::Ambiguous(Violation::SlowHead) => "slow_request",
+            Self::Limit(reached) => reached.limit.reason(),
             Self::Ambiguous(_) => "ambiguous_request",
             Self::Malformed(_) | Self::Target(_) => "malformed_request",
             Self::Misdirected { .. } => "host_mismatch",
@@ -185,6 +213,11 @@ impl ProxyError {
             | Self::AgentBody
             | Self::BodyTooLarge { .. } => "http_request_error",
             Self::Unrecorded | Self::Draining => "destination_unavailable",
+            Self::Limit(reached) => match limit_status(reached.limit).is_server_error() {
+                // The words of RFC 9209, section 2.3.16, for one that is out of capacity itself.
+                true => "proxy_internal_error",
+                false => "http_request_error",
+            },
             _ => "http_request_denied",
         }
     }
@@ -197,6 +230,7 @@ impl ProxyError {
         ) || matches!(self, Self::Dial(error) if error.is_temporary())
             || matches!(self, Self::TokenCall(error) if error.is_temporary())
             || matches!(self, Self::Budget(refusal) if refusal.is_temporary())
+            || matches!(self, Self::Limit(reached) if reached.limit.passes())
     }
 
     /// Where the budget stands that refused it, if one did.
@@ -242,9 +276,7 @@ impl ProxyError {
             Self::Misdirected { .. } | Self::ForeignHost => {
                 "Open a connection for the host that the request names.".to_owned()
             }
-            Self::Ambiguous(Violation::HeadTooLarge | Violation::TooManyFields) => {
-                "Send fewer and shorter headers; what is long belongs into the body.".to_owned()
-            }
+            Self::Limit(reached) => reached.remedy(),
             Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::Method | Self::AgentBody => {
                 "Send a request with one unambiguous reading; retrying this one will not help.".to_owned()
             }
@@ -264,6 +296,28 @@ impl ProxyError {
             }
             Self::Draining => "Try again in a second.".to_owned(),
         }
+    }
+}
+
+fn limit_status(limit: Limit) -> StatusCode {
+    match limit {
+        Limit::HeadSize | Limit::HeadFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Limit::HeadTime
+        | Limit::BodyIdle
+        | Limit::IdleConnection
+        | Limit::TunnelStart
+        | Limit::Handshake => StatusCode::REQUEST_TIMEOUT,
+        Limit::AgentConnections
+        | Limit::AddressConnections
+        | Limit::AgentStreams
+        | Limit::AgentMints => StatusCode::TOO_MANY_REQUESTS,
+        Limit::Connections
+        | Limit::Streams
+        | Limit::ReadBodies
+        | Limit::Windows
+        | Limit::WebSocketFrame
+        | Limit::Mints
+        | Limit::Lookups => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

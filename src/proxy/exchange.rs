@@ -21,17 +21,19 @@ use super::origin_body::{OriginBody, Scrubbing};
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
 use super::replay;
+use super::room::Rooms;
 use super::scrubbing::{self, Scrubbers};
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spend::Asking;
 use super::spending::Spending;
-use super::spool::Room;
 use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
 use crate::inject::error::InjectError;
+use crate::net::framing::Violation;
 use crate::net::gate::GateState;
+use crate::net::places::Place;
 use crate::oauth::local_endpoint::LocalEndpoint;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
@@ -41,6 +43,8 @@ use crate::telemetry::redact::SafeTarget;
 use crate::telemetry::traces::Position;
 use crate::types::agent::Agent;
 use crate::types::intent::Scheme;
+use crate::types::limits::Limits;
+use crate::types::reached::Reached;
 
 /// What every exchange works with.
 pub struct Exchange {
@@ -52,8 +56,10 @@ pub struct Exchange {
     pub ledgers: Arc<Ledgers>,
     /// The process's open connections.
     pub drain: Drain,
-    /// Memory for bodies that may have to be sent again.
-    pub room: Arc<Room>,
+    /// What agents may take of the process.
+    pub limits: Limits,
+    /// Memory for bodies.
+    pub rooms: Rooms,
     /// The searches for secrets in answers.
     pub scrubbers: Scrubbers,
     /// What requests that cost money share.
@@ -96,7 +102,7 @@ impl Exchange {
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let (head, body) = request.into_parts();
-        let mut upload = Upload::new(&head, body);
+        let mut upload = Upload::new(&head, body, &self.rooms.read);
         let result = match asked {
             Ok(asked) => {
                 let request = Ask {
@@ -110,6 +116,7 @@ impl Exchange {
             Err(error) => Err(error),
         };
         accounting.handed_on();
+        let result = result.map_err(|error| self.slow(passage, error));
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
                 let timeouts = relayed.permit.dial().timeouts;
@@ -129,7 +136,10 @@ impl Exchange {
                     ResponseBody::stream(body, &timeouts, accounting, in_flight, readers)
                 })
             }
-            Ok(Answer::Upgraded(response, upgrade)) => self.switch(response, *upgrade, accounting),
+            Ok(Answer::Upgraded(response, upgrade)) => {
+                let place = passage.connection.place.clone();
+                self.switch(response, *upgrade, place, accounting)
+            }
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
             Err(error) => {
                 upload.discard().await;
@@ -144,6 +154,18 @@ impl Exchange {
         response
     }
 
+    /// A body that broke off since nothing came of it any more did so at a limit.
+    fn slow(&self, passage: &Passage, error: ProxyError) -> ProxyError {
+        let violation = passage.gate.as_ref().and_then(|gate| gate.violation());
+        match (error, violation) {
+            // An origin that is spoken to in HTTP/2 is told by a reset, and what comes of that is its error.
+            (ProxyError::AgentBody | ProxyError::Origin { .. }, Some(Violation::SlowBody)) => {
+                ProxyError::of(Violation::SlowBody, &self.limits.requests)
+            }
+            (error, _) => error,
+        }
+    }
+
     async fn relay(
         &self,
         passage: &Passage,
@@ -152,7 +174,7 @@ impl Exchange {
             mut head,
             upload,
             position,
-        }: Ask<'_>,
+        }: Ask<'_, '_>,
         snapshot: &Snapshot,
         accounting: &mut Accounting,
     ) -> Result<Answer, ProxyError> {
@@ -163,12 +185,13 @@ impl Exchange {
             snapshot.injectors.holds_secret(text)
         });
         if let Some(violation) = passage.gate.as_ref().and_then(|gate| gate.violation()) {
-            return Err(ProxyError::Ambiguous(violation));
+            return Err(ProxyError::of(violation, &self.limits.requests));
         }
+        connection_has_room(passage, &asked)?;
         let _in_flight = passage.gate.as_ref().map(GateState::exchange);
 
         headers::method(&head.method)?;
-        headers::bounds(&head)?;
+        headers::bounds(&head, &self.limits.requests)?;
         headers::expectation(&head.headers)?;
         if asked.agreement == Agreement::Required {
             headers::agree(&head, asked.scheme, &asked.authority)?;
@@ -177,6 +200,7 @@ impl Exchange {
             .policy
             .authorize(&asked.intent(&head.method, &head.uri))?;
         accounting.permitted(&permit);
+        headers::has_path(&head.uri)?;
         let overriding = headers::overriding_method(&head)?;
         if let Some(method) = &overriding {
             let other = snapshot
@@ -237,6 +261,7 @@ impl Exchange {
             permit: &permit,
             snapshot,
             upstream: &self.upstream,
+            windows: &self.rooms.windows,
             protocols: match agent_side {
                 Some(_) => Protocols::Http1,
                 None => Protocols::Any,
@@ -256,7 +281,7 @@ impl Exchange {
             &attempt,
             head,
             upload,
-            &self.room,
+            &self.rooms.kept,
             is_current,
             &mut admission,
             accounting,
@@ -265,6 +290,7 @@ impl Exchange {
             mut response,
             credentials,
             shown,
+            windows,
         } = sending.await?;
         let needles = self.scrubbers.of(&shown);
 
@@ -305,6 +331,7 @@ impl Exchange {
         let scrubbing = match needles {
             Some(needles) => Some(
                 scrubbing::begin(needles, &mut response, &asked_by, &permit, accounting)
+                    .and_then(|begun| begun.with_windows(windows, &self.rooms.windows))
                     .inspect_err(|error| admission.failed(error))?,
             ),
             None => None,
@@ -355,6 +382,7 @@ impl Exchange {
         &self,
         response: Response<Incoming>,
         switch: Switch,
+        place: Arc<Place>,
         accounting: Accounting,
     ) -> Response<ResponseBody> {
         let Switch {
@@ -370,6 +398,8 @@ impl Exchange {
             origin,
             needles,
             idle,
+            longest_frame: self.limits.answers.web_socket_frame,
+            place,
             accounting,
         };
         upgrade.start(&self.drain, self.snapshots.clone(), move || {
@@ -381,6 +411,12 @@ impl Exchange {
     }
 }
 
+/// The connection counts for its agent from its first request on; a stream has come with its place, or none.
+fn connection_has_room(passage: &Passage, asked: &Asked) -> Result<(), Reached> {
+    passage.connection.place.belongs_to(&asked.agent)?;
+    asked.full.map_or(Ok(()), Err)
+}
+
 /// Where a refusal can be told: the answer to HEAD has no body, whatever its head says
 /// (RFC 9110, section 9.3.2). The library keeps to that on HTTP/1.1 only.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -390,9 +426,9 @@ enum Told {
 }
 
 /// A request on its way in.
-struct Ask<'a> {
+struct Ask<'a, 'r> {
     head: Parts,
-    upload: &'a mut Upload,
+    upload: &'a mut Upload<'r>,
     /// Where it stands in a trace.
     position: Option<Position>,
 }
@@ -437,7 +473,7 @@ fn refuse(
         response.body_mut().clear();
     }
     let mut response = response.map(|body| ResponseBody::own(body, accounting));
-    if matches!(error, ProxyError::Ambiguous(_)) {
+    if error.ends_connection() {
         close_after(&mut response);
     }
     response

@@ -10,11 +10,12 @@ use http::{Method, Version};
 
 use super::error::ProxyError;
 use crate::config::policy::TraceContextMode;
-use crate::net::framing::MOST_FIELDS;
 use crate::telemetry::trace_context::{BAGGAGE, TRACEPARENT, TRACESTATE};
 use crate::telemetry::traces::Position;
 use crate::types::host::Authority;
 use crate::types::intent::Scheme;
+use crate::types::limits::RequestLimits;
+use crate::types::reached::Limit;
 
 /// Fields that concern one connection only.
 static HOP_BY_HOP: [HeaderName; 8] = [
@@ -112,14 +113,29 @@ fn is_one_of(name: &HeaderName, words: &[&str]) -> bool {
             .any(|word| word.len() == name.len() && name.bytes().zip(word.bytes()).all(same))
 }
 
+/// Only a path can be sent on: `*` and the `host:port` of CONNECT are for a server as a whole, and what does not
+/// begin with a slash would run into the host's name (RFC 9112, section 3.2).
+pub fn has_path(uri: &Uri) -> Result<(), ProxyError> {
+    match uri.path().starts_with('/') {
+        true => Ok(()),
+        false => Err(ProxyError::Malformed(
+            "the request's target has no path that begins with a slash",
+        )),
+    }
+}
+
 /// Bounds that the HTTP/1.1 gate keeps by itself, and the scheme, which only HTTP/2 repeats per request.
-pub fn bounds(head: &Parts) -> Result<(), ProxyError> {
+pub fn bounds(head: &Parts, limits: &RequestLimits) -> Result<(), ProxyError> {
     if head.version != Version::HTTP_2 {
         return Ok(());
     }
-    if head.headers.len() > MOST_FIELDS {
+    if head.headers.len() > limits.head_fields {
+        return Err(Limit::HeadFields.count(limits.head_fields).into());
+    }
+    // Lengths that are alike pass the library, and would stand twice in HTTP/1.1.
+    if head.headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
         return Err(ProxyError::Malformed(
-            "the request has more than 100 fields",
+            "the request has two Content-Length fields",
         ));
     }
     match head.uri.scheme_str() {
@@ -330,27 +346,47 @@ pub fn trace(headers: &mut HeaderMap, mode: TraceContextMode, position: Option<&
     }
 }
 
+/// Whether somebody may read an answer's end elsewhere than the library does (RFC 9112, section 6.3): it takes
+/// chunks before a length, one length for several that are alike, and a coding that it does not undo for none.
+pub fn has_two_readings(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    let is_plain = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    if length.is_some_and(|length| !is_plain(length)) || lengths.next().is_some() {
+        return true;
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return false;
+    };
+    length.is_some()
+        || codings.next().is_some()
+        || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+}
+
+/// Cleans the trailers of an answer: nothing there is about this hop, or the body's length.
+pub fn end_trailers_hop(trailers: &mut HeaderMap) {
+    trailers.remove(header::CONTENT_LENGTH);
+    end_response_hop(trailers);
+}
+
 /// Cleans an origin's head. `Alt-Svc` would send agents to HTTP/3, past the proxy.
 pub fn end_response_hop(headers: &mut HeaderMap) {
-    // A length beside chunks is not the body's (RFC 9112, section 6.3).
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        headers.remove(header::CONTENT_LENGTH);
-    }
     remove_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
     // Ours alone: an origin must not speak in the proxy's name.
-    for name in OWN_FIELDS {
-        headers.remove(*name);
+    for name in &OWN_FIELDS {
+        headers.remove(name);
     }
 }
 
 /// Fields that only this proxy sends.
-const OWN_FIELDS: &[&str] = &[
-    "x-tollgate-decision",
-    "x-tollgate-rule",
-    "x-tollgate-request-id",
-    "x-tollgate-stage",
-    "x-tollgate-credential",
+static OWN_FIELDS: [HeaderName; 5] = [
+    HeaderName::from_static("x-tollgate-decision"),
+    HeaderName::from_static("x-tollgate-rule"),
+    HeaderName::from_static("x-tollgate-request-id"),
+    HeaderName::from_static("x-tollgate-stage"),
+    HeaderName::from_static("x-tollgate-credential"),
 ];
 
 /// Cleans the head of an accepted upgrade, which keeps what makes it one.
@@ -547,9 +583,46 @@ mod tests {
         let crowded = (0..101).fold(build().uri("https://a.com/"), |b, n| {
             b.header(format!("x-{n}"), "1")
         });
+        let bounds = |head: &Parts| bounds(head, &RequestLimits::default());
         assert!(bounds(&head(crowded)).is_err());
         assert!(bounds(&head(build().uri("http://a.com/"))).is_err());
+        let lengths = build().uri("https://a.com/").header("content-length", "0");
+        assert!(bounds(&head(lengths.header("content-length", "0"))).is_err());
         assert!(bounds(&head(build().uri("https://a.com/"))).is_ok());
+    }
+
+    #[test]
+    fn an_answer_has_one_length_or_chunks() {
+        let of = |fields: &[(&'static str, &'static str)]| {
+            let fields = fields.iter().map(|(name, value)| {
+                let name = HeaderName::from_static(name);
+                (name, HeaderValue::from_static(value))
+            });
+            let mut headers = HeaderMap::new();
+            fields.for_each(|(name, value)| _ = headers.append(name, value));
+            has_two_readings(&headers)
+        };
+        for good in [
+            &[][..],
+            &[("content-length", "5")],
+            &[("transfer-encoding", "Chunked")],
+        ] {
+            assert!(!of(good), "{good:?}");
+        }
+        for bad in [
+            &[("content-length", "5"), ("content-length", "5")][..],
+            &[("content-length", "5, 5")],
+            &[("content-length", "+5")],
+            &[("content-length", "5"), ("transfer-encoding", "chunked")],
+            &[
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "identity")],
+        ] {
+            assert!(of(bad), "{bad:?}");
+        }
     }
 
     #[test]

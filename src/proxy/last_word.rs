@@ -14,6 +14,7 @@ use crate::telemetry::access_log::Kind;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{Ingress, Scheme};
+use crate::types::limits::RequestLimits;
 
 /// Whom a connection is with, as far as that is known before its first request.
 pub struct Caller {
@@ -25,21 +26,25 @@ pub struct Caller {
     pub tunnel: Option<(Agent, Authority)>,
 }
 
-/// The last word on one connection.
-pub fn last_word(ledgers: Arc<Ledgers>, caller: Caller) -> LastWord {
-    Box::new(move |violation| {
-        let mut accounting = ledgers.open(caller.ingress, Kind::Request, caller.peer);
+/// The last word on one connection, on which these limits hold.
+pub fn last_word(ledgers: Arc<Ledgers>, caller: Caller, limits: RequestLimits) -> LastWord {
+    Box::new(move |violation| caller.told(&ledgers, &ProxyError::of(violation, &limits)))
+}
+
+impl Caller {
+    /// The whole response that ends the connection with `error`, which is on record then.
+    pub fn told(&self, ledgers: &Arc<Ledgers>, error: &ProxyError) -> Bytes {
+        let mut accounting = ledgers.open(self.ingress, Kind::Request, self.peer);
         accounting.traced(&HeaderMap::new(), ledgers.connection(), 1);
-        let target = caller.tunnel.as_ref().map(|(agent, authority)| {
+        let target = self.tunnel.as_ref().map(|(agent, authority)| {
             accounting.identified(agent);
             accounting.aimed(Scheme::Https, authority);
             authority
         });
-        let error = ProxyError::Ambiguous(violation);
-        accounting.refused(&error);
+        accounting.refused(error);
         let dialect = Dialect::of(target, &HeaderMap::new());
-        wire(refusal::response(&error, dialect, accounting.id()))
-    })
+        wire(refusal::response(error, dialect, accounting.id()))
+    }
 }
 
 /// A response as it stands on the wire, the last on its connection.

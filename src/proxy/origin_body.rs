@@ -10,12 +10,15 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::error::ProxyError;
+use super::room::{Room, Taken};
 use crate::scrub::coding::Coding;
 use crate::scrub::decoder::{Decoder, Undecodable};
 use crate::scrub::head::{scrub_fields, settle_trailers};
 use crate::scrub::needles::Needles;
 use crate::scrub::stand_in::Fit;
 use crate::scrub::stream::Scrubber;
+use crate::types::reached::Limit;
 
 /// How one answer's body is searched.
 pub struct Scrubbing {
@@ -25,6 +28,38 @@ pub struct Scrubbing {
     pub codings: Vec<Coding>,
     /// Whether its length may change.
     pub fit: Fit,
+    /// The memory in which they are undone, where that is much.
+    pub windows: Option<Taken>,
+}
+
+impl Scrubbing {
+    /// The same with the memory that its codings take: what was `taken` for it, and more from `room` if the
+    /// origin answers in others than it was asked for.
+    ///
+    /// Errors: there is no more.
+    pub fn with_windows(self, taken: Option<Taken>, room: &Arc<Room>) -> Result<Self, ProxyError> {
+        let wanted: u64 = self.codings.iter().map(|coding| coding.window()).sum();
+        if wanted == 0 {
+            return Ok(self);
+        }
+        let full = || Limit::Windows.bytes(room.most());
+        let mut taken = taken.or_else(|| room.taken(0)).ok_or_else(full)?;
+        if !taken.grow_to(wanted) {
+            return Err(full().into());
+        }
+        taken.shrink_to(wanted);
+        Ok(Self {
+            windows: Some(taken),
+            ..self
+        })
+    }
+
+    /// What is known with the first octet of a body.
+    fn begins_with(&mut self, first: u8) {
+        if let (Some(windows), [coding]) = (&mut self.windows, &self.codings[..]) {
+            windows.shrink_to(coding.window_of(first));
+        }
+    }
 }
 
 /// Why an origin's body ends before its end.
@@ -54,6 +89,7 @@ pub struct ScrubbedBody {
     scrubbing: Scrubbing,
     ready: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
+    has_begun: bool,
     is_over: bool,
     hits: u64,
 }
@@ -72,6 +108,7 @@ impl OriginBody {
             scrubbing,
             ready: VecDeque::new(),
             trailers: None,
+            has_begun: false,
             is_over: false,
             hits: 0,
         }))
@@ -154,7 +191,13 @@ impl ScrubbedBody {
         let frame = match frame.map(Frame::into_data) {
             Some(Ok(data)) => {
                 match &mut self.decoder {
-                    Some(decoder) => decoder.feed(data),
+                    Some(decoder) => {
+                        if let Some(first) = data.first().filter(|_| !self.has_begun) {
+                            self.has_begun = true;
+                            self.scrubbing.begins_with(*first);
+                        }
+                        decoder.feed(data);
+                    }
                     None => self.scrubber.feed(data, &mut self.ready),
                 }
                 return Ok(());

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{Method, Uri};
 
 use crate::net::gate::GateState;
+use crate::net::places::Place;
 use crate::types::agent::Agent;
 use crate::types::host::Authority;
 use crate::types::intent::{EgressIntent, Ingress, RequestLine, Scheme};
+use crate::types::reached::Reached;
 
 /// The connection a request came on.
 pub struct Passage {
@@ -27,16 +29,24 @@ pub struct Passage {
 pub struct Connection {
     /// Its number.
     pub number: u64,
+    /// Its place among all.
+    pub place: Arc<Place>,
     requests: AtomicU64,
 }
 
 impl Connection {
-    /// One with this number.
-    pub fn new(number: u64) -> Self {
+    /// One with this number, in this place.
+    pub fn new(number: u64, place: Arc<Place>) -> Self {
         Self {
             number,
+            place,
             requests: AtomicU64::new(0),
         }
+    }
+
+    /// How many requests have come.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// The number of the request that comes now, from 1.
@@ -58,6 +68,8 @@ pub struct Asked {
     pub authority: Authority,
     /// Whether the request's own head must name that origin. On the base-URL door it names the proxy.
     pub agreement: Agreement,
+    /// The limit that leaves no room for it, if one does.
+    pub full: Option<Reached>,
 }
 
 /// Whether a request's head names its origin.

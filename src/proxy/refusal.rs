@@ -127,6 +127,7 @@ fn body(error: &ProxyError, dialect: Dialect, text: &str, id: &str) -> serde_jso
         | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "invalid_request_error",
         StatusCode::NOT_FOUND => "not_found_error",
         StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         s if s.is_server_error() => "api_error",
         _ => "permission_error",
     };
@@ -162,6 +163,7 @@ fn google_status(status: StatusCode) -> &'static str {
     match status {
         StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "INVALID_ARGUMENT",
         StatusCode::NOT_FOUND => "NOT_FOUND",
+        StatusCode::TOO_MANY_REQUESTS => "RESOURCE_EXHAUSTED",
         s if s.is_server_error() => "UNAVAILABLE",
         _ => "PERMISSION_DENIED",
     }
@@ -172,6 +174,7 @@ fn grpc(error: &ProxyError, text: &str, id: &str) -> Response<Bytes> {
     let code = match error.status() {
         StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => "3",
         StatusCode::NOT_FOUND => "12",
+        StatusCode::TOO_MANY_REQUESTS => "8",
         s if s.is_server_error() => "14",
         _ => "7",
     };
@@ -211,6 +214,10 @@ fn mark(headers: &mut HeaderMap, error: &ProxyError, id: &str) {
         ProxyError::Unidentified(_) => set("proxy-authenticate", "Basic realm=\"tollgate\""),
         ProxyError::Dial(_) | ProxyError::Silent { .. } | ProxyError::Origin { .. } => {
             set("x-tollgate-stage", error.reason());
+        }
+        ProxyError::Limit(reached) => {
+            set("x-tollgate-decision", "deny");
+            set("x-tollgate-limit", reached.limit.setting());
         }
         _ => set("x-tollgate-decision", "deny"),
     }

@@ -12,7 +12,8 @@ use super::account::{Accounting, Replay};
 use super::admission::Admission;
 use super::attempt::{Attempt, Sent};
 use super::error::ProxyError;
-use super::spool::{Keep, Room};
+use super::room::Room;
+use super::spool::Keep;
 use super::upload::Upload;
 use crate::credential::held::{HeldCredential, Renewer};
 use crate::inject::error::InjectError;
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn send(
     attempt: &Attempt<'_>,
     head: Parts,
-    upload: &mut Upload,
+    upload: &mut Upload<'_>,
     room: &Arc<Room>,
     is_current: impl Fn() -> bool,
     admission: &mut Admission,

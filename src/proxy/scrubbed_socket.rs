@@ -4,13 +4,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::scrub::needles::Needles;
-use crate::scrub::websocket::ServerFrames;
+use crate::scrub::websocket::{Broken, ServerFrames};
 
 /// Read from the origin at once, in octets.
 const PIECE: usize = 16 << 10;
@@ -19,7 +19,16 @@ const PIECE: usize = 16 << 10;
 pub struct ScrubbedSocket<S> {
     inner: S,
     search: Option<Search>,
-    hits: Arc<AtomicU64>,
+    seen: Arc<Seen>,
+}
+
+/// What was seen in it so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// How many secrets were found.
+    pub hits: AtomicU64,
+    /// Whether a frame was too long.
+    pub too_long: AtomicBool,
 }
 
 struct Search {
@@ -33,23 +42,24 @@ struct Search {
 
 impl<S> ScrubbedSocket<S> {
     /// Searches what `inner` gives, if there is something to look for.
-    pub fn new(inner: S, needles: Option<Arc<Needles>>) -> Self {
+    /// A frame longer than `longest` octets ends it then.
+    pub fn new(inner: S, needles: Option<Arc<Needles>>, longest: u64) -> Self {
         Self {
             inner,
             search: needles.map(|needles| Search {
-                frames: ServerFrames::new(needles),
+                frames: ServerFrames::new(needles, longest),
                 room: vec![0; PIECE].into(),
                 ready: Vec::new(),
                 taken: 0,
                 is_over: false,
             }),
-            hits: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
-    /// How many secrets were found, as it grows.
-    pub fn hits(&self) -> Arc<AtomicU64> {
-        self.hits.clone()
+    /// What was seen in it, as that grows.
+    pub fn seen(&self) -> Arc<Seen> {
+        self.seen.clone()
     }
 }
 
@@ -80,12 +90,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for ScrubbedSocket<S> {
                     search.frames.finish(&mut search.ready);
                     search.is_over = true;
                 }
-                octets => {
-                    let fed = search.frames.feed(octets, &mut search.ready);
-                    fed.map_err(io::Error::other)?;
-                }
+                octets => match search.frames.feed(octets, &mut search.ready) {
+                    Ok(()) => {}
+                    Err(Broken::TooLong) => {
+                        this.seen.too_long.store(true, Ordering::Relaxed);
+                        search.is_over = true;
+                    }
+                    Err(broken) => return Poll::Ready(Err(io::Error::other(broken))),
+                },
             }
-            this.hits
+            this.seen
+                .hits
                 .fetch_add(search.frames.take_hits(), Ordering::Relaxed);
         }
     }

@@ -123,6 +123,7 @@ pub fn begin(
                 needles,
                 codings: Vec::new(),
                 fit: Fit::Same,
+                windows: None,
             });
         }
     };
@@ -134,6 +135,7 @@ pub fn begin(
         needles,
         codings,
         fit,
+        windows: None,
     })
 }
 

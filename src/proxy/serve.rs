@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -10,24 +11,35 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
 
 use super::body::ResponseBody;
+use super::exchange::Exchange;
+use super::passage::Connection;
 use super::taking::{Streams, TakenBody};
-use crate::net::framing::MOST_HEAD_BYTES;
+use crate::net::calm::Calm;
 use crate::net::gate::Gate;
-use crate::rt::drain::Drain;
+use crate::types::reached::{Limit, Reached};
 
 /// The gate says no at its own bounds; the library's come into play only past those.
 const SLACK: usize = 4096;
+/// More fields than that cost the library room on the heap at each parse.
+const FREE_FIELDS: usize = 100;
+/// Most of an answer that waits in memory for one HTTP/2 stream's agent to take it. An agent may open its
+/// windows wide and read nothing.
+const MOST_UNTAKEN: usize = 64 * 1024;
+/// How long the farewell to an idle HTTP/2 connection may take.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves HTTP/1.1 until the agent leaves or the process ends; upgrades included.
-pub async fn http1<S, F, Fut>(stream: Gate<S>, drain: &Drain, service: F)
+pub async fn http1<S, F, Fut>(stream: Gate<S>, exchange: &Exchange, service: F)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<ResponseBody>>,
 {
     let state = stream.state();
+    let limits = &exchange.limits.requests;
     let service = service_fn(|request| {
         state.serving();
         // The library keeps room for this future as long as the connection lives: for a pointer to it
@@ -35,18 +47,23 @@ where
         let response = Box::pin(service(request));
         async move { Ok::<_, Infallible>(response.await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        // A limit on the number of fields, even the library's own of 100, would make it clear room for
-        // them on the heap at each parse.
-        .max_buf_size(MOST_HEAD_BYTES + SLACK)
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        // What is read ahead of the request under way is bounded by it as well: pipelining costs no more
+        // memory than one head.
+        .max_buf_size(limits.head_size + SLACK)
         // An agent that hangs up ends its exchange: a model that nobody listens to still costs.
-        .half_close(false)
+        .half_close(false);
+    if limits.head_fields > FREE_FIELDS {
+        builder.max_headers(limits.head_fields);
+    }
+    let connection = builder
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = drain.asked() => {
+        () = exchange.drain.asked() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -54,38 +71,79 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "an agent's connection ended early");
     }
+    if let Some(limit) = state.waited_for() {
+        exchange.ledgers.metrics().limit_reached(limit);
+    }
 }
 
-/// Serves HTTP/2 until the agent leaves or the process ends.
-pub async fn http2<S, F, Fut>(stream: S, drain: &Drain, service: F)
-where
+/// Streams that the library may have to reset for what the agent sends on them. Each may have a request at
+/// the origin already (CVE-2025-8671); agents that did not wait for the settings lose up to a hundred honestly.
+const MOST_ERRORS: usize = 200;
+
+/// Serves HTTP/2 until the agent leaves or the process ends. The service is told of each request whether a
+/// limit leaves no room for it.
+pub async fn http2<S, F, Fut>(
+    stream: Calm<S>,
+    exchange: &Exchange,
+    connected: &Connection,
+    service: F,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Fn(Request<Incoming>) -> Fut,
+    F: Fn(Request<Incoming>, Option<Reached>) -> Fut,
     Fut: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
+    let limits = &exchange.limits;
+    let open = Arc::new(());
     let service = service_fn(|request| {
-        let response = service(request);
-        async move { Ok::<_, Infallible>(response.await.map(TakenBody::new)) }
+        let place = connected.place.stream();
+        // The library's tasks hold it twice, before and while it runs.
+        let response = Box::pin(service(request, place.as_ref().err().copied()));
+        let held = (place.ok(), open.clone());
+        async move {
+            let response = response.await;
+            Ok::<_, Infallible>(response.map(|body| TakenBody::new(body, held)))
+        }
     });
     let connection = hyper::server::conn::http2::Builder::new(Streams)
         .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
+        .max_concurrent_streams(limits.streams.per_connection)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1 << 20)
-        .max_header_list_size(MOST_HEAD_BYTES as u32)
+        .max_send_buf_size(MOST_UNTAKEN)
+        .max_header_list_size(u32::try_from(limits.requests.head_size).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(MOST_ERRORS)
         .keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = drain.asked() => {
+        () = exchange.drain.asked() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = idle(connected, &open, limits.connections.idle) => {
+            exchange.ledgers.metrics().limit_reached(Limit::IdleConnection);
+            connection.as_mut().graceful_shutdown();
+            timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an agent's connection ended early");
+    }
+}
+
+/// Ends once there was no request for `limit`, and at most twice as long. Each request under way has a
+/// clone of `open`.
+async fn idle(connected: &Connection, open: &Arc<()>, limit: Duration) {
+    let mut seen = connected.requests();
+    loop {
+        sleep(limit).await;
+        let now = connected.requests();
+        if now == seen && Arc::strong_count(open) == 1 {
+            return;
+        }
+        seen = now;
     }
 }

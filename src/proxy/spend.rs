@@ -88,7 +88,7 @@ impl Asking<'_> {
     pub async fn admit(
         &self,
         head: &mut Parts,
-        upload: &mut Upload,
+        upload: &mut Upload<'_>,
         accounting: &mut Accounting,
     ) -> Result<Admission, ProxyError> {
         let budgets = &self.snapshot.budgets;
@@ -169,7 +169,7 @@ impl Asking<'_> {
         api: ModelApi,
         operation: Operation,
         head: &mut Parts,
-        upload: &mut Upload,
+        upload: &mut Upload<'_>,
         accounting: &mut Accounting,
     ) -> Result<Admission, ProxyError> {
         let body = upload.read_ahead(head, LONGEST_BODY, accounting).await?;
@@ -179,6 +179,11 @@ impl Asking<'_> {
             })
         })?;
         let (path, query) = (head.uri.path(), head.uri.query());
+        // Few octets may unpack to many, and they wait with the call for its turn.
+        let plain = match plain.as_ptr() == body.as_ptr() {
+            true => plain,
+            false => upload.hold(plain)?,
+        };
         let mut call =
             scan::read(api, operation, path, query, &head.headers, &plain).map_err(|error| {
                 self.refuse(Why::Unreadable {
@@ -234,7 +239,7 @@ impl Asking<'_> {
         &self,
         asking: Wanted<'_>,
         head: &mut Parts,
-        upload: &mut Upload,
+        upload: &mut Upload<'_>,
         accounting: &Accounting,
     ) -> Result<Counted, ProxyError> {
         let Wanted {
@@ -270,6 +275,7 @@ impl Asking<'_> {
                 false => body,
             };
             head.headers.remove(CONTENT_ENCODING);
+            let edited = upload.hold(edited)?;
             upload.replace(head, edited);
         }
         let billing = Billing::Metered(Box::new(call));

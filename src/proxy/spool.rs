@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -12,10 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::BodyError;
-
-/// Memory for kept bodies, of all exchanges together.
-#[derive(Debug)]
-pub struct Room(AtomicU64);
+use super::room::Room;
 
 /// How much of one body is kept.
 #[derive(Debug, Clone)]
@@ -24,39 +20,6 @@ pub struct Keep {
     pub limit: u64,
     /// What it takes its memory from.
     pub room: Arc<Room>,
-}
-
-/// Most memory for kept bodies, in octets. Past it requests go on as ever, without a second try.
-const ROOM: u64 = 64 << 20;
-
-impl Default for Room {
-    fn default() -> Self {
-        Self::of(ROOM)
-    }
-}
-
-impl Room {
-    /// Room for this many octets.
-    pub fn of(octets: u64) -> Self {
-        Self(AtomicU64::new(octets))
-    }
-
-    /// The octets that are free.
-    pub fn free(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn take(&self, octets: u64) -> bool {
-        let less = |free: u64| free.checked_sub(octets);
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        taken.is_ok()
-    }
-
-    fn give_back(&self, octets: u64) {
-        self.0.fetch_add(octets, Ordering::Relaxed);
-    }
 }
 
 /// The beginning of a body.
@@ -377,7 +340,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_was_called_back_half_way_goes_on_in_its_second_life_only() {
-        let room = Arc::default();
+        let room = Arc::new(Room::of(1 << 20));
         let (mut agent, body) = TestBody::new(16);
         let (spool, recall) = Spool::new(body, keep(100, &room));
         give(&mut agent, &pieces(&[10])).await;
@@ -430,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_broke_off_is_not_had_again() {
-        let room = Arc::default();
+        let room = Arc::new(Room::of(1 << 20));
         let (mut agent, body) = TestBody::new(16);
         let (spool, recall) = Spool::new(body, keep(100, &room));
         give(&mut agent, &pieces(&[10])).await;

@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 
 use super::body::{BodyError, ResponseBody};
+use crate::net::places::StreamPlace;
 use crate::net::stall::Stall;
 
 tokio::task_local! {
@@ -78,17 +79,25 @@ async fn run(stream: impl Future<Output = ()>, taking: Arc<Taking>) {
 pub struct TakenBody {
     body: ResponseBody,
     taking: Option<Arc<Taking>>,
+    _held: Held,
 }
+
+/// What a stream has until its end: its place, if there was one, and a sign for its connection that it is there.
+pub type Held = (Option<StreamPlace>, Arc<()>);
 
 impl TakenBody {
     /// The body of the answer on this task's stream.
-    pub fn new(body: ResponseBody) -> Self {
+    pub fn new(body: ResponseBody, held: Held) -> Self {
         let taking = TAKING.try_with(Arc::clone).ok();
         if let Some(taking) = &taking {
             let millis = u64::try_from(body.patience().as_millis()).unwrap_or(u64::MAX);
             taking.patience.store(millis, Ordering::Relaxed);
         }
-        Self { body, taking }
+        Self {
+            body,
+            taking,
+            _held: held,
+        }
     }
 }
 

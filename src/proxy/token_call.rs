@@ -54,7 +54,7 @@ pub async fn serve(
     caller: &Caller<'_>,
     endpoints: &[&LocalEndpoint],
     head: &Parts,
-    upload: &mut Upload,
+    upload: &mut Upload<'_>,
     accounting: &mut Accounting,
 ) -> Result<Response<Bytes>, ProxyError> {
     let body = match caller.form {

@@ -14,12 +14,11 @@ use super::snapshot::SnapshotStore;
 use super::upgrade::{end_word, revoked};
 use crate::config::policy::SniMode;
 use crate::net::client_hello::{ClientHello, LONGEST, Peeked, UNRECOGNIZED_NAME, peek};
+use crate::net::places::Place;
 use crate::net::relay::relay;
 use crate::net::rewind::Rewind;
 use crate::types::host::{Authority, Host};
-
-/// How long a tunnel may stay without a ClientHello.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::types::reached::Limit;
 
 /// One tunnel: both ends, and what it may carry.
 pub struct Tunnel {
@@ -31,6 +30,10 @@ pub struct Tunnel {
     pub authority: Authority,
     /// What is asked of the ClientHello.
     pub sni: SniMode,
+    /// The place of the agent's connection, which it keeps.
+    pub place: Arc<Place>,
+    /// How long it may stay without a ClientHello.
+    pub start: Duration,
     /// Longest silence.
     pub idle: Duration,
     /// The account.
@@ -97,7 +100,7 @@ impl Tunnel {
         if self.sni == SniMode::Optional && self.origin_speaks_first().await {
             return Ok(first.freeze());
         }
-        let read = timeout(PATIENCE, async {
+        let read = timeout(self.start, async {
             loop {
                 match peek(&first) {
                     Peeked::Incomplete if first.len() < LONGEST => {
@@ -111,7 +114,11 @@ impl Tunnel {
                 }
             }
         });
-        read.await.map_err(|_| Refused::Silent)??;
+        let read = read.await;
+        if read.is_err() {
+            self.accounting.reached(Limit::TunnelStart);
+        }
+        read.unwrap_or(Err(Refused::Silent))?;
         Ok(first.freeze())
     }
 

@@ -10,9 +10,11 @@ use hyper_util::rt::TokioIo;
 use super::account::Accounting;
 use super::scrubbed_socket::ScrubbedSocket;
 use super::snapshot::SnapshotStore;
+use crate::net::places::Place;
 use crate::net::relay::{RelayEnd, relay};
 use crate::rt::drain::Drain;
 use crate::scrub::needles::Needles;
+use crate::types::reached::Limit;
 
 /// Both halves of an accepted upgrade, and what ends it.
 pub struct Upgrade {
@@ -24,6 +26,10 @@ pub struct Upgrade {
     pub needles: Option<Arc<Needles>>,
     /// Longest silence.
     pub idle: Duration,
+    /// The longest frame of the origin, where it is searched.
+    pub longest_frame: u64,
+    /// The place of the agent's connection, which it keeps.
+    pub place: Arc<Place>,
     /// The account, settled when the stream ends.
     pub accounting: Accounting,
 }
@@ -42,6 +48,8 @@ impl Upgrade {
                 origin,
                 needles,
                 idle,
+                longest_frame,
+                place: _place,
                 mut accounting,
             } = self;
             let (Ok(agent), Ok(origin)) = tokio::join!(agent, origin) else {
@@ -49,11 +57,15 @@ impl Upgrade {
             };
             let revoked = revoked(&snapshots, allowed);
             let agent = TokioIo::new(agent);
-            let origin = ScrubbedSocket::new(TokioIo::new(origin), needles);
-            let hits = origin.hits();
+            let origin = ScrubbedSocket::new(TokioIo::new(origin), needles, longest_frame);
+            let seen = origin.seen();
             let (relayed, end) = relay(agent, origin, idle, revoked).await;
             accounting.relayed(relayed.sent, relayed.received);
-            accounting.scrubbed(hits.load(Ordering::Relaxed));
+            accounting.scrubbed(seen.hits.load(Ordering::Relaxed));
+            if seen.too_long.load(Ordering::Relaxed) {
+                accounting.reached(Limit::WebSocketFrame);
+                return accounting.ended(Limit::WebSocketFrame.reason());
+            }
             if let Some(word) = end_word(end) {
                 accounting.ended(word);
             }

@@ -19,13 +19,16 @@ use super::body::BodyError;
 use super::error::ProxyError;
 use super::expectation::{Continuation, Wanted};
 use super::headers::{announce, clean_trailers};
+use super::room::Room;
 use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
 use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
-pub struct Upload {
+pub struct Upload<'r> {
+    /// The memory for bodies that are read whole.
+    room: &'r Arc<Room>,
     body: Option<Unsent>,
     held_back: bool,
     sent: Sent,
@@ -74,11 +77,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Room that is made at once for a body that is read whole, on the word of its head.
 const MOST_ROOM: u64 = 1 << 20;
 
-impl Upload {
-    /// The body of a request whose head is `head`.
-    pub fn new(head: &Parts, body: Incoming) -> Self {
+impl<'r> Upload<'r> {
+    /// The body of a request whose head is `head`; where it is read whole, it takes its memory from `room`.
+    pub fn new(head: &Parts, body: Incoming, room: &'r Arc<Room>) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
         Self {
+            room,
             body: (!body.is_end_stream()).then_some(Unsent::Agent(body)),
             held_back,
             sent: Sent::Nothing,
@@ -98,11 +102,14 @@ impl Upload {
             // A body that is read whole here has been asked for here.
             head.headers.remove(header::EXPECT);
             self.held_back = false;
-            let whole = body.whole(swap.limit(), accounting).await?;
+            let whole = body.whole(swap.limit(), self.room, accounting).await?;
             self.body = None;
             self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
             let (whole, credentials, needles) = match swap.apply(&whole)? {
-                Some(swapped) => (swapped.bytes, swapped.credentials, swapped.needles),
+                Some(swapped) => {
+                    let bytes = self.room.hold(swapped.bytes)?;
+                    (bytes, swapped.credentials, swapped.needles)
+                }
                 None => (whole, Vec::new(), Vec::new()),
             };
             head.headers
@@ -145,7 +152,7 @@ impl Upload {
         let Some(body) = &mut self.body else {
             return Ok(Bytes::new());
         };
-        let whole = body.whole(limit, accounting).await?;
+        let whole = body.whole(limit, self.room, accounting).await?;
         self.body = None;
         Ok(whole)
     }
@@ -161,6 +168,11 @@ impl Upload {
         let whole = self.read(limit, accounting).await?;
         self.replace(head, whole.clone());
         Ok(whole)
+    }
+
+    /// Octets that were made of it, with room for as long as they are needed.
+    pub fn hold(&self, octets: Bytes) -> Result<Bytes, ProxyError> {
+        Ok(self.room.hold(octets)?)
     }
 
     /// Sends this instead.
@@ -236,12 +248,13 @@ impl Unsent {
     async fn whole(
         &mut self,
         limit: u64,
+        room: &Arc<Room>,
         accounting: &mut Accounting,
     ) -> Result<Bytes, ProxyError> {
         match self {
-            Self::Agent(body) => whole(body, limit, &accounting.uploads()).await,
+            Self::Agent(body) => whole(body, limit, room, &accounting.uploads()).await,
             // Its bytes were counted when they came.
-            Self::Rewound(body) => whole(body, limit, &AtomicU64::new(0)).await,
+            Self::Rewound(body) => whole(body, limit, room, &AtomicU64::new(0)).await,
             Self::Read(body) if body.len() as u64 > limit => {
                 Err(ProxyError::BodyTooLarge { limit })
             }
@@ -266,11 +279,17 @@ impl Unsent {
     }
 }
 
-async fn whole<B>(body: &mut B, limit: u64, count: &AtomicU64) -> Result<Bytes, ProxyError>
+async fn whole<B>(
+    body: &mut B,
+    limit: u64,
+    memory: &Arc<Room>,
+    count: &AtomicU64,
+) -> Result<Bytes, ProxyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut whole = BytesMut::new();
+    let mut taken = memory.taken(0).ok_or_else(|| memory.full())?;
     let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
     loop {
         // On HTTP/2 nothing below keeps the time of a body.
@@ -294,8 +313,11 @@ where
             whole.reserve(room as usize);
         }
         whole.extend_from_slice(&data);
+        if !taken.grow_to(whole.capacity() as u64) {
+            return Err(memory.full().into());
+        }
     }
-    Ok(whole.freeze())
+    Ok(taken.with(whole.freeze()))
 }
 
 /// The agent's body as it comes: counted, and its trailers cleaned.

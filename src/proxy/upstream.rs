@@ -21,10 +21,14 @@ use tower_service::Service;
 
 use super::dial::{DialError, Dialer};
 use super::error::{ProxyError, cause};
+use super::headers::has_two_readings;
 use super::upload::RequestBody;
+use crate::net::calm::Calm;
+use crate::net::frames::Opener;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::telemetry::metrics::{Metrics, Open};
 use crate::tls::upstream::{Alpn, OriginTrust};
+use crate::tls::verdict::Verdict;
 use crate::types::host::{Authority, Host};
 use crate::types::intent::Scheme;
 
@@ -54,6 +58,8 @@ struct Pool {
     http1: Client<Connector, RequestBody>,
 }
 
+/// Read ahead of an answer over HTTP/1.1, and the largest head of one.
+const MOST_READ_AHEAD: usize = 128 * 1024;
 /// Ways to reach origins that are kept open; a reload brings new ones, and the oldest go.
 const MOST_POOLS: usize = 64;
 
@@ -93,6 +99,12 @@ impl Upstream {
         let authority = permit.authority();
         let limit = permit.dial().timeouts.response_headers;
         match tokio::time::timeout(limit, client.request(request)).await {
+            Ok(Ok(response)) if has_two_readings(response.headers()) => {
+                self.forget(permit);
+                Err(ProxyError::Origin {
+                    authority: authority.clone(),
+                })
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(explain(&error, authority)),
             Err(_) => Err(ProxyError::Silent {
@@ -135,6 +147,15 @@ impl Upstream {
         Ok(pool)
     }
 
+    /// Uses no connection again that is open on this way to origins: one of them is in doubt, and which one the
+    /// library does not tell.
+    fn forget(&self, permit: &Permit) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = Vec::clone(&self.pools.load());
+        pools.retain(|pool| *pool.profile != **permit.dial());
+        self.pools.store(Arc::new(pools));
+    }
+
     fn open(&self, permit: &Permit) -> Result<Pool, ProxyError> {
         let profile = permit.dial();
         let config = |alpn| {
@@ -164,6 +185,8 @@ fn client(connector: Connector) -> Client<Connector, RequestBody> {
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
+        // Of an answer that its agent does not take no more than this is read ahead.
+        .http1_max_buf_size(MOST_READ_AHEAD)
         // Long answers at full speed: the window holds a round trip of a fast path.
         .http2_initial_stream_window_size(1 << 20)
         .http2_initial_connection_window_size(4 << 20)
@@ -177,10 +200,19 @@ fn explain(error: &hyper_util::client::legacy::Error, authority: &Authority) -> 
     if let Some(failed) = cause::<DialFailure>(error)
         && let Some(error) = failed.take()
     {
-        return ProxyError::Dial(error);
+        return error.into();
     }
     if cause::<super::body::BodyError>(error).is_some() {
         return ProxyError::AgentBody;
+    }
+    // With TLS 1.3 an origin that misses a client's certificate says so after the handshake.
+    if let Some(said) = cause::<rustls::Error>(error)
+        && Verdict::of_tls(said) == Verdict::ClientCertificate
+    {
+        return ProxyError::Dial(DialError::Tls {
+            authority: authority.clone(),
+            cause: Verdict::ClientCertificate,
+        });
     }
     tracing::debug!(%authority, error = %chain(error), "the origin failed");
     ProxyError::Origin {
@@ -268,7 +300,7 @@ impl Connector {
                     .dialer
                     .tls(&authority, &self.profile, self.tls.clone())
                     .await?;
-                OriginIo::Tls(Box::new(TokioIo::new(stream)))
+                OriginIo::over(stream, &authority)
             }
         };
         Ok(OriginStream {
@@ -287,16 +319,30 @@ pub struct OriginStream {
 enum OriginIo {
     /// Cleartext.
     Plain(TokioIo<TcpStream>),
-    /// Verified TLS.
+    /// HTTP/1.1 in verified TLS.
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    /// HTTP/2 in verified TLS.
+    Http2(Box<TokioIo<Calm<TlsStream<TcpStream>>>>),
+}
+
+impl OriginIo {
+    fn over(stream: TlsStream<TcpStream>, authority: &Authority) -> Self {
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Self::Tls(Box::new(TokioIo::new(stream)));
+        }
+        let authority = authority.clone();
+        let on_flood = Box::new(move || {
+            tracing::warn!(%authority, "an origin floods its connection with HTTP/2 frames");
+        });
+        let calm = Calm::new(stream, Opener::Own, on_flood);
+        Self::Http2(Box::new(TokioIo::new(calm)))
+    }
 }
 
 impl Connection for OriginStream {
     fn connected(&self) -> Connected {
         match &self.io {
-            OriginIo::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
+            OriginIo::Http2(_) => Connected::new().negotiated_h2(),
             _ => Connected::new(),
         }
     }
@@ -311,6 +357,7 @@ impl hyper::rt::Read for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -324,18 +371,21 @@ impl hyper::rt::Write for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_flush(cx),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
     fn poll_write_vectored(
@@ -346,12 +396,14 @@ impl hyper::rt::Write for OriginStream {
         match &mut self.get_mut().io {
             OriginIo::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             OriginIo::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            OriginIo::Http2(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
     fn is_write_vectored(&self) -> bool {
         match &self.io {
             OriginIo::Plain(stream) => stream.is_write_vectored(),
             OriginIo::Tls(stream) => stream.is_write_vectored(),
+            OriginIo::Http2(stream) => stream.is_write_vectored(),
         }
     }
 }

@@ -38,16 +38,49 @@ impl UnknownCoding {
     }
 }
 
+/// The most memory that undoing one coding takes for its window.
+pub const LARGEST_WINDOW: u64 = 16 << 20;
+
 impl Coding {
+    /// The memory its window may take, in octets; nothing for one that is small beside everything else that an
+    /// exchange has (32 KiB for deflate).
+    pub fn window(self) -> u64 {
+        match self {
+            Self::Gzip | Self::Deflate => 0,
+            // RFC 7932, section 9.1: at most 2^24 octets.
+            Self::Brotli => LARGEST_WINDOW,
+            // RFC 9659: at most 8 MiB where it is a content coding.
+            Self::Zstd => 8 << 20,
+        }
+    }
+
+    /// The same once the first octet of what it made is known. A `br` stream begins with the size of its window
+    /// (RFC 7932, section 9.1), which is a fraction of the largest as a rule.
+    pub fn window_of(self, first: u8) -> u64 {
+        if self != Self::Brotli {
+            return self.window();
+        }
+        let bits = match (first & 1, first >> 1 & 7, first >> 4 & 7) {
+            (0, ..) => 16,
+            (_, 0, 0) => 17,
+            (_, 0, short) => 8 + u32::from(short),
+            (_, long, _) => 17 + u32::from(long),
+        };
+        1 << bits
+    }
     /// The coding of this name, in any case.
     pub fn of(name: &[u8]) -> Option<Self> {
-        match name.to_ascii_lowercase().as_slice() {
-            b"gzip" | b"x-gzip" => Some(Self::Gzip),
-            b"deflate" => Some(Self::Deflate),
-            b"br" => Some(Self::Brotli),
-            b"zstd" => Some(Self::Zstd),
-            _ => None,
-        }
+        const NAMES: [(&[u8], Coding); 5] = [
+            (b"gzip", Coding::Gzip),
+            (b"x-gzip", Coding::Gzip),
+            (b"deflate", Coding::Deflate),
+            (b"br", Coding::Brotli),
+            (b"zstd", Coding::Zstd),
+        ];
+        let mut same = NAMES
+            .iter()
+            .filter(|(known, _)| name.eq_ignore_ascii_case(known));
+        same.next().map(|(_, coding)| *coding)
     }
 }
 
@@ -69,5 +102,27 @@ pub fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, UnknownCoding> {
             found.len()
         ))),
         false => Ok(found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the table in RFC 7932, section 9.1.
+    #[test]
+    fn a_brotli_stream_tells_its_window_with_its_first_octet() {
+        for (first, bits) in [
+            (0b0000_0000, 16),
+            (0b0000_0001, 17),
+            (0b0000_0011, 18),
+            (0b0000_1011, 22),
+            (0b0000_1111, 24),
+            (0b0010_0001, 10),
+            (0b0111_0001, 15),
+        ] {
+            assert_eq!(Coding::Brotli.window_of(first), 1 << bits, "{first:#b}");
+        }
+        assert_eq!(Coding::Gzip.window_of(31), 0);
     }
 }

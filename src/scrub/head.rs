@@ -15,13 +15,24 @@ use super::stand_in::Fit;
 
 /// Digests of a body (RFC 9530, RFC 3230, RFC 1864): they would be wrong once something is replaced, which is
 /// not known before their head has left.
-const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+static DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
 /// Codings of messages within a body, asked for by the client: gRPC and Connect.
-const ASKED_WITHIN: [&str; 2] = ["grpc-accept-encoding", "connect-accept-encoding"];
+static ASKED_WITHIN: [HeaderName; 2] = [
+    HeaderName::from_static("grpc-accept-encoding"),
+    HeaderName::from_static("connect-accept-encoding"),
+];
 /// The same as the server names them.
-const CODED_WITHIN: [&str; 2] = ["grpc-encoding", "connect-content-encoding"];
+static CODED_WITHIN: [HeaderName; 2] = [
+    HeaderName::from_static("grpc-encoding"),
+    HeaderName::from_static("connect-content-encoding"),
+];
 /// Deltas to something that was sent before (RFC 3229).
-const DELTA: &str = "a-im";
+static DELTA: HeaderName = HeaderName::from_static("a-im");
 
 /// Whether an answer's body can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,24 +51,18 @@ pub fn narrow(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     for name in ASKED_WITHIN.iter().chain([&DELTA]) {
-        headers.remove(*name);
+        headers.remove(name);
     }
-    let asked: Vec<HeaderValue> = headers.get_all(ACCEPT_ENCODING).iter().cloned().collect();
-    if asked.is_empty() {
-        return;
-    }
-    let members = asked
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let members: Vec<&[u8]> = members.map(<[u8]>::trim_ascii).collect();
-    let kept: Vec<&[u8]> = members
-        .iter()
-        .copied()
+    let mut asked = headers.get_all(ACCEPT_ENCODING).iter();
+    let first = match (asked.next(), asked.next()) {
+        (None, _) => return,
+        (Some(only), None) if members(only).all(can_be_undone) => return,
+        _ => headers.get_all(ACCEPT_ENCODING).iter(),
+    };
+    let kept: Vec<&[u8]> = first
+        .flat_map(members)
         .filter(|m| can_be_undone(m))
         .collect();
-    if kept == members && asked.len() == 1 {
-        return;
-    }
     let list = match kept.is_empty() {
         true => b"identity".to_vec(),
         false => kept.join(&b", "[..]),
@@ -66,6 +71,37 @@ pub fn narrow(headers: &mut HeaderMap) {
     if let Ok(list) = HeaderValue::from_bytes(&list) {
         headers.insert(ACCEPT_ENCODING, list);
     }
+}
+
+/// The members of a list (RFC 9110, section 5.6.1).
+fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let members = value.as_bytes().split(|byte| *byte == b',');
+    members.map(<[u8]>::trim_ascii)
+}
+
+/// Whether an answer may come in a coding that takes a large window to undo.
+pub fn asks_for_windows(headers: &HeaderMap) -> bool {
+    let mut asked = headers.get_all(ACCEPT_ENCODING).iter().flat_map(members);
+    asked.any(has_window)
+}
+
+/// Asks for no coding that takes a large window to undo.
+pub fn lighten(headers: &mut HeaderMap) {
+    let asked = headers.get_all(ACCEPT_ENCODING).iter().flat_map(members);
+    let kept: Vec<&[u8]> = asked.filter(|member| !has_window(member)).collect();
+    let list = match kept.is_empty() {
+        true => b"identity".to_vec(),
+        false => kept.join(&b", "[..]),
+    };
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        headers.insert(ACCEPT_ENCODING, list);
+    }
+}
+
+fn has_window(member: &[u8]) -> bool {
+    let name = member.split(|byte| *byte == b';').next();
+    let coding = Coding::of(name.unwrap_or_default().trim_ascii());
+    coding.is_some_and(|coding| coding.window() > 0)
 }
 
 fn can_be_undone(member: &[u8]) -> bool {
@@ -123,26 +159,13 @@ pub fn scrub_reason<B>(needles: &Needles, response: &mut Response<B>) -> u64 {
 /// What the head of an answer says of its body, before anything of the hop is taken out.
 pub fn readable<B>(response: &Response<B>) -> Readable {
     let headers = response.headers();
-    let words = |name: &str| -> Vec<Vec<u8>> {
-        let values = headers.get_all(name).iter();
-        let words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        words
-            .map(|word| word.trim_ascii().to_ascii_lowercase())
-            .collect()
-    };
-    let transfer = words(TRANSFER_ENCODING.as_str());
     let plain: [&[u8]; 3] = [b"", b"chunked", b"identity"];
-    let other = transfer
-        .iter()
-        .find(|word| !plain.contains(&word.as_slice()));
-    if let Some(other) = other {
-        return Readable::No(UnknownCoding::named("transfer coding", other));
+    if let Some(other) = word_besides(headers, &TRANSFER_ENCODING, &plain) {
+        return Readable::No(UnknownCoding::named("transfer coding", &other));
     }
-    for name in CODED_WITHIN {
-        let coded = words(name);
-        let coded = coded.iter().find(|w| !w.is_empty() && *w != b"identity");
-        if let Some(coding) = coded {
-            return Readable::No(UnknownCoding::named("message coding", coding));
+    for name in &CODED_WITHIN {
+        if let Some(coding) = word_besides(headers, name, &[b"", b"identity"]) {
+            return Readable::No(UnknownCoding::named("message coding", &coding));
         }
     }
     match codings(headers) {
@@ -153,6 +176,13 @@ pub fn readable<B>(response: &Response<B>) -> Readable {
         }
         Ok(codings) => Readable::Coded(codings),
     }
+}
+
+/// The first member of a field's lists that is none of these words, in small letters.
+fn word_besides(headers: &HeaderMap, name: &HeaderName, words: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut members = headers.get_all(name).iter().flat_map(members);
+    let other = members.find(|m| !words.iter().any(|word| m.eq_ignore_ascii_case(word)))?;
+    Some(other.to_ascii_lowercase())
 }
 
 fn is_partial(status: StatusCode) -> bool {
@@ -170,7 +200,7 @@ fn is_partial(status: StatusCode) -> bool {
 ///
 /// A length that was told holds: clients size files and check downloads by it, and hits are rare.
 pub fn settle(headers: &mut HeaderMap, codings: &[Coding]) -> Fit {
-    for name in DIGESTS {
+    for name in &DIGESTS {
         headers.remove(name);
     }
     headers.remove(ACCEPT_RANGES);
@@ -187,7 +217,7 @@ pub fn settle(headers: &mut HeaderMap, codings: &[Coding]) -> Fit {
 
 /// What trailers may still say of a body in which something was replaced.
 pub fn settle_trailers(trailers: &mut HeaderMap) {
-    for name in DIGESTS {
+    for name in &DIGESTS {
         trailers.remove(name);
     }
 }

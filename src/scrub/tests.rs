@@ -258,7 +258,7 @@ fn control_frames_of_a_websocket_are_searched_too() {
     let mut close = vec![0x88, u8::try_from(secret.len() + 2).unwrap(), 0x03, 0xE8];
     close.extend(secret.as_bytes());
     for cut in 0..close.len() {
-        let mut frames = ServerFrames::new(all());
+        let mut frames = ServerFrames::new(all(), 1 << 20);
         let mut out = Vec::new();
         frames.feed(&close[..cut], &mut out).unwrap();
         frames.feed(&close[cut..], &mut out).unwrap();
@@ -502,7 +502,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// What passes, and the number of octets that had left when each piece was in.
 fn websocket(set: &Arc<Needles>, pieces: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
-    let mut frames = ServerFrames::new(set.clone());
+    let mut frames = ServerFrames::new(set.clone(), 1 << 20);
     let (mut out, mut left) = (Vec::new(), Vec::new());
     for piece in pieces {
         frames.feed(piece, &mut out).unwrap();
@@ -559,7 +559,7 @@ fn a_message_of_a_websocket_never_waits_for_the_next() {
     let (out, left) = websocket(&set, &[&first, &second]);
     assert_eq!(left, [first.len(), first.len() + second.len()]);
     assert_eq!(out, [first, second].concat(), "two messages are two texts");
-    let mut broken = ServerFrames::new(set);
+    let mut broken = ServerFrames::new(set, 1 << 20);
     assert!(
         broken.feed(&[0xC1, 0], &mut Vec::new()).is_err(),
         "compressed"
@@ -567,6 +567,42 @@ fn a_message_of_a_websocket_never_waits_for_the_next() {
     assert!(
         broken.feed(&[0x81, 0x80], &mut Vec::new()).is_err(),
         "masked"
+    );
+}
+
+#[test]
+fn a_frame_of_a_websocket_that_is_too_long_ends_it_with_1009_behind_what_waited() {
+    let set = all();
+    for (length, passes) in [(1000, true), (1001, false)] {
+        let mut frames = ServerFrames::new(set.clone(), 1000);
+        let mut begun = frame(0x81, b"it ends with sk-ant-api03-");
+        begun[0] &= 0x7F;
+        let mut out = Vec::new();
+        frames.feed(&begun, &mut out).unwrap();
+        let long = frame(0x80, &vec![b'x'; length]);
+        let fed = frames.feed(&long, &mut out);
+        assert_eq!(fed.is_ok(), passes);
+        let expected = match passes {
+            true => [begun, long].concat(),
+            false => [begun, vec![0x88, 2, 0x03, 0xF1]].concat(),
+        };
+        assert_eq!(out, expected);
+    }
+}
+
+/// The text may go on, so it waits; the frames between its fragments wait behind it.
+#[test]
+fn a_server_that_never_goes_on_with_its_text_takes_no_memory_without_end() {
+    let mut frames = ServerFrames::new(all(), 1 << 20);
+    let mut begun = frame(0x81, b"sk-ant-api03-");
+    begun[0] &= 0x7F;
+    let mut out = Vec::new();
+    frames.feed(&begun, &mut out).unwrap();
+    let ping = frame(0x89, &[0; 125]);
+    let fed = (0..100_000).position(|_| frames.feed(&ping, &mut out).is_err());
+    assert!(
+        fed.is_some_and(|pings| pings * ping.len() < 2 << 20),
+        "{fed:?}"
     );
 }
 

@@ -18,10 +18,22 @@ const MASKED: u8 = 0x80;
 /// Opcodes from here on are of control frames, which may stand between the fragments of a message.
 const CONTROL: u8 = 8;
 
+/// The most octets that wait for a decision: a few frames around the beginning of what may be a secret. Only a
+/// server that puts frames without end between its fragments has more.
+const MOST_WAITING: usize = 1 << 20;
+/// The close code for what is too large to be taken (section 7.4.1), as a frame of its own.
+const TOO_BIG: [u8; 4] = [0x88, 2, 0x03, 0xF1];
+
 /// What a server must not send, or not without an extension that was not asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the origin broke the rules of WebSocket")]
-pub struct Broken;
+pub enum Broken {
+    /// It is not WebSocket.
+    #[error("the origin broke the rules of WebSocket")]
+    Rules,
+    /// A frame is longer than allowed. The agent has been told with what was appended last.
+    #[error("the origin sent a frame that is too long")]
+    TooLong,
+}
 
 /// One server's side of a WebSocket.
 pub struct ServerFrames {
@@ -38,6 +50,8 @@ pub struct ServerFrames {
     stretches: VecDeque<(usize, usize)>,
     /// The payload of the control frame under way.
     control: Vec<u8>,
+    /// The longest payload of a frame, in octets.
+    longest: u64,
     hits: u64,
 }
 
@@ -49,8 +63,8 @@ struct Frame {
 }
 
 impl ServerFrames {
-    /// Looks for `needles` in what the server sends.
-    pub fn new(needles: Arc<Needles>) -> Self {
+    /// Looks for `needles` in what the server sends, in frames of at most `longest` octets.
+    pub fn new(needles: Arc<Needles>, longest: u64) -> Self {
         Self {
             needles,
             head: Vec::with_capacity(LONGEST_HEAD),
@@ -59,6 +73,7 @@ impl ServerFrames {
             waiting: Vec::new(),
             stretches: VecDeque::new(),
             control: Vec::new(),
+            longest,
             hits: 0,
         }
     }
@@ -70,6 +85,9 @@ impl ServerFrames {
                 self.head.push(octets[0]);
                 octets = &octets[1..];
                 self.begin(out)?;
+                if self.waiting.len() > MOST_WAITING {
+                    return Err(Broken::Rules);
+                }
                 continue;
             };
             let taken = usize::try_from(frame.left)
@@ -107,7 +125,7 @@ impl ServerFrames {
             return Ok(());
         };
         if first & RESERVED != 0 || second & MASKED != 0 {
-            return Err(Broken);
+            return Err(Broken::Rules);
         }
         let left = match (second & 0x7F, long) {
             (126, [high, low]) => u64::from(u16::from_be_bytes([*high, *low])),
@@ -121,9 +139,15 @@ impl ServerFrames {
             is_final: first & FINAL != 0,
         };
         if frame.is_control && left > LONGEST_CONTROL {
-            return Err(Broken);
+            return Err(Broken::Rules);
         }
         let head = std::mem::take(&mut self.head);
+        if left > self.longest {
+            // Between two frames it may be told (section 10.4), once what waits has left.
+            self.finish(out);
+            out.extend_from_slice(&TOO_BIG);
+            return Err(Broken::TooLong);
+        }
         self.pass(&head, out);
         if left > 0 {
             self.frame = Some(frame);

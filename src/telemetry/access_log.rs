@@ -378,6 +378,8 @@ struct LogFile {
     path: PathBuf,
     file: File,
     looked: Instant,
+    /// The last line in it is half a line.
+    torn: bool,
 }
 
 impl LogFile {
@@ -388,7 +390,39 @@ impl LogFile {
             path: path.to_path_buf(),
             file,
             looked: Instant::now(),
+            torn: false,
         })
+    }
+
+    /// Appends all of these lines, or the first few: a disk that is full cuts anywhere. The error comes with
+    /// how many lines there are.
+    fn append(&mut self, lines: &[u8]) -> Result<(), (u64, io::Error)> {
+        if self.torn {
+            self.file.write_all(b"\n").map_err(|error| (0, error))?;
+            self.torn = false;
+        }
+        let mut done = 0;
+        while done < lines.len() {
+            match self.file.write(&lines[done..]) {
+                Ok(0) => return Err((self.mend(&lines[..done]), io::ErrorKind::WriteZero.into())),
+                Ok(more) => done += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err((self.mend(&lines[..done]), error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the half line back that `written` ends with; returns how many whole ones stand before it.
+    fn mend(&mut self, written: &[u8]) -> u64 {
+        let whole = memchr::memrchr(b'\n', written).map_or(0, |end| end + 1);
+        let half = (written.len() - whole) as u64;
+        if half > 0 {
+            let length = self.file.metadata().map(|about| about.len());
+            let cut = length.and_then(|length| self.file.set_len(length.saturating_sub(half)));
+            self.torn = cut.is_err();
+        }
+        memchr::memchr_iter(b'\n', &written[..whole]).count() as u64
     }
 
     /// Makes a new file if `path` does not lead to this one any more.
@@ -463,18 +497,19 @@ impl Writer {
         let written = match &mut self.output {
             Output::Stdout => {
                 let mut out = io::stdout().lock();
-                out.write_all(&self.text).and_then(|()| out.flush())
+                let written = out.write_all(&self.text).and_then(|()| out.flush());
+                written.map_err(|error| (0, error))
             }
             Output::File(file) if file.looked.elapsed() >= LOOK => {
-                let followed = file.follow();
-                followed.and_then(|()| file.file.write_all(&self.text))
+                let followed = file.follow().map_err(|error| (0, error));
+                followed.and_then(|()| file.append(&self.text))
             }
-            Output::File(file) => file.file.write_all(&self.text),
+            Output::File(file) => file.append(&self.text),
         };
         match written {
             Ok(()) => self.failing = false,
-            Err(error) => {
-                self.dropped.fetch_add(self.lines, Ordering::Relaxed);
+            Err((kept, error)) => {
+                self.dropped.fetch_add(self.lines - kept, Ordering::Relaxed);
                 if !self.failing {
                     tracing::error!(%error, "the access log cannot be written; records are lost");
                 }

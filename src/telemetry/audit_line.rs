@@ -46,6 +46,17 @@ impl Hash {
         Self(hash)
     }
 
+    /// As 64 lower-case hexadecimal digits.
+    fn hex(&self) -> [u8; 64] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for (pair, octet) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(octet >> 4)];
+            pair[1] = DIGITS[usize::from(octet & 15)];
+        }
+        text
+    }
+
     /// Reads 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.as_bytes();
@@ -67,7 +78,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        f.write_str(&String::from_utf8_lossy(&self.hex()))
     }
 }
 
@@ -77,36 +88,39 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// A line before it is sealed. `prev` is its last member.
-#[derive(Serialize)]
-struct Unsealed<'a, E> {
-    seq: u64,
-    time: String,
-    #[serde(flatten)]
-    event: &'a E,
-    prev: String,
-}
-
 /// Appends the next line of the chain to `text`, and moves `tip` on to it.
+///
+/// Errors: `event` is no JSON object.
 pub fn seal(
     text: &mut Vec<u8>,
     tip: &mut Tip,
     time: SystemTime,
     event: &impl Serialize,
 ) -> Result<(), serde_json::Error> {
-    let line = serde_json::to_vec(&Unsealed {
-        seq: tip.seq + 1,
-        time: rfc3339(time),
-        event,
-        prev: tip.hash.to_string(),
-    })?;
-    let hash = Hash::of(&line);
-    text.extend_from_slice(line.strip_suffix(b"}").unwrap_or(&line));
-    text.extend_from_slice(format!("{SEAL}{hash}\"}}\n").as_bytes());
-    *tip = Tip {
-        seq: tip.seq + 1,
-        hash,
-    };
+    let seq = tip.seq + 1;
+    let start = text.len();
+    text.extend_from_slice(b"{\"seq\":");
+    serde_json::to_writer(&mut *text, &seq)?;
+    text.extend_from_slice(b",\"time\":\"");
+    text.extend_from_slice(rfc3339(time).as_bytes());
+    text.push(b'"');
+    // The event's members go on in this object: flattening it would take each of them apart.
+    let members = text.len();
+    serde_json::to_writer(&mut *text, event)?;
+    let closed = text.pop() == Some(b'}');
+    match text.get_mut(members) {
+        Some(brace @ b'{') if closed => *brace = b',',
+        _ => return Err(serde::ser::Error::custom("an event is a JSON object")),
+    }
+    text.extend_from_slice(b",\"prev\":\"");
+    text.extend_from_slice(&tip.hash.hex());
+    text.extend_from_slice(b"\"}");
+    let hash = Hash::of(&text[start..]);
+    text.pop();
+    text.extend_from_slice(SEAL.as_bytes());
+    text.extend_from_slice(&hash.hex());
+    text.extend_from_slice(b"\"}\n");
+    *tip = Tip { seq, hash };
     Ok(())
 }
 

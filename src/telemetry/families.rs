@@ -34,6 +34,11 @@ pub(super) const REFUSALS: Family = Family::counter(
     "Requests refused here, by reason as in the access log; `canary` is a placeholder where it does not belong",
 )
 .by(&["agent", "reason"]);
+pub(super) const LIMITS: Family = Family::counter(
+    "tollgate_limits_reached_total",
+    "Connections and requests that were refused, closed or left aside at a limit, by its name below `spec.limits`",
+)
+.by(&["limit"]);
 pub(super) const REQUEST_SECONDS: Family = Family::seconds(
     "tollgate_request_seconds",
     "Time from a request's head to its answer's last byte",
@@ -274,6 +279,7 @@ pub(super) const BUILD: Family =
 pub const ALL: &[Family] = &[
     REQUESTS,
     REFUSALS,
+    LIMITS,
     REQUEST_SECONDS,
     UPSTREAM_SECONDS,
     ADDED_LATENCY,

@@ -22,6 +22,7 @@ use super::sink_metrics::SinkMetrics;
 use super::spend_metrics::{BudgetLeft, SpendMetrics};
 use crate::types::agent::Agent;
 use crate::types::host::HostPattern;
+use crate::types::reached::Limit;
 
 /// The process's metrics. Cloning is shallow.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ struct Inner {
     registry: Registry,
     lanes: Arc<Lanes>,
     refusals: IntCounterVec,
+    limits: IntCounterVec,
     seconds: Histogram,
     upstream_seconds: Histogram,
     added_latency: Histogram,
@@ -122,6 +124,7 @@ impl Metrics {
         let inner = Inner {
             sinks: SinkMetrics::new(of, dropped.clone())?,
             refusals: families::REFUSALS.int_counters(of)?,
+            limits: families::LIMITS.int_counters(of)?,
             seconds: families::REQUEST_SECONDS.histogram(of)?,
             upstream_seconds: families::UPSTREAM_SECONDS.histogram(of)?,
             added_latency: families::ADDED_LATENCY.histogram(of)?,
@@ -187,6 +190,12 @@ impl Metrics {
     pub fn refused(&self, agent: &str, reason: &str) {
         let agent = self.0.lanes.agent(agent);
         self.0.refusals.with_label_values(&[agent, reason]).inc();
+    }
+
+    /// A limit was reached: something was refused, closed or left aside for it.
+    pub fn limit_reached(&self, limit: Limit) {
+        let limits = &self.0.limits;
+        limits.with_label_values(&[limit.setting()]).inc();
     }
 
     /// A tunnel was opened.
@@ -326,6 +335,9 @@ impl Inner {
         }
         for kind in ["agent", "intercepted", "tunnel"] {
             self.open.with_label_values(&[kind]);
+        }
+        for limit in Limit::ALL {
+            self.limits.with_label_values(&[limit.setting()]);
         }
         for sink in [ACCESS_LOG, AUDIT_LOG] {
             self.dropped.with_label_values(&sink);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::types::host::Host;
+use crate::types::reached::Reached;
 
 /// Why a certificate authority cannot be made, loaded or used.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,9 @@ pub enum CaError {
         /// The host asked for.
         host: Host,
     },
+    /// Too many were asked for.
+    #[error("{0}")]
+    Limit(#[from] Reached),
     /// The certificate generator failed.
     #[error("cannot make a certificate: {0}")]
     Signing(#[from] rcgen::Error),
@@ -129,6 +133,7 @@ impl CaError {
                 "the policy names hosts the authority was not made for: `tollgate ca init --force` makes one that fits"
                     .to_owned()
             }
+            Self::Limit(reached) => reached.remedy(),
             Self::Io { .. } | Self::Signing(_) | Self::Tls(_) => return None,
         })
     }

@@ -19,7 +19,10 @@ use zeroize::Zeroizing;
 use super::accept::AcceptSettings;
 use super::authority::{BACK_DATE, CertificateAuthority, random_serial};
 use super::error::CaError;
+use super::mint_limit::MintLimit;
+use crate::types::agent::Agent;
 use crate::types::host::Host;
+use crate::types::limits::LeafLimits;
 
 /// From `notBefore` to `notAfter`.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
@@ -34,6 +37,7 @@ pub struct LeafStore {
     key: Arc<dyn SigningKey>,
     public_key: SubjectPublicKeyInfo,
     leaves: Cache<Host, Leaf>,
+    limit: Option<MintLimit>,
     minted: AtomicU64,
     hits: AtomicU64,
 }
@@ -41,7 +45,15 @@ pub struct LeafStore {
 #[derive(Clone)]
 struct Leaf {
     config: Arc<ServerConfig>,
+    not_before: SystemTime,
     renew_at: SystemTime,
+}
+
+impl Leaf {
+    /// A clock that was set back makes a leaf one of the future, which agents refuse.
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now < self.renew_at
+    }
 }
 
 /// How the store has been used since the process began.
@@ -64,14 +76,40 @@ impl LeafStore {
             key: any_ecdsa_type(&private)?,
             public_key: SubjectPublicKeyInfo::from_der(&pair.subject_public_key_info())?,
             leaves: Cache::new(capacity),
+            limit: None,
             minted: AtomicU64::new(0),
             hits: AtomicU64::new(0),
         })
     }
 
-    /// How to serve `host`. Callers that ask for the same host at once share one minting.
+    /// The same store, which makes no more for agents than this.
+    #[must_use]
+    pub fn limited(self, limits: LeafLimits) -> Self {
+        Self {
+            limit: Some(MintLimit::new(limits)),
+            ..self
+        }
+    }
+
+    /// How to serve `host`, whoever asks. Callers that ask for the same host at once share one minting.
     pub async fn server_config(&self, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
-        self.server_config_at(host, SystemTime::now()).await
+        self.server_config_at(host, SystemTime::now(), || Ok(()))
+            .await
+    }
+
+    /// The same for `agent`, within its limits.
+    pub async fn server_config_for(
+        &self,
+        agent: &Agent,
+        host: &Host,
+    ) -> Result<Arc<ServerConfig>, CaError> {
+        let may_mint = || {
+            self.limit
+                .as_ref()
+                .map_or(Ok(()), |limit| limit.take(agent))
+        };
+        self.server_config_at(host, SystemTime::now(), may_mint)
+            .await
     }
 
     /// How the store has been used.
@@ -86,17 +124,19 @@ impl LeafStore {
         &self,
         host: &Host,
         now: SystemTime,
+        may_mint: impl FnOnce() -> Result<(), CaError>,
     ) -> Result<Arc<ServerConfig>, CaError> {
         if let Some(leaf) = self.leaves.get(host) {
-            if now < leaf.renew_at {
+            if leaf.is_fresh(now) {
                 return Ok(self.hit(leaf));
             }
             // Looked at again under the cache's lock: of several callers that find a stale leaf one
             // removes it, and none removes the leaf that replaced it.
-            self.leaves.remove_if(host, |leaf| leaf.renew_at <= now);
+            self.leaves.remove_if(host, |leaf| !leaf.is_fresh(now));
         }
         let mut minted = false;
         let leaf = self.leaves.get_or_insert_async(host, async {
+            may_mint()?;
             minted = true;
             self.mint(host, now)
         });
@@ -143,6 +183,7 @@ impl LeafStore {
         self.minted.fetch_add(1, Ordering::Relaxed);
         Ok(Leaf {
             config: Arc::new(config),
+            not_before,
             renew_at: not_after - RENEW_BEFORE,
         })
     }

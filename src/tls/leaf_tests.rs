@@ -12,6 +12,8 @@ use super::super::authority::{Constraints, EPHEMERAL_LIFETIME};
 use super::super::upstream::provider;
 use super::*;
 use crate::types::host::HostPattern;
+use crate::types::limits::Rate;
+use crate::types::reached::Limit;
 
 fn authority(hosts: &[&str]) -> Arc<CertificateAuthority> {
     let patterns = hosts.iter().map(|text| HostPattern::parse(text).unwrap());
@@ -184,16 +186,49 @@ async fn the_cache_never_outgrows_its_capacity() {
 }
 
 #[tokio::test]
+async fn one_agent_that_asks_for_endless_hosts_gets_no_more_leaves_and_others_do() {
+    let rate = |count| Rate {
+        count,
+        period: Duration::from_secs(3600),
+    };
+    let limits = LeafLimits {
+        cached: 100,
+        mints: rate(5),
+        mints_per_agent: rate(3),
+    };
+    let store = LeafStore::new(authority(&[]), 100).unwrap().limited(limits);
+    let [a, b] = ["a", "b"].map(|name| Agent::parse(name).unwrap());
+    let ask =
+        async |agent: &Agent, name: &str| match store.server_config_for(agent, &host(name)).await {
+            Ok(_) => None,
+            Err(CaError::Limit(reached)) => Some(reached.limit),
+            Err(error) => panic!("{error}"),
+        };
+    for name in ["1.com", "2.com", "3.com", "1.com"] {
+        assert_eq!(ask(&a, name).await, None, "{name}");
+    }
+    assert_eq!(ask(&a, "4.com").await, Some(Limit::AgentMints));
+    assert_eq!(ask(&a, "3.com").await, None, "what is there costs nothing");
+    assert_eq!(ask(&b, "4.com").await, None);
+    assert_eq!(ask(&b, "5.com").await, None);
+    assert_eq!(ask(&b, "6.com").await, Some(Limit::Mints));
+    assert_eq!(store.stats().minted, 5);
+}
+
+#[tokio::test]
 async fn a_leaf_is_replaced_in_its_last_hour_and_not_before() {
     let store = LeafStore::new(authority(&[]), 8).unwrap();
     let (host, now) = (host("a.com"), SystemTime::now());
     let hours = |n: u64| now + Duration::from_secs(n * 3600);
-    let first = store.server_config_at(&host, now).await.unwrap();
+    let first = store.server_config_at(&host, now, || Ok(())).await.unwrap();
     let kept = store
-        .server_config_at(&host, hours(22) - Duration::from_secs(1))
+        .server_config_at(&host, hours(22) - Duration::from_secs(1), || Ok(()))
         .await;
     assert!(Arc::ptr_eq(&first, &kept.unwrap()));
-    let next = store.server_config_at(&host, hours(22)).await.unwrap();
+    let next = store
+        .server_config_at(&host, hours(22), || Ok(()))
+        .await
+        .unwrap();
     assert!(!Arc::ptr_eq(&first, &next));
     assert_eq!(store.stats(), LeafStats { minted: 2, hits: 1 });
 }
@@ -203,7 +238,7 @@ async fn an_expired_authority_signs_nothing() {
     let store = LeafStore::new(authority(&[]), 8).unwrap();
     let later = SystemTime::now() + EPHEMERAL_LIFETIME + Duration::from_secs(1);
     let refused = store
-        .server_config_at(&host("a.com"), later)
+        .server_config_at(&host("a.com"), later, || Ok(()))
         .await
         .unwrap_err();
     assert!(matches!(refused, CaError::Expired { .. }), "{refused}");

@@ -15,7 +15,7 @@ use crate::support::spender::{Ask, message};
 const SONNET: &str = "claude-sonnet-4-5";
 
 /// libfaketime, or a visible skip.
-fn faketime() -> Option<PathBuf> {
+pub fn faketime() -> Option<PathBuf> {
     crate::support::clients::find("faketime")?;
     let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten();
     let mut found = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
@@ -79,7 +79,7 @@ impl Clocked {
 }
 
 /// libfaketime takes an offset from the true time: it works with every call that tells the time.
-fn set(clock: &std::path::Path, at: &str) {
+pub fn set(clock: &std::path::Path, at: &str) {
     let at: Timestamp = at.parse().unwrap();
     let off: SignedDuration = at.duration_since(Timestamp::now());
     put(clock, format!("{:+}s", off.as_secs()));

@@ -6,6 +6,7 @@ pub mod events;
 pub mod handshake;
 pub mod hosts;
 pub mod idle;
+pub mod instructions;
 pub mod latency;
 pub mod small;
 pub mod spans;

@@ -22,6 +22,7 @@ use tollgate::policy::decision::{DialProfile, Timeouts};
 use tollgate::proxy::dial::Dialer;
 use tollgate::tls::upstream::OriginTrust;
 use tollgate::types::host::Host;
+use tollgate::types::limits::DnsLimits;
 use tollgate::types::secret::Secret;
 
 use super::origin::Origin;
@@ -92,7 +93,8 @@ pub fn dialer(origin: &Origin) -> Dialer {
         .iter()
         .map(|name| ((Host::parse(name).unwrap(), None), vec![address]))
         .collect();
-    let resolver = Resolver::new(fixed, AddressGuard::new(Vec::new())).unwrap();
+    let resolver =
+        Resolver::new(fixed, AddressGuard::new(Vec::new()), DnsLimits::default()).unwrap();
     Dialer::new(Arc::new(resolver))
 }
 

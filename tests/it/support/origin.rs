@@ -204,8 +204,17 @@ impl Origin {
         F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
+        Self::raw(names, &[b"http/1.1"], conduct).await
+    }
+
+    /// The same, of any protocol.
+    pub async fn raw<F, Fut>(names: &[&str], protocols: &[&[u8]], conduct: F) -> Self
+    where
+        F: Fn(TlsStream<TcpStream>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         let ca = TestCa::new();
-        let tls = acceptor(ca.leaf(names), &[b"http/1.1"]);
+        let tls = acceptor(ca.leaf(names), protocols);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -227,14 +236,6 @@ impl Origin {
             connections,
             accept,
         }
-    }
-
-    /// An HTTPS origin with a certificate of `leaf`, while agents' proxies are told to believe `ca_pem`.
-    pub async fn certified(name: &str, ca_pem: &str, leaf: Leaf) -> Self {
-        let handler = |_| async { reply::text(200, "reached") };
-        let handler: Arc<Handler> = Arc::new(move |exchange| handler(exchange).boxed());
-        let tls = Some(acceptor(leaf, &[b"http/1.1"]));
-        Self::start(&[name], tls, ca_pem.to_owned(), handler, Close::Half).await
     }
 
     async fn open<F, Fut>(names: &[&str], protocols: &[&[u8]], handler: F) -> Self
@@ -289,6 +290,12 @@ impl Origin {
     /// Every request so far.
     pub fn requests(&self) -> Vec<Recorded> {
         self.log.all()
+    }
+
+    /// The same, of requests that were read to their end; they are not remembered any more.
+    #[allow(dead_code)] // wanted by the soak alone
+    pub fn forget(&self) -> Vec<Recorded> {
+        self.log.take()
     }
 
     /// The requests for one path.

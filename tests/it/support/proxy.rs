@@ -28,6 +28,7 @@ pub fn proxy() -> ProxyBuilder {
         settings: String::new(),
         roots: String::new(),
         resolve: BTreeMap::new(),
+        dns: Vec::new(),
         secrets: Vec::new(),
         env: BTreeMap::new(),
         bound_by_modes: false,
@@ -41,6 +42,7 @@ pub struct ProxyBuilder {
     settings: String,
     roots: String,
     resolve: BTreeMap<String, String>,
+    dns: Vec<String>,
     secrets: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     bound_by_modes: bool,
@@ -107,6 +109,20 @@ impl ProxyBuilder {
         self
     }
 
+    /// Asks these servers for the addresses of all other hosts, in this order.
+    #[must_use]
+    pub fn dns(mut self, servers: &[SocketAddr]) -> Self {
+        self.dns = servers.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Believes this authority, among others.
+    #[must_use]
+    pub fn root(mut self, pem: &str) -> Self {
+        self.roots.push_str(pem);
+        self
+    }
+
     /// Sends all names of an origin to it, and believes its certificates.
     #[must_use]
     pub fn origin(mut self, origin: &Origin) -> Self {
@@ -146,14 +162,19 @@ impl ProxyBuilder {
             .iter()
             .map(|(host, addr)| format!("      {host:?}: [{addr:?}]\n"))
             .collect();
-        let upstream = match self.roots.is_empty() && self.resolve.is_empty() {
-            true => String::new(),
-            false if self.roots.is_empty() => format!("  upstream:\n    resolve:\n{resolve}"),
-            false => format!(
-                "  upstream:\n    roots: {{file: {}}}\n    resolve:\n{resolve}",
-                at("origin-ca.pem")
-            ),
-        };
+        let mut upstream = String::new();
+        if !self.roots.is_empty() {
+            writeln!(upstream, "    roots: {{file: {}}}", at("origin-ca.pem")).unwrap();
+        }
+        if !self.dns.is_empty() {
+            writeln!(upstream, "    dns: {{servers: {:?}}}", self.dns).unwrap();
+        }
+        if !resolve.is_empty() {
+            write!(upstream, "    resolve:\n{resolve}").unwrap();
+        }
+        if !upstream.is_empty() {
+            upstream.insert_str(0, "  upstream:\n");
+        }
         let own = (!self.documents.is_empty()).then(|| "documents.yaml".to_owned());
         let paths: Vec<String> = self.document_paths.iter().cloned().chain(own).collect();
         let documents = match paths.is_empty() {

@@ -171,6 +171,20 @@ impl RequestLog {
         entries.iter().map(|e| e.lock().unwrap().clone()).collect()
     }
 
+    /// Gives all of them up, but for those that are still being read.
+    #[allow(dead_code)] // wanted by the soak alone
+    pub fn take(&self) -> Vec<Recorded> {
+        let mut entries = self.entries.lock().unwrap();
+        let all = std::mem::take(&mut *entries).into_iter();
+        let (ended, open): (Vec<_>, Vec<_>) = all.partition(|entry| {
+            let entry = entry.lock().unwrap();
+            entry.complete || entry.cut
+        });
+        *entries = open;
+        let ended = ended.iter().map(|entry| entry.lock().unwrap().clone());
+        ended.collect()
+    }
+
     /// Waits until a request is as wanted.
     pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Recorded) -> bool) -> Recorded {
         let found = tokio::time::timeout(Duration::from_secs(20), async {

@@ -1,0 +1,195 @@
+//! Owns the IO under an HTTP/2 connection: it ends one whose other side floods it, or takes nothing.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::{Frames, Opener};
+use super::gate::Closing;
+use super::stall::Stall;
+
+/// How long the other side may take nothing that is there for it. Windows are the streams' own matter; this is
+/// the socket, which not even the answer to a PING leaves any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who wants to know that a connection was ended for its frames.
+pub type OnFlood = Box<dyn FnOnce() + Send>;
+
+/// An HTTP/2 connection, watched.
+pub struct Calm<S> {
+    inner: S,
+    frames: Frames,
+    stall: Stall,
+    closing: Option<Closing>,
+    on_flood: Option<OnFlood>,
+}
+
+impl<S> Calm<S> {
+    /// Watches `inner`, whose streams `opener` opens; `on_flood` is called if that ends it.
+    pub fn new(inner: S, opener: Opener, on_flood: OnFlood) -> Self {
+        Self {
+            inner,
+            frames: Frames::new(opener),
+            stall: Stall::default(),
+            closing: None,
+            on_flood: Some(on_flood),
+        }
+    }
+
+    fn written<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stall.moved();
+            return polled;
+        }
+        ready!(self.stall.poll(PATIENCE, cx));
+        let what = "the other side took nothing";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Calm<S> {
+    fn close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(on_flood) = self.on_flood.take() {
+            on_flood();
+        }
+        let word = self.frames.goodbye();
+        let word = word.map_or_else(Bytes::new, |word| Bytes::copy_from_slice(&word));
+        self.closing
+            .insert(Closing::new(word))
+            .poll(&mut self.inner, cx)
+    }
+
+    /// Always an error in the end: whoever waits to write learns that the connection is over.
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Error>> {
+        let polled = self.closing.as_mut()?.poll(&mut self.inner, cx);
+        Some(polled.map(|ended| {
+            ended
+                .err()
+                .unwrap_or(io::ErrorKind::ConnectionAborted.into())
+        }))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Calm<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(closing) = this.poll_closing(cx) {
+            return closing.map(Err);
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        if this.frames.came(&buf.filled()[before..]) {
+            return Poll::Ready(Ok(()));
+        }
+        buf.set_filled(before);
+        this.close(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Calm<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(closing) = self.poll_closing(cx) {
+            return closing.map(Err);
+        }
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(count)) = polled {
+            self.frames.went(&buf[..count]);
+        }
+        self.written(polled, cx)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(closing) = self.poll_closing(cx) {
+            return closing.map(Err);
+        }
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.written(polled, cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(closing) = self.poll_closing(cx) {
+            return closing.map(Err);
+        }
+        let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.written(polled, cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(closing) = self.poll_closing(cx) {
+            return closing.map(Err);
+        }
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(mut count)) = polled {
+            for buf in bufs {
+                let part = count.min(buf.len());
+                self.frames.went(&buf[..part]);
+                count -= part;
+            }
+        }
+        self.written(polled, cx)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_told_to_calm_down_and_ends() {
+        let (mut agent, proxy) = tokio::io::duplex(1 << 20);
+        let noticed = Arc::new(AtomicBool::new(false));
+        let notice = noticed.clone();
+        let on_flood = Box::new(move || notice.store(true, Ordering::Relaxed));
+        let mut calm = Calm::new(proxy, Opener::Other, on_flood);
+        let flood = [PREFACE, &PING.repeat(2001)].concat();
+        agent.write_all(&flood).await.unwrap();
+        let mut sink = Vec::new();
+        assert!(calm.read_to_end(&mut sink).await.is_err());
+        assert!(noticed.load(Ordering::Relaxed));
+        assert!(calm.write_all(b"more").await.is_err());
+        drop(calm);
+        let mut told = Vec::new();
+        agent.read_to_end(&mut told).await.unwrap();
+        assert_eq!(told[..9], [0, 0, 8, 7, 0, 0, 0, 0, 0]);
+        assert_eq!(told.last(), Some(&11));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_nothing_is_left() {
+        let (_agent, proxy) = tokio::io::duplex(64);
+        let mut calm = Calm::new(proxy, Opener::Other, Box::new(|| {}));
+        let started = Instant::now();
+        let error = calm.write_all(&[0; 1024]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!((PATIENCE..PATIENCE * 2).contains(&started.elapsed()));
+    }
+}

@@ -1,0 +1,171 @@
+//! Owns memory that all exchanges share: it is taken before it is used, and there is no more than its bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::types::limits::{AnswerLimits, BodyLimits};
+use crate::types::reached::{Limit, Reached};
+
+/// Memory for one purpose, in octets.
+#[derive(Debug)]
+pub struct Room {
+    most: u64,
+    free: AtomicU64,
+}
+
+/// The memory for what is kept of exchanges besides their heads.
+#[derive(Debug)]
+pub struct Rooms {
+    /// For those that may have to be sent again.
+    pub kept: Arc<Room>,
+    /// For those that must be read whole.
+    pub read: Arc<Room>,
+    /// For the windows of codings that answers come in.
+    pub windows: Arc<Room>,
+}
+
+/// Some of a room, given back when it is dropped.
+#[derive(Debug)]
+pub struct Taken {
+    room: Arc<Room>,
+    octets: u64,
+}
+
+impl Rooms {
+    /// Rooms of these sizes.
+    pub fn new(bodies: &BodyLimits, answers: &AnswerLimits) -> Self {
+        Self {
+            kept: Arc::new(Room::of(bodies.kept)),
+            read: Arc::new(Room::of(bodies.read)),
+            windows: Arc::new(Room::of(answers.windows)),
+        }
+    }
+}
+
+impl Room {
+    /// Room for this many octets.
+    pub fn of(octets: u64) -> Self {
+        Self {
+            most: octets,
+            free: AtomicU64::new(octets),
+        }
+    }
+
+    /// The octets that are free.
+    pub fn free(&self) -> u64 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// The octets there are in all.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// Takes octets, all or none; says which.
+    pub fn take(&self, octets: u64) -> bool {
+        let less = |free: u64| free.checked_sub(octets);
+        let taken = self
+            .free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.is_ok()
+    }
+
+    /// Gives octets back that were taken.
+    pub fn give_back(&self, octets: u64) {
+        self.free.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    /// Takes octets for as long as the guard lives.
+    pub fn taken(self: &Arc<Self>, octets: u64) -> Option<Taken> {
+        self.take(octets).then(|| Taken {
+            room: self.clone(),
+            octets,
+        })
+    }
+
+    /// The same octets, which have their room until the last that refers to them is gone.
+    pub fn hold(self: &Arc<Self>, octets: Bytes) -> Result<Bytes, Reached> {
+        let taken = self.taken(octets.len() as u64);
+        Ok(taken.ok_or_else(|| self.full())?.with(octets))
+    }
+
+    /// What is said of a body that there is no room to read whole.
+    pub fn full(&self) -> Reached {
+        Limit::ReadBodies.bytes(self.most)
+    }
+}
+
+impl Taken {
+    /// Takes what is missing up to `octets`; says whether there was room for it.
+    pub fn grow_to(&mut self, octets: u64) -> bool {
+        let missing = octets.saturating_sub(self.octets);
+        let grown = self.room.take(missing);
+        if grown {
+            self.octets += missing;
+        }
+        grown
+    }
+
+    /// Gives back what there is beyond `octets`.
+    pub fn shrink_to(&mut self, octets: u64) {
+        let spare = self.octets.saturating_sub(octets);
+        self.octets -= spare;
+        self.room.give_back(spare);
+    }
+
+    /// `octets`, which have this room until the last that refers to them is gone.
+    pub fn with(self, octets: Bytes) -> Bytes {
+        Bytes::from_owner(Held {
+            octets,
+            _taken: self,
+        })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.give_back(self.octets);
+    }
+}
+
+struct Held {
+    octets: Bytes,
+    _taken: Taken,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octets_have_their_room_until_the_last_part_of_them_is_gone() {
+        let room = Arc::new(Room::of(10));
+        let held = room.hold(Bytes::from_static(b"12345678")).unwrap();
+        let part = held.slice(6..);
+        drop(held);
+        assert_eq!((room.free(), &part[..]), (2, &b"78"[..]));
+        let full = room.hold(Bytes::from_static(b"123")).unwrap_err();
+        assert_eq!(full, Limit::ReadBodies.bytes(10));
+        drop(part);
+        assert_eq!(room.free(), 10);
+    }
+
+    #[test]
+    fn what_grows_takes_only_what_is_missing() {
+        let room = Arc::new(Room::of(10));
+        let mut taken = room.taken(4).unwrap();
+        assert!(taken.grow_to(3) && taken.grow_to(8));
+        assert_eq!(room.free(), 2);
+        assert!(!taken.grow_to(11));
+        drop(taken);
+        assert_eq!(room.free(), 10);
+    }
+}

@@ -1,0 +1,369 @@
+//! Origins that misuse HTTP/2: what they send is told as their failure, and agents, other origins and the proxy's
+//! memory are none the worse.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::BodyExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::support::frames::{
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PUSH_PROMISE, Peer,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame,
+};
+use super::support::origin::Origin;
+use super::support::reply::full;
+use super::support::scene::{BARE, HOST, PATHS, PLACEHOLDER, Scene, TUNNEL};
+use super::support::wire::Answer;
+use super::support::{reply, scene, tunnel};
+
+/// `:status 200` by its index (RFC 7541, appendix A).
+const OK: &[u8] = &[0x88];
+
+fn reset(stream: u32, code: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &code.to_be_bytes())
+}
+
+fn goaway(last: u32, code: u32) -> Vec<u8> {
+    frame(
+        GOAWAY,
+        0,
+        0,
+        &[last.to_be_bytes(), code.to_be_bytes()].concat(),
+    )
+}
+
+fn fine(stream: u32) -> Vec<u8> {
+    [
+        frame(HEADERS, END_HEADERS, stream, OK),
+        frame(DATA, END_STREAM, stream, b"reached"),
+    ]
+    .concat()
+}
+
+/// How the origin behaves at its next request: one of [`CASES`], or well.
+type Mood = Arc<Mutex<&'static str>>;
+
+/// Whom a flood is sent to does not matter: it goes on while the other side takes it.
+async fn flood<S>(peer: &mut Peer<S>, piece: &[u8])
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let piece = piece.repeat(50);
+    for _ in 0..100_000 {
+        if !peer.send(&piece).await {
+            return;
+        }
+    }
+    panic!("the flood is taken without end");
+}
+
+const CASES: &[&str] = &[
+    "push",
+    "early-push",
+    "no-status",
+    "odd-status",
+    "two-status",
+    "lines",
+    "upper",
+    "connection",
+    "chunked",
+    "length-more",
+    "length-less",
+    "length-odd",
+    "length-two",
+    "pings",
+    "settings",
+    "empties",
+    "windows",
+    "hints",
+    "continued",
+    "bomb",
+    "unknown",
+    "resets",
+    "gone",
+    "refused",
+    "calm",
+    "other",
+    "after",
+    "no-end",
+];
+
+async fn conduct(stream: TlsStream<TcpStream>, mood: Mood) {
+    let Some(mut peer) = Peer::origin(stream, &[]).await else {
+        return;
+    };
+    while let Some(head) = peer.find(|f| f.kind == HEADERS).await {
+        let id = head.stream;
+        let answer = |fields: &[(&str, &str)], flags: u8| {
+            let all = [OK, &block(fields)].concat();
+            frame(HEADERS, END_HEADERS | flags, id, &all)
+        };
+        let mood = std::mem::take(&mut *mood.lock().unwrap());
+        match mood {
+            "push" => {
+                let promised = block(&frames::request("GET", HOST, "/v1/pushed"));
+                let push = [&2u32.to_be_bytes()[..], &promised].concat();
+                peer.send(
+                    &[
+                        frame(PUSH_PROMISE, END_HEADERS, id, &push),
+                        fine(2),
+                        fine(id),
+                    ]
+                    .concat(),
+                )
+                .await
+            }
+            "early-push" => peer.send(&[fine(2), fine(id)].concat()).await,
+            "no-status" => {
+                peer.send(&frame(
+                    HEADERS,
+                    END_HEADERS | END_STREAM,
+                    id,
+                    &block(&[("x-a", "1")]),
+                ))
+                .await
+            }
+            "odd-status" => {
+                peer.send(&frame(
+                    HEADERS,
+                    END_HEADERS | END_STREAM,
+                    id,
+                    &block(&[(":status", "2000")]),
+                ))
+                .await
+            }
+            "two-status" => peer.send(&answer(&[(":status", "200")], END_STREAM)).await,
+            "lines" => {
+                peer.send(&answer(
+                    &[("x-a", "1\r\nset-cookie: a=b\r\n\r\nHTTP/1.1 200 OK")],
+                    END_STREAM,
+                ))
+                .await
+            }
+            "upper" => peer.send(&answer(&[("X-A", "1")], END_STREAM)).await,
+            "connection" => {
+                peer.send(&answer(&[("connection", "close")], END_STREAM))
+                    .await
+            }
+            "chunked" => {
+                peer.send(
+                    &[
+                        answer(&[("transfer-encoding", "chunked")], 0),
+                        frame(DATA, END_STREAM, id, b"0\r\n\r\n"),
+                    ]
+                    .concat(),
+                )
+                .await
+            }
+            "length-more" => {
+                peer.send(
+                    &[
+                        answer(&[("content-length", "2")], 0),
+                        frame(DATA, END_STREAM, id, b"more than two"),
+                    ]
+                    .concat(),
+                )
+                .await
+            }
+            "length-less" => {
+                peer.send(
+                    &[
+                        answer(&[("content-length", "200")], 0),
+                        frame(DATA, END_STREAM, id, b"less"),
+                    ]
+                    .concat(),
+                )
+                .await
+            }
+            "length-odd" => {
+                peer.send(&answer(&[("content-length", "many")], END_STREAM))
+                    .await
+            }
+            "length-two" => {
+                peer.send(
+                    &[
+                        answer(&[("content-length", "2"), ("content-length", "3")], 0),
+                        frame(DATA, END_STREAM, id, b"two"),
+                    ]
+                    .concat(),
+                )
+                .await
+            }
+            "pings" => return flood(&mut peer, &frame(PING, 0, 0, &[0; 8])).await,
+            "settings" => return flood(&mut peer, &frame(SETTINGS, 0, 0, &[])).await,
+            "unknown" => return flood(&mut peer, &frame(0xbe, 0, 0, &[])).await,
+            "windows" => {
+                return flood(&mut peer, &frame(WINDOW_UPDATE, 0, 0, &1u32.to_be_bytes())).await;
+            }
+            "hints" => {
+                return flood(
+                    &mut peer,
+                    &frame(
+                        HEADERS,
+                        END_HEADERS,
+                        id,
+                        &block(&[(":status", "103"), ("link", "</x>")]),
+                    ),
+                )
+                .await;
+            }
+            "resets" => return flood(&mut peer, &reset(id, frames::CANCEL)).await,
+            "empties" => {
+                peer.send(&answer(&[], 0)).await;
+                return flood(&mut peer, &frame(DATA, 0, id, &[])).await;
+            }
+            "continued" => {
+                peer.send(&frame(HEADERS, 0, id, OK)).await;
+                return flood(
+                    &mut peer,
+                    &frame(CONTINUATION, 0, id, &block(&[("x-a", "1")])),
+                )
+                .await;
+            }
+            "bomb" => {
+                let mut bomb = OK.to_vec();
+                bomb.push(0x40);
+                frames::string(&mut bomb, b"x-bomb");
+                frames::string(&mut bomb, &[b'x'; 4000]);
+                bomb.extend([0xbe; 12_000]);
+                peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, id, &bomb))
+                    .await
+            }
+            "gone" => peer.send(&goaway(0, frames::PROTOCOL_ERROR)).await,
+            "refused" => peer.send(&reset(id, frames::REFUSED_STREAM)).await,
+            "calm" => peer.send(&reset(id, frames::ENHANCE_YOUR_CALM)).await,
+            "other" => {
+                peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, id + 2, OK))
+                    .await
+            }
+            "after" => {
+                peer.send(
+                    &[
+                        fine(id),
+                        frame(HEADERS, END_HEADERS | END_STREAM, id, OK),
+                        frame(DATA, END_STREAM, id, b"twice"),
+                    ]
+                    .concat(),
+                )
+                .await
+            }
+            "no-end" => {
+                peer.send(
+                    &[
+                        answer(&[], 0),
+                        frame(HEADERS, END_HEADERS, id, &block(&[("x-a", "1")])),
+                    ]
+                    .concat(),
+                )
+                .await
+            }
+            _ => peer.send(&fine(id)).await,
+        };
+    }
+}
+
+/// An origin of moods, and what sets them.
+async fn moody(names: &[&str]) -> (Origin, Mood) {
+    let mood = Mood::default();
+    let told = mood.clone();
+    let origin = Origin::raw(names, &[b"h2"], move |stream| conduct(stream, told.clone())).await;
+    (origin, mood)
+}
+
+/// An answer, or nothing if it broke off.
+async fn ask(scene: &Scene, what: &str) -> Option<(u16, Vec<u8>)> {
+    let mut sender = tunnel::http2(&scene.door, HOST).await;
+    let request = Request::get(format!("https://{HOST}/v1/x"))
+        .header("authorization", format!("Bearer {PLACEHOLDER}"))
+        .body(full(""))
+        .unwrap();
+    let asked = async {
+        let answer = sender.send_request(request).await.ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.ok()?;
+        Some((status, body.to_bytes().to_vec()))
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(60), asked).await;
+    asked.unwrap_or_else(|_| panic!("{what}: never answered"))
+}
+
+#[tokio::test]
+async fn answers_that_are_malformed_are_the_origins_failure() {
+    let (origin, mood) = moody(&[HOST, PATHS, BARE, TUNNEL]).await;
+    let proxy = scene::in_front_of(&origin).start().await;
+    let scene = Scene::with(origin, proxy).await;
+    let mut wrong = Vec::new();
+    for case in CASES {
+        *mood.lock().unwrap() = case;
+        let answer = ask(&scene, case).await;
+        let right = match (*case, &answer) {
+            // What was whole before the fault counts.
+            ("after", answer) => *answer == Some((200, b"reached".to_vec())),
+            (_, None) => true,
+            (_, Some((status, _))) => *status == 502,
+        };
+        if !right {
+            wrong.push(format!("{case}: {answer:?}"));
+        }
+        // A request may still be given to a connection that is just being left.
+        let mut next = ask(&scene, case).await;
+        if next != Some((200, b"reached".to_vec())) {
+            next = ask(&scene, case).await;
+        }
+        if next != Some((200, b"reached".to_vec())) {
+            wrong.push(format!("after {case}: {next:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn floods_of_an_origin_do_not_touch_who_talks_to_another() {
+    let (hostile, mood) = moody(&[HOST, PATHS]).await;
+    let other = Origin::tls(&[BARE, TUNNEL], |_| async { reply::text(200, "other") }).await;
+    let proxy = scene::in_front_of(&hostile).origin(&other).start().await;
+    let scene = Scene::with(hostile, proxy).await;
+    for case in ["pings", "settings", "windows", "hints", "empties"] {
+        *mood.lock().unwrap() = case;
+        let ask_other = async {
+            let head = format!("GET /v1/x HTTP/1.1\r\nHost: {BARE}\r\n\r\n");
+            scene.ask(BARE, &head).await
+        };
+        let (flooded, answered): (_, Answer) = tokio::join!(ask(&scene, case), ask_other);
+        assert!(flooded.is_none_or(|(status, _)| status == 502), "{case}");
+        assert_eq!(answered.text(), "other", "beside {case}");
+    }
+}
+
+/// GOAWAY names the last stream that counts: what is beyond was not processed, and goes out again on another
+/// connection; what is within is answered there.
+#[tokio::test]
+async fn a_connection_that_goes_away_takes_nothing_along() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = seen.clone();
+    let origin = Origin::raw(&[HOST, PATHS, BARE, TUNNEL], &[b"h2"], move |stream| {
+        let seen = counted.clone();
+        async move {
+            let Some(mut peer) = Peer::origin(stream, &[]).await else {
+                return;
+            };
+            while let Some(stream) = peer.request().await {
+                seen.fetch_add(1, Ordering::SeqCst);
+                peer.send(&[goaway(stream, frames::NO_ERROR), fine(stream)].concat())
+                    .await;
+            }
+        }
+    })
+    .await;
+    let proxy = scene::in_front_of(&origin).start().await;
+    let scene = Scene::with(origin, proxy).await;
+    for number in 1..=10 {
+        let answer = ask(&scene, "going away").await;
+        assert_eq!(answer, Some((200, b"reached".to_vec())));
+        assert_eq!(seen.load(Ordering::SeqCst), number, "each request once");
+    }
+}

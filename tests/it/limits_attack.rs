@@ -1,0 +1,255 @@
+//! A hostile agent that takes all it may at once: memory stays within the sum of the limits, an honest request
+//! passes meanwhile, and what was taken is given back once the agent is gone.
+
+use std::time::Duration;
+
+use async_compression::tokio::write::BrotliEncoder;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body::Frame;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tollgate::types::limits::{
+    AnswerLimits, BodyLimits, ConnectionLimits, LeafLimits, Limits, StreamLimits,
+};
+
+use super::support::door::Door;
+use super::support::operator::{PATIENCE, until};
+use super::support::origin::{Exchange, Origin};
+use super::support::proxy::{Proxy, proxy};
+use super::support::reply::{self, Reply};
+use super::support::{tunnel, wire};
+
+const HOST: &str = "victim.example.com";
+const SECRET: &str = "victim-R3al-5ecret-00001";
+const PLACEHOLDER: &str = "victim-placeholder-0001";
+const MIB: u64 = 1 << 20;
+/// What is resident once the attack is over.
+const AFTER: u64 = 64 * MIB;
+
+const SETTINGS: &str = "
+limits:
+  connections: {total: 220}
+  streams: {total: 200}
+  requests: {headTime: 5m, bodyIdle: 5m}
+  bodies: {kept: 8MiB, read: 16MiB}
+  answers: {windows: 32MiB}
+  leaves: {cached: 64}
+";
+
+/// The same as numbers.
+fn limits() -> Limits {
+    let limits = Limits::default();
+    Limits {
+        connections: ConnectionLimits {
+            total: 220,
+            ..limits.connections
+        },
+        streams: StreamLimits {
+            total: 200,
+            ..limits.streams
+        },
+        bodies: BodyLimits {
+            kept: 8 * MIB,
+            read: 16 * MIB,
+        },
+        answers: AnswerLimits {
+            windows: 32 * MIB,
+            ..limits.answers
+        },
+        leaves: LeafLimits {
+            cached: 64,
+            ..limits.leaves
+        },
+        ..limits
+    }
+}
+
+async fn conduct(mut exchange: Exchange, bomb: Bytes) -> Reply {
+    match exchange.head.path() {
+        "/flood" => {
+            let piece = Bytes::from(vec![b'x'; 64 << 10]);
+            let mut reply = reply::status(200);
+            *reply.body_mut() =
+                reply::streamed(stream::repeat_with(move || Frame::data(piece.clone())));
+            reply
+        }
+        "/bomb" => {
+            let reply = reply::with_body(200, "text/plain", bomb);
+            reply::with(reply, "content-encoding", "br")
+        }
+        // It reads nothing of what it is sent.
+        "/deaf" => std::future::pending().await,
+        _ => {
+            exchange.body().await;
+            reply::text(200, "reached")
+        }
+    }
+}
+
+/// A gibibyte of nothing.
+async fn bomb() -> Bytes {
+    let mut encoder = BrotliEncoder::new(Vec::new());
+    for _ in 0..1024 {
+        encoder.write_all(&vec![0; 1 << 20]).await.unwrap();
+    }
+    encoder.shutdown().await.unwrap();
+    encoder.into_inner().into()
+}
+
+/// A figure of the process in octets, as proc(5) tells it.
+fn memory(proxy: &Proxy, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib: u64 = line
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    kib << 10
+}
+
+/// Writes as much as is taken, and keeps what it is written to.
+async fn push<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) {
+    let writing = async {
+        stream.write_all(bytes).await.ok();
+        stream.flush().await.ok();
+    };
+    tokio::time::timeout(Duration::from_millis(200), writing)
+        .await
+        .ok();
+}
+
+async fn inside(door: &Door, bytes: &[u8]) -> TlsStream<TcpStream> {
+    let mut stream = tunnel::tls(door, HOST, &[b"http/1.1"]).await;
+    push(&mut stream, bytes).await;
+    stream
+}
+
+/// An HTTP/2 connection that opens its windows as far as they go, asks for floods, and reads nothing (RFC 9113,
+/// sections 3.4, 6.2, 6.5 and 6.9; RFC 7541, section 6).
+async fn thirsty(door: &Door, streams: u32) -> TlsStream<TcpStream> {
+    let most = 0x7FFF_FFFF_u32;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    };
+    let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let window = [&[0, 4][..], &most.to_be_bytes()].concat();
+    said.extend(frame(4, 0, 0, &window));
+    said.extend(frame(8, 0, 0, &(most - 65_535).to_be_bytes()));
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // GET, https, :path and :authority as literals.
+    let head = [
+        &[0x82, 0x87, 0x04][..],
+        &text("/flood"),
+        &[0x01],
+        &text(HOST),
+    ]
+    .concat();
+    for number in 0..streams {
+        said.extend(frame(1, 0b101, 2 * number + 1, &head));
+    }
+    let mut stream = tunnel::tls(door, HOST, &[b"h2"]).await;
+    push(&mut stream, &said).await;
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_takes_all_it_may_gets_no_more_memory_than_the_limits_say() {
+    let bomb = bomb().await;
+    let origin = Origin::tls(&[HOST], move |exchange| conduct(exchange, bomb.clone())).await;
+    let proxy = proxy()
+        .origin(&origin)
+        .policy(&format!("- {{hosts: [{HOST}], credentials: [victim]}}"))
+        .credential_file(
+            "victim",
+            SECRET,
+            &format!(
+                "hosts: [{HOST}]\nplaceholder: {{value: {PLACEHOLDER}}}\n\
+                 placements: [{{bearer: {{}}}}, {{body: {{pointer: /key, limit: 4MiB}}}}]"
+            ),
+        )
+        .setting(SETTINGS)
+        .start()
+        .await;
+    let door = proxy.bare_door();
+    let at_rest = memory(&proxy, "VmRSS");
+
+    let half_head = format!(
+        "GET / HTTP/1.1\r\nHost: {HOST}\r\nX: {}",
+        "y".repeat(60 << 10)
+    );
+    let body = format!(
+        "{{\"key\":\"{PLACEHOLDER}\",\"x\":\"{}",
+        "y".repeat(1 << 20)
+    );
+    let read_whole = format!(
+        "POST /whole HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n{body}"
+    );
+    let deaf = format!(
+        "POST /deaf HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: text/plain\r\nContent-Length: 90000000\r\n\r\n{}",
+        "z".repeat(2 << 20)
+    );
+    let packed = format!(
+        "GET /bomb HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {PLACEHOLDER}\r\nAccept-Encoding: br\r\n\r\n"
+    );
+    let pipeline = format!("GET /flood HTTP/1.1\r\nHost: {HOST}\r\n\r\n").repeat(20_000);
+    let mut outside = Vec::new();
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+        push(&mut stream, half_head.as_bytes()).await;
+        outside.push(stream);
+        held.push(inside(&door, half_head.as_bytes()).await);
+    }
+    for _ in 0..4 {
+        held.push(thirsty(&door, 50).await);
+    }
+    for (bytes, count) in [
+        (&read_whole, 20),
+        (&deaf, 20),
+        (&packed, 4),
+        (&pipeline, 20),
+    ] {
+        for _ in 0..count {
+            held.push(inside(&door, bytes.as_bytes()).await);
+        }
+    }
+    until("the floods are under way", PATIENCE, async || {
+        origin.requests_for("/flood").len() >= 200
+    })
+    .await;
+
+    // In the middle of it somebody honest asks.
+    let honest = format!(
+        "GET /honest HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {PLACEHOLDER}\r\n\r\n"
+    );
+    let mut stream = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+    let answer = wire::say(&mut stream, honest.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(origin.only("/honest").bearer(), Some(SECRET));
+    drop(stream);
+
+    // Long enough for whatever grows to show.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (peak, bound) = (memory(&proxy, "VmHWM"), limits().memory());
+    println!(
+        "at rest {} MiB, at most {} MiB, bound {} MiB",
+        at_rest / MIB,
+        peak / MIB,
+        bound / MIB
+    );
+    assert!(peak <= bound, "{} MiB of {}", peak / MIB, bound / MIB);
+    drop((outside, held));
+    until("it is given back", PATIENCE * 2, async || {
+        memory(&proxy, "VmRSS") <= AFTER
+    })
+    .await;
+}

@@ -1,0 +1,243 @@
+//! Limits on what is kept in memory and on what costs work: certificates, bodies, windows, frames.
+
+use std::sync::Arc;
+
+use async_compression::tokio::write::BrotliEncoder;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::Request;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Semaphore;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::support::operator::{PATIENCE, until};
+use super::support::origin::Origin;
+use super::support::proxy::{Proxy, proxy};
+use super::support::reply::{self, full};
+use super::support::wire::{self, Answer};
+use super::support::{echo, tunnel};
+
+async fn counted(proxy: &Proxy, limit: &str) {
+    let series = format!("tollgate_limits_reached_total{{limit=\"{limit}\"}}");
+    until(&series, PATIENCE, async || {
+        proxy.metric(&series).await.unwrap_or(0.0) >= 1.0
+    })
+    .await;
+}
+
+/// A wildcard lets an agent ask for endless hosts, and each costs a signature.
+#[tokio::test]
+async fn an_agent_that_asks_for_endless_hosts_gets_no_more_certificates() {
+    for (rate, status, limit) in [
+        ("mintsPerAgent: 3/h", 429, "leaves.mintsPerAgent"),
+        ("mints: 3/h", 503, "leaves.mints"),
+    ] {
+        let proxy = proxy()
+            .policy("- {hosts: ['*.many.example.com'], tls: Intercept}")
+            .setting(&format!("limits: {{leaves: {{{rate}}}}}"))
+            .start()
+            .await;
+        let connect = async |number: u32| {
+            let mut stream = tokio::net::TcpStream::connect(proxy.addr).await.unwrap();
+            let target = format!("n{number}.many.example.com:443");
+            let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+            wire::say(&mut stream, head.as_bytes()).await
+        };
+        for number in [1, 2, 3, 1, 2, 3] {
+            assert_eq!(connect(number).await.status, 200, "{number}");
+        }
+        let answer = connect(4).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("x-tollgate-limit"), Some(limit));
+        assert!(answer.text().contains("which is 3/h"), "{}", answer.text());
+        assert_eq!(connect(3).await.status, 200, "what is there costs nothing");
+        counted(&proxy, limit).await;
+        until("it is on record", PATIENCE, async || {
+            let records = proxy.access_log(1).await;
+            records
+                .iter()
+                .any(|r| r["reason"] == "too_many_certificates")
+        })
+        .await;
+    }
+}
+
+const HOST: &str = "keys.example.com";
+const SECRET: &str = "keys-R3al-5ecret-000001";
+const PLACEHOLDER: &str = "keys-placeholder-00001";
+
+async fn in_front_of(origin: &Origin, limits: &str) -> Proxy {
+    proxy()
+        .origin(origin)
+        .policy(&format!("- {{hosts: [{HOST}], credentials: [keys]}}"))
+        .credential_file(
+            "keys",
+            SECRET,
+            &format!(
+                "hosts: [{HOST}]\nplaceholder: {{value: {PLACEHOLDER}}}\n\
+                 placements: [{{bearer: {{}}}}, {{body: {{pointer: /key, limit: 4MiB}}}}]"
+            ),
+        )
+        .setting(&format!("limits: {{{limits}}}"))
+        .start()
+        .await
+}
+
+/// A body that a credential goes into is read whole: of all together there is no more than their room.
+#[tokio::test]
+async fn bodies_that_are_read_whole_share_their_room() {
+    let origin = Origin::tls(&[HOST], |mut exchange| async move {
+        exchange.body().await;
+        reply::text(200, "reached")
+    })
+    .await;
+    let proxy = in_front_of(&origin, "bodies: {read: 1MiB}").await;
+    let door = proxy.bare_door();
+    let body = |size: usize| {
+        format!(
+            "{{\"key\":\"{PLACEHOLDER}\",\"x\":\"{}\"}}",
+            "y".repeat(size)
+        )
+    };
+    let head = |length: usize| {
+        format!(
+            "POST /v1/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let ask = async |size: usize| {
+        let body = body(size);
+        let mut stream = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+        let request = head(body.len()) + &body;
+        wire::say(&mut stream, request.as_bytes()).await
+    };
+    assert_eq!(ask(100 << 10).await.status, 200);
+    let sent = origin.requests().pop().unwrap();
+    assert_eq!(sent.json()["key"], SECRET);
+
+    let mut held = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+    let whole = body(700 << 10);
+    held.write_all((head(whole.len()) + &whole[..600 << 10]).as_bytes())
+        .await
+        .unwrap();
+    held.flush().await.unwrap();
+    let mut told = None;
+    until("the second finds no room", PATIENCE, async || {
+        let answer = ask(500 << 10).await;
+        let full = answer.status == 503;
+        told = Some(answer);
+        full
+    })
+    .await;
+    let told = told.unwrap();
+    assert_eq!(told.header("x-tollgate-limit"), Some("bodies.read"));
+    assert!(
+        told.text()
+            .contains("`spec.limits.bodies.read`, which is 1 MiB"),
+        "{}",
+        told.text()
+    );
+    counted(&proxy, "bodies.read").await;
+    drop(held);
+    until("there is room again", PATIENCE, async || {
+        ask(300 << 10).await.status == 200
+    })
+    .await;
+}
+
+async fn brotli(text: &[u8]) -> Vec<u8> {
+    let mut encoder = BrotliEncoder::new(Vec::new());
+    encoder.write_all(text).await.unwrap();
+    encoder.shutdown().await.unwrap();
+    encoder.into_inner()
+}
+
+/// Two answers in `br` may be under way: while they are, others are asked for in a coding that takes less, and
+/// an origin that does not heed that is not undone.
+#[tokio::test]
+async fn codings_that_take_much_memory_share_their_room() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let packed = brotli(b"it is so").await;
+    let origin = Origin::tls(&[HOST], move |exchange| {
+        let (held, packed) = (held.clone(), packed.clone());
+        async move {
+            match exchange.head.path() {
+                "/held" => held.acquire().await.unwrap().forget(),
+                "/light" => return reply::text(200, "light"),
+                _ => {}
+            }
+            let reply = reply::with_body(200, "text/plain", packed);
+            reply::with(reply, "content-encoding", "br")
+        }
+    })
+    .await;
+    let proxy = in_front_of(&origin, "answers: {windows: 32MiB}").await;
+    let mut sender = tunnel::http2(&proxy.bare_door(), HOST).await;
+    let ask = |path: &str| {
+        Request::get(format!("https://{HOST}{path}"))
+            .header("authorization", format!("Bearer {PLACEHOLDER}"))
+            .header("accept-encoding", "br, gzip;q=0.5")
+            .body(full(""))
+            .unwrap()
+    };
+    let asked_for = |path: &str| {
+        let last = origin.requests_for(path).pop().unwrap();
+        last.header("accept-encoding").unwrap().to_owned()
+    };
+    let answers = [(); 2].map(|()| tokio::spawn(sender.send_request(ask("/held"))));
+    until("two are under way", PATIENCE, async || {
+        origin.requests_for("/held").len() == 2
+    })
+    .await;
+    assert_eq!(asked_for("/held"), "br, gzip;q=0.5");
+    let light = Answer::of(sender.send_request(ask("/light")).await.unwrap()).await;
+    assert_eq!((light.status, light.text().as_str()), (200, "light"));
+    assert_eq!(asked_for("/light"), "gzip;q=0.5");
+    let told = Answer::of(sender.send_request(ask("/stubborn")).await.unwrap()).await;
+    assert_eq!(told.status, 503, "{told:?}");
+    assert_eq!(told.header("x-tollgate-limit"), Some("answers.windows"));
+    counted(&proxy, "answers.windows").await;
+    gate.add_permits(2);
+    for answer in answers {
+        let answer = Answer::of(answer.await.unwrap().unwrap()).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "it is so"));
+    }
+    until("there is room again", PATIENCE, async || {
+        sender
+            .send_request(ask("/stubborn"))
+            .await
+            .unwrap()
+            .status()
+            == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_websocket_frame_that_is_too_long_ends_it_with_1009() {
+    let echo = echo::echo_http1().await;
+    let proxy = echo::in_front_of(&echo)
+        .setting("limits: {answers: {webSocketFrame: 1KiB}}")
+        .start()
+        .await;
+    let stream = tunnel::tls(&proxy.bare_door(), echo::HOST, &[b"http/1.1"]).await;
+    let url = format!("wss://{}/ws", echo::HOST);
+    let mut request = url.into_client_request().unwrap();
+    let key = format!("Bearer {}", echo::PLACEHOLDER).parse().unwrap();
+    request.headers_mut().insert("authorization", key);
+    let (mut socket, _) = client_async(request, stream).await.unwrap();
+    let short = Message::text("x".repeat(1000));
+    socket.send(short.clone()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), short);
+    socket.send(Message::text("x".repeat(2000))).await.unwrap();
+    let Some(Ok(Message::Close(Some(close)))) = socket.next().await else {
+        panic!("no close frame");
+    };
+    assert_eq!(close.code, CloseCode::Size);
+    drop(socket);
+    let record = proxy.access_log(1).await.pop().unwrap();
+    assert_eq!(record["end"], "frame_too_large", "{record}");
+    counted(&proxy, "answers.webSocketFrame").await;
+}
