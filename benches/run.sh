@@ -2,7 +2,7 @@
 # Measures tollgate against nginx and a direct connection, prints one table, and keeps it with what
 # each round said under benches/results/. Seven minutes, once everything is built.
 #
-# Arguments go to the benchmark: names of measures (small, handshake, latency, events, bodies, idle,
+# Arguments go to the benchmark: names of measures (small, handshake, latency, events, streams, bodies, idle,
 # hosts, budget, spans), --rounds=N, --scale=F. BENCH_PROFILE=release saves building what is shipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."

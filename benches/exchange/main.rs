@@ -43,6 +43,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("handshake", measures::handshake::run),
     ("latency", measures::latency::run),
     ("events", measures::events::run),
+    ("streams", measures::streams::run),
     ("bodies", measures::bodies::run),
     ("idle", measures::idle::run),
     ("hosts", measures::hosts::run),

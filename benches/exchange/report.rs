@@ -20,6 +20,8 @@ pub enum Column {
     Unsampled,
     /// Tollgate with budgets, spans and an access log.
     Everything,
+    /// Tollgate where it has nothing to put in and to look for.
+    Passed,
 }
 
 /// Rows that are compared in the same way.
@@ -75,6 +77,15 @@ const TABLES: &[Table] = &[
             ("all", Column::Everything, Column::Tollgate),
         ],
         rows: INSTRUCTION_ROWS,
+    },
+    Table {
+        columns: [
+            ("direct", Column::Direct),
+            ("passed", Column::Passed),
+            ("searched", Column::Tollgate),
+        ],
+        ratios: &[("ratio", Column::Tollgate, Column::Passed)],
+        rows: STREAM_ROWS,
     },
 ];
 
@@ -209,6 +220,19 @@ const INSTRUCTION_ROWS: &[Row] = &[
         0,
         "",
     ),
+];
+
+/// Without a proxy, passed on by one, and searched for a secret.
+const STREAM_ROWS: &[Row] = &[
+    row(
+        "streams.p50",
+        "10,000 SSE streams: delay per event, p50 us",
+        0,
+        "",
+    ),
+    row("streams.p99", "  p99 us", 0, "2 ms over passed"),
+    row("streams.lost", "  events lost", 0, "0"),
+    row("streams.cpu", "  CPU s per 1,000 events", 4, ""),
 ];
 
 /// Figures as they come.

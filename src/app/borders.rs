@@ -67,25 +67,49 @@ pub fn make_own_directories(settings: &Settings) {
 
 /// What is needed for these settings and for what their documents name.
 pub fn borders(settings: &Settings, named: &NamedFiles<'_>, programs: Programs) -> Borders {
-    let spec = &settings.root.spec;
-    let mut read: BTreeSet<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
-    for path in settings.config_file.iter().chain(&settings.documents) {
-        read.extend(around(path));
+    let mut write = written(settings, named);
+    if programs == Programs::Started {
+        write.extend(FOR_PROGRAMS.iter().map(PathBuf::from));
+        let homes = ["HOME", "TMPDIR"].into_iter().filter_map(std::env::var_os);
+        let homes = homes.map(PathBuf::from);
+        // Where there is no home it is often said to be the root.
+        write.extend(homes.filter(|home| home.is_absolute() && home.parent().is_some()));
     }
+    let ports = [settings.listen().port(), settings.admin_listen().port()];
+    Borders {
+        read: read(settings, named),
+        write,
+        ports: ports.into(),
+    }
+}
+
+fn read(settings: &Settings, named: &NamedFiles<'_>) -> BTreeSet<PathBuf> {
+    let spec = &settings.root.spec;
     let otel = OtelEnv::of_process();
     let collector = [otel.certificate, otel.client_certificate, otel.client_key];
-    let mut files_read: Vec<PathBuf> = collector.into_iter().flatten().map(PathBuf::from).collect();
-    files_read.extend(named.read.iter().map(|named| named.path.to_owned()));
-    if named.cluster {
-        files_read.extend(files(&Surroundings::here()));
-    }
-    read.extend(files_read.iter().flat_map(|path| around(path)));
+    let collector = collector.into_iter().flatten().map(PathBuf::from);
+    let cluster = match named.cluster {
+        true => files(&Surroundings::here()),
+        false => Vec::new(),
+    };
+    let documents = settings.config_file.iter().chain(&settings.documents);
+    let all = named
+        .read
+        .iter()
+        .map(|named| named.path.to_owned())
+        .chain(documents.cloned())
+        .chain(collector)
+        .chain(cluster);
+    let mut read: BTreeSet<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    read.extend(all.flat_map(|path| around(&path)));
     read.extend(spec.hardening.read.iter().map(|path| place(path)));
+    read
+}
 
-    let mut write: BTreeSet<PathBuf> = DEVICES.iter().map(PathBuf::from).collect();
+fn written(settings: &Settings, named: &NamedFiles<'_>) -> BTreeSet<PathBuf> {
+    let spec = &settings.root.spec;
     let state = StateDir::locate(spec.state_dir.as_deref());
     let (certificate, key) = authority_files(settings);
-    let written = named.written.iter().map(|named| named.path.to_owned());
     let own = [
         certificate,
         key,
@@ -93,19 +117,11 @@ pub fn borders(settings: &Settings, named: &NamedFiles<'_>, programs: Programs) 
         state.file("admin.token"),
         settings.grants.join("grant"),
     ];
+    let written = named.written.iter().map(|named| named.path.to_owned());
+    let mut write: BTreeSet<PathBuf> = DEVICES.iter().map(PathBuf::from).collect();
     write.extend(written.chain(own).filter_map(|path| beside(&path)));
     write.extend(spec.hardening.write.iter().map(|path| place(path)));
-    if programs == Programs::Started {
-        write.extend(FOR_PROGRAMS.iter().map(PathBuf::from));
-        let homes = ["HOME", "TMPDIR"].into_iter().filter_map(std::env::var_os);
-        write.extend(homes.map(PathBuf::from).filter(|home| home.is_absolute()));
-    }
-    let ports = [settings.listen().port(), settings.admin_listen().port()];
-    Borders {
-        read,
-        write,
-        ports: ports.into(),
-    }
+    write
 }
 
 /// The directories around a file or a directory of documents, so that what takes its place is within them:

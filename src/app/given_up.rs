@@ -32,12 +32,12 @@ pub struct Files {
 }
 
 impl Files {
-    /// Those within `borders`.
-    pub fn within(borders: &Borders, programs: Programs, cluster: bool) -> Self {
+    /// Those within `borders`, which were drawn for what is `named`.
+    pub fn within(borders: &Borders, programs: Programs, named: &NamedFiles<'_>) -> Self {
         Self {
             read: (programs == Programs::None).then(|| borders.read.clone()),
             write: borders.write.clone(),
-            cluster: cluster || programs == Programs::Started,
+            cluster: named.cluster || programs == Programs::Started,
         }
     }
 

@@ -49,7 +49,7 @@ pub fn harden(settings: &Settings, bundle: &Bundle) -> GivenUp {
     let files = files(&borders, programs);
     let syscalls = syscalls(programs);
     if files.holds() {
-        given_up.files = Some(Files::within(&borders, programs, named.cluster));
+        given_up.files = Some(Files::within(&borders, programs, &named));
     }
     given_up.programs = programs == Programs::None && (files.holds() || syscalls.holds());
     let rest = [capabilities, files, syscalls, user()];
@@ -151,8 +151,9 @@ fn is_privileged(port: u16) -> bool {
 
 fn files(borders: &Borders, programs: Programs) -> Protection {
     const NAME: &str = "files";
-    let version = match confine(borders, programs) {
-        Ok(Drawn::All(version) | Drawn::Part(version)) => version,
+    let (version, force) = match confine(borders, programs) {
+        Ok(Drawn::All(version)) => (version, Force::Full),
+        Ok(Drawn::Part(version)) => (version, Force::Part),
         Ok(Drawn::Nothing) => {
             let why = "the kernel has no Landlock, or what started this process forbids it";
             return Protection::new(NAME, Force::Missing, "OPEN", why);
@@ -162,12 +163,17 @@ fn files(borders: &Borders, programs: Programs) -> Protection {
             return Protection::new(NAME, Force::Missing, "OPEN", why);
         }
     };
+    let older = match force {
+        Force::Full => "",
+        _ => " (a newer kernel could do more)",
+    };
     match programs {
-        Programs::None => Protection::full(
+        Programs::None => Protection::new(
             NAME,
+            force,
             "landlock",
             format!(
-                "Landlock, version {version}: it opens what is its own and what its documents name, and starts no program"
+                "Landlock, version {version}{older}: it opens what is its own and what its documents name, and starts no program"
             ),
         ),
         Programs::Started => Protection::new(
@@ -175,7 +181,7 @@ fn files(borders: &Borders, programs: Programs) -> Protection {
             Force::Part,
             "landlock-writes",
             format!(
-                "Landlock, version {version}: it writes what is its own; helper programs may be started, so it reads and executes what its user may"
+                "Landlock, version {version}{older}: it writes what is its own; helper programs may be started, so it reads and executes what its user may"
             ),
         ),
     }

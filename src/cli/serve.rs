@@ -3,15 +3,18 @@
 use std::time::Instant;
 
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 
 use super::context::Context;
 use super::output::Exit;
 use crate::app::authority::CaChoice;
 use crate::app::borders::make_own_directories;
+use crate::app::compose::Tollgate;
 use crate::app::error::StartError;
 use crate::app::harden::{harden, required, tell};
 use crate::app::run::{Signals, run, start};
 use crate::net::descriptors;
+use crate::rt::protection::Protection;
 
 /// Serves until a signal ends it.
 pub fn serve(context: &Context) -> Result<Exit, StartError> {
@@ -39,39 +42,8 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
                 .note("tollgate was ended before it was ready");
             return Ok(Exit::Ok);
         };
-        let address = |listener: &tokio::net::TcpListener| {
-            listener
-                .local_addr()
-                .map_or_else(|e| e.to_string(), |a| a.to_string())
-        };
         tell(&tollgate.admin.protections);
-        let snapshot = tollgate.admin.snapshots.load_full();
-        let protections = tollgate.admin.protections.iter();
-        let protections: Vec<String> = protections
-            .map(|p| format!("{}={}", p.name, p.word))
-            .collect();
-        let blocked = tollgate.admin.blocked();
-        let state = match blocked.is_empty() {
-            true => "ready in".to_owned(),
-            false => {
-                let why: Vec<String> = blocked
-                    .iter()
-                    .map(|(part, why)| format!("{part}: {why}"))
-                    .collect();
-                format!("NOT ready ({}) after", why.join("; "))
-            }
-        };
-        context.printer.note(&format!(
-            "tollgate {} {state} {} ms: listen={} admin={} hosts={} credentials={} {}",
-            env!("CARGO_PKG_VERSION"),
-            begun.elapsed().as_millis(),
-            address(&tollgate.listener),
-            address(&tollgate.admin_listener),
-            snapshot.policy.host_count(),
-            (tollgate.admin.credentials)().len(),
-            protections.join(" "),
-        ));
-        drop(snapshot);
+        context.printer.note(&ready_line(&tollgate, begun));
         // Whoever started it may wait for this (`Type=notify` of systemd); it is nobody's fault if nobody does.
         sd_notify::notify(&[NotifyState::Ready]).ok();
         Box::pin(run(tollgate, signals))
@@ -79,6 +51,33 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
             .map_err(|error| StartError::setting(format!("serving failed: {error}"), ""))?;
         Ok(Exit::Ok)
     })
+}
+
+/// `tollgate 0.1.0 ready in 41 ms: listen=127.0.0.1:8888 admin=… hosts=4 credentials=2 dumps=off …`.
+fn ready_line(tollgate: &Tollgate, begun: Instant) -> String {
+    let address = |listener: &TcpListener| {
+        let address = listener.local_addr();
+        address.map_or_else(|error| error.to_string(), |address| address.to_string())
+    };
+    let admin = &tollgate.admin;
+    let words = |protection: &Protection| format!("{}={}", protection.name, protection.word);
+    let protections: Vec<String> = admin.protections.iter().map(words).collect();
+    let why = |(part, why): (&String, &String)| format!("{part}: {why}");
+    let blocked: Vec<String> = admin.blocked().iter().map(why).collect();
+    let state = match blocked.is_empty() {
+        true => "ready in".to_owned(),
+        false => format!("NOT ready ({}) after", blocked.join("; ")),
+    };
+    format!(
+        "tollgate {} {state} {} ms: listen={} admin={} hosts={} credentials={} {}",
+        env!("CARGO_PKG_VERSION"),
+        begun.elapsed().as_millis(),
+        address(&tollgate.listener),
+        address(&tollgate.admin_listener),
+        admin.snapshots.load().policy.host_count(),
+        (admin.credentials)().len(),
+        protections.join(" "),
+    )
 }
 
 /// As many as there are cores to use, cgroup quota included; a sidecar rarely has more than two.

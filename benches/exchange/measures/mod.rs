@@ -10,3 +10,4 @@ pub mod instructions;
 pub mod latency;
 pub mod small;
 pub mod spans;
+pub mod streams;
