@@ -286,7 +286,7 @@ impl Tollgate {
                 Spans::All(_) => Column::Spans,
             },
             address,
-            way: Way::Connect,
+            way: Way::Connect(443),
             key: PLACEHOLDER,
             tls: client::tls(&dir.join("state/ca.crt")),
             authorization: None,
