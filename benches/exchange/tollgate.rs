@@ -248,9 +248,16 @@ impl Tollgate {
             Budgets::None | Budgets::Unlimited => "",
             Budgets::Few | Budgets::Many => ", budgets",
         };
+        let mut command = command(words);
+        // Profilers and valgrind write files of their own.
+        let hardening = match command.get_program() == BINARY {
+            true => "BestEffort",
+            false => "Off",
+        };
         let config = format!(
             "apiVersion: tollgate.dev/v1alpha1\nkind: TollgateConfig\nmetadata: {{ name: bench }}\nspec:\n  \
              listen: 127.0.0.1:0\n  admin: {{ listen: '127.0.0.1:0' }}\n  stateDir: {at}/state\n  accessLog: {log}\n  \
+             hardening: {{ mode: {hardening} }}\n  limits: {{ leaves: {{ mints: 100000/s, mintsPerAgent: 100000/s }} }}\n  \
              documents: [documents.yaml{more}]\n{identity}  upstream:\n    roots: {{ file: {ca} }}\n    resolve:\n{resolve}"
         );
         let secret = dir.join("secret");
@@ -262,7 +269,6 @@ impl Tollgate {
         std::fs::write(dir.join("documents.yaml"), format!("{DOCUMENTS}{rest}")).unwrap();
         let file = dir.join("tollgate.yaml");
         std::fs::write(&file, config).unwrap();
-        let mut command = command(words);
         command.env_clear().arg("serve").arg("--config").arg(file);
         let sampled = match spans {
             Spans::Off => None,
@@ -299,12 +305,17 @@ impl Tollgate {
     }
 }
 
+const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
+
 /// The binary, started by these words, or by the profiler that `BENCH_UNDER` names, if it names one.
 fn command(words: &[String]) -> Command {
-    let binary = env!("CARGO_BIN_EXE_tollgate").to_owned();
     let under = std::env::var("BENCH_UNDER").unwrap_or_default();
     let under = under.split_whitespace().map(str::to_owned);
-    let mut words = words.iter().cloned().chain(under).chain([binary]);
+    let mut words = words
+        .iter()
+        .cloned()
+        .chain(under)
+        .chain([BINARY.to_owned()]);
     let mut command = Command::new(words.next().unwrap());
     command.args(words);
     command
