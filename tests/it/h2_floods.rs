@@ -80,7 +80,7 @@ async fn flooded(
         panic!("{case}: the flood is taken without end");
     };
     let told = async { tokio::join!(told, sent).0 };
-    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    let told = tokio::time::timeout(Duration::from_secs(120), told).await;
     told.unwrap_or_else(|_| panic!("{case}: the connection does not end"))
 }
 
