@@ -135,8 +135,13 @@ async fn hundreds_of_reloads_under_traffic_mix_nothing_and_leave_nothing() {
             answers.clone(),
         ));
     }
+    let count = async |result: &str| {
+        let series = format!("tollgate_policy_reloads_total{{result=\"{result}\"}}");
+        proxy.metric(&series).await.unwrap_or_default()
+    };
     let mut warm = None;
-    for round in 1..=400 {
+    let deadline = Instant::now() + 3 * PATIENCE;
+    for round in 1.. {
         match round % 5 {
             // Half a document, no YAML, and one that names a secret nobody has.
             0 => put(&document, &version(round, &dir)[..200]),
@@ -149,6 +154,13 @@ async fn hundreds_of_reloads_under_traffic_mix_nothing_and_leave_nothing() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         if round == 150 {
             warm = Some(footprint(&proxy));
+        }
+        // Signals that come close together are one reload: a machine with much to do makes fewer.
+        if round >= 400 && round % 100 == 0 {
+            let enough = count("ok").await >= 20.0 && count("error").await >= 5.0;
+            if enough || Instant::now() >= deadline {
+                break;
+            }
         }
     }
     put(&document, version(1, &dir));
@@ -183,10 +195,6 @@ async fn hundreds_of_reloads_under_traffic_mix_nothing_and_leave_nothing() {
         };
         assert_eq!(request.bearer(), Some(right.as_str()), "{}", request.target);
     }
-    let count = async |result: &str| {
-        let series = format!("tollgate_policy_reloads_total{{result=\"{result}\"}}");
-        proxy.metric(&series).await.unwrap_or_default()
-    };
     let (good, bad) = (count("ok").await, count("error").await);
     assert!(good >= 20.0 && bad >= 5.0, "{good} reloads, {bad} refused");
     // Blocking threads end after ten idle seconds; what they read is freed with the snapshots.
