@@ -90,8 +90,8 @@ fuzz_target!(|data: &[u8]| {
     let pieces = read(operation, coding, answer.chunks(usize::from(*width) + 1));
     let width = usize::from(*width) + 1;
     assert_eq!(whole.1, pieces.1, "in pieces of {width}");
-    // Of octets that cannot be decoded it depends on the pieces how many a codec had taken in by then.
-    if coding.is_empty() {
+    // What cannot be decoded, or is in no known shape, is estimated piece by piece.
+    if coding.is_empty() && !matches!(whole.1, Reading::Unknown { .. }) {
         assert_eq!(whole.0, pieces.0, "in pieces of {width}");
     }
 
