@@ -34,7 +34,7 @@ build: ## the binary, in target/release
 	@.ci/need $(NEED_BUILD)
 	cargo build --locked --release
 
-bench: ## a table of ratios to a direct connection and to nginx (about ten minutes)
+bench: ## tables of ratios to nginx, hudsucker, Squid and mitmproxy (about ten minutes)
 	@.ci/need $(NEED_BUILD)
 	benches/run.sh
 

@@ -1,18 +1,44 @@
 #!/usr/bin/env bash
-# Measures tollgate against nginx and a direct connection, prints one table, and keeps it with what
-# each round said under benches/results/. Seven minutes, once everything is built.
+# Measures tollgate against a direct connection, nginx (TLS on both sides, one header set) and three
+# proxies that intercept and swap the same header as tollgate does: hudsucker (a program of ours around
+# the library, benches/peers/hudsucker), Squid with ssl-bump, and mitmproxy. Prints tables and keeps them
+# with what each round said under benches/results/. Ten minutes, once everything is built.
 #
-# Arguments go to the benchmark: names of measures (small, handshake, latency, events, bodies, idle,
-# hosts, budget, spans), --rounds=N, --scale=F. BENCH_PROFILE=release saves building what is shipped.
+# nginx and Squid come from Debian, mitmproxy from PyPI, hudsucker from crates.io, each as it is there
+# today; one that cannot be had is left out, and a line says so.
+#
+# Arguments go to the benchmark: names of measures (small, handshake, latency, events, streams, bodies,
+# idle, hosts, budget, spans, peers), --rounds=N, --scale=F. BENCH_PROFILE=release saves building what is
+# shipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! command -v nginx >/dev/null; then
-    echo "installing nginx-light" >&2
-    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+from_debian() {
+    echo "installing $1" >&2
     $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends nginx-light >/dev/null
-fi
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$1" >/dev/null
+}
+
+# A peer that is missing afterwards is named in the results.
+install_peers() {
+    local peers=target/peers
+    if ! squid -v 2>/dev/null | grep -q -e --with-openssl; then
+        from_debian squid-openssl && $sudo systemctl disable --quiet --now squid 2>/dev/null
+    fi
+    if ! [ -x $peers/mitmproxy/bin/mitmdump ]; then
+        echo "installing mitmproxy" >&2
+        python3 -m venv $peers/mitmproxy && $peers/mitmproxy/bin/pip install --quiet mitmproxy
+    fi
+    cargo build --quiet --release --locked --manifest-path benches/peers/hudsucker/Cargo.toml \
+        --target-dir $peers/hudsucker
+}
+
+command -v nginx >/dev/null || from_debian nginx-light
+measures=$(printf '%s\n' "$@" | grep -v -e '^--' || true)
+case " ${measures//$'\n'/ } " in
+    '  ' | *' peers '*) install_peers || true ;;
+esac
 # A thousand streams are two thousand descriptors in each process.
 ulimit -n "$(ulimit -Hn)"
 
@@ -24,7 +50,7 @@ mkdir -p benches/results
 result="benches/results/$(date -u +%Y-%m-%dT%H%MZ).txt"
 {
     echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), profile $profile"
-    timeout 540 "${bench[@]}" --bench exchange -- "$@"
+    timeout 720 "${bench[@]}" --bench exchange -- "$@"
     if [ $# = 0 ]; then
         printf '\nparts of an exchange, in one process (criterion):\n'
         # A long name stands on a line of its own.

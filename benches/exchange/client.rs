@@ -56,9 +56,14 @@ impl Connection {
         let stream = secure(subject, host).await;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
+        // Squid takes the port to go to from here.
+        let named = match subject.way {
+            Way::Connect(port) if port != 443 => format!("{host}:{port}").into(),
+            _ => host.into(),
+        };
         Self {
             sender,
-            host: host.into(),
+            host: named,
             key: subject.key,
         }
     }
@@ -117,19 +122,20 @@ pub async fn length(mut body: Incoming) -> u64 {
 pub async fn secure(subject: &Subject, host: &str) -> TlsStream<TcpStream> {
     let mut stream = TcpStream::connect(subject.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    if subject.way == Way::Connect {
-        connect(&mut stream, host, subject.authorization.as_deref()).await;
+    if let Way::Connect(port) = subject.way {
+        let target = format!("{host}:{port}");
+        connect(&mut stream, &target, subject.authorization.as_deref()).await;
     }
     let name = ServerName::try_from(host.to_owned()).unwrap();
     let tls = TlsConnector::from(subject.tls.clone());
     tls.connect(name, stream).await.unwrap()
 }
 
-async fn connect(stream: &mut TcpStream, host: &str, authorization: Option<&str>) {
+async fn connect(stream: &mut TcpStream, target: &str, authorization: Option<&str>) {
     let authorization = authorization.map_or(String::new(), |field| {
         format!("Proxy-Authorization: {field}\r\n")
     });
-    let head = format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n{authorization}\r\n");
+    let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::task::JoinError;
 
 use crate::certs::{self, Certificates};
 use crate::client::{self, Connection};
@@ -14,6 +15,7 @@ use crate::measures;
 use crate::model::Wanted;
 use crate::nginx::Nginx;
 use crate::origin::{self, Addresses, SECRET};
+use crate::peer::{PEERS, Peer, Site, Start};
 use crate::process::Process;
 use crate::report::{Column, Report};
 use crate::subject::{Subject, Way};
@@ -23,8 +25,13 @@ use crate::tollgate::{Budgets, Log, MANY_AGENTS, Setup, Spans, Tollgate};
 pub const HOST: &str = "api.anthropic.com";
 /// The same origin where it speaks HTTP/2.
 pub const HTTP2_HOST: &str = "http2.bench.example";
+/// The same again, by a rule that gives it no credential: agents hold the real one, and nothing is searched.
+pub const PASSED_HOST: &str = "passed.bench.example";
 /// Further names of the origin: `h0.bench.example` and so on.
 pub const LOCAL_HOSTS: usize = 1000;
+
+/// How long another proxy may take for its first message.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The parts of a run.
 pub struct Bench {
@@ -174,6 +181,44 @@ impl Bench {
         self.fresh(Budgets::None)
     }
 
+    /// The other proxies that could be started, used by nobody yet. The report says which and why not.
+    pub fn fresh_peers(&mut self, report: &mut Report) -> Vec<Peer> {
+        let mut started = Vec::new();
+        for &(name, start) in PEERS {
+            match self.fresh_peer(start) {
+                Ok(peer) => {
+                    report.note(format!("measured: {}", peer.title));
+                    started.push(peer);
+                }
+                Err(why) => report.note(format!("{name} is left out: {why}")),
+            }
+        }
+        started
+    }
+
+    /// One through which a message has got.
+    fn fresh_peer(&mut self, start: Start) -> Result<Peer, String> {
+        let dir = self.fresh_dir();
+        std::fs::create_dir_all(&dir).unwrap();
+        let peer = start(&Site {
+            dir: &dir,
+            origin: &self.certificates,
+            host: HOST,
+            port: self.origin.http1.port(),
+        })?;
+        let subject = peer.subject.clone();
+        // A task of its own, since it panics where it fails.
+        let first = self.runtime.spawn(async move {
+            Connection::open(&subject, HOST).await.small().await;
+        });
+        let first = async { tokio::time::timeout(PATIENCE, first).await };
+        match self.runtime.block_on(first) {
+            Ok(Ok(())) => Ok(peer),
+            Ok(Err(failed)) => Err(format!("{}: {}", peer.title, reason(failed))),
+            Err(_) => Err(format!("{} does not answer", peer.title)),
+        }
+    }
+
     fn fresh(&mut self, budgets: Budgets) -> Tollgate {
         let dir = self.fresh_dir();
         let setup = Setup::default().with(budgets);
@@ -237,4 +282,11 @@ impl Bench {
             self.tollgate.process.memory(field) / 1024.0,
         );
     }
+}
+
+/// What a task panicked with.
+fn reason(failed: JoinError) -> String {
+    let said = failed.into_panic();
+    let text = said.downcast_ref::<String>().map_or("", String::as_str);
+    text.to_owned()
 }

@@ -1,5 +1,5 @@
-//! Measures whole exchanges: the real `tollgate` binary against nginx and a direct connection, in one
-//! run, in turns, against one origin. `make bench` runs it and keeps what it prints.
+//! Measures whole exchanges: the real `tollgate` binary against nginx, other proxies that intercept and a
+//! direct connection, in one run, in turns, against one origin. `make bench` runs it and keeps what it prints.
 //!
 //! Nothing here passes or fails by a time. Every figure is the median of several rounds; a ratio is
 //! the median of the rounds' own ratios, so that a machine that gets slower bends both sides alike.
@@ -18,12 +18,16 @@ mod certs;
 mod client;
 mod collector;
 mod fixture;
+mod hudsucker;
 mod measures;
+mod mitmproxy;
 mod model;
 mod nginx;
 mod origin;
+mod peer;
 mod process;
 mod report;
+mod squid;
 mod subject;
 mod tollgate;
 
@@ -36,18 +40,20 @@ use report::Report;
 type Measure = fn(&mut Bench, &mut Report);
 
 /// No round begins after this: on a slow machine a run has fewer.
-const LONGEST: Duration = Duration::from_secs(360);
+const LONGEST: Duration = Duration::from_secs(480);
 
 const MEASURES: &[(&str, Measure)] = &[
     ("small", measures::small::run),
     ("handshake", measures::handshake::run),
     ("latency", measures::latency::run),
     ("events", measures::events::run),
+    ("streams", measures::streams::run),
     ("bodies", measures::bodies::run),
     ("idle", measures::idle::run),
     ("hosts", measures::hosts::run),
     ("budget", measures::budget::run),
     ("spans", measures::spans::run),
+    ("peers", measures::peers::run),
 ];
 
 /// Measures that are taken only when they are asked for.

@@ -1,6 +1,6 @@
 //! Owns nginx as the plain reverse proxy: TLS on both sides, one header set, nothing buffered.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::certs::Certificates;
 use crate::client;
 use crate::origin::{Addresses, SECRET};
-use crate::process::Process;
+use crate::process::{Process, free_address};
 use crate::report::Column;
 use crate::subject::{Subject, Way};
 
@@ -83,12 +83,4 @@ impl Nginx {
             logging: subject(logging),
         }
     }
-}
-
-/// nginx cannot be asked which port it got.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }

@@ -1,12 +1,18 @@
 //! Owns the processes of a run and what the kernel accounts to them, children included.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Ticks of `utime` and `stime` in a second: fixed by Linux's interface to user space.
 const TICKS: f64 = 100.0;
+/// How long a program may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A process that ends with this value.
 pub struct Process(Child);
@@ -51,6 +57,32 @@ impl Process {
         Self(command.stdin(Stdio::null()).spawn().unwrap())
     }
 
+    /// Starts a command that prints to the file `output`, and waits until it listens at `address`. What
+    /// keeps it from that is told.
+    pub fn listening(
+        command: &mut Command,
+        address: SocketAddr,
+        output: &Path,
+    ) -> Result<Self, String> {
+        let program = command.get_program().display().to_string();
+        let file = File::create(output).unwrap();
+        command.stdin(Stdio::null());
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn();
+        let mut process = Self(child.map_err(|error| format!("{program}: {error}"))?);
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let ended = process.0.try_wait().unwrap();
+            if ended.is_some() || begun.elapsed() > PATIENCE {
+                let text = std::fs::read_to_string(output).unwrap_or_default();
+                let last = text.lines().last().unwrap_or_default();
+                return Err(format!("{program} does not listen: {last}"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(process)
+    }
+
     /// Its number.
     pub fn id(&self) -> u32 {
         self.0.id()
@@ -87,13 +119,31 @@ impl Process {
     }
 
     fn sum(&self, figure: impl Fn(u32) -> f64) -> f64 {
-        let id = self.0.id();
-        let children = read(id, &format!("task/{id}/children"));
-        let children = children
-            .split_whitespace()
-            .map(|child| child.parse().unwrap());
-        std::iter::once(id).chain(children).map(figure).sum()
+        family(self.0.id()).into_iter().map(figure).sum()
     }
+}
+
+/// A process, its children, and theirs: Squid's workers have helpers.
+fn family(id: u32) -> Vec<u32> {
+    let children = read(id, &format!("task/{id}/children"));
+    let children = children
+        .split_whitespace()
+        .flat_map(|child| family(child.parse().unwrap()));
+    std::iter::once(id).chain(children).collect()
+}
+
+/// Where nobody listens, for programs that cannot be asked which port they got.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// The first line of what a program prints, or nothing if there is none.
+pub fn said(program: &Path, arg: &str) -> String {
+    let output = Command::new(program).arg(arg).output();
+    let text = output.map_or(Vec::new(), |o| [o.stdout, o.stderr].concat());
+    let text = String::from_utf8_lossy(&text);
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Which stream says that a process is ready.

@@ -1,8 +1,9 @@
 //! Owns the figures of a run: collected by row and column, printed as one table and then round by round.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
+
+use crate::process::said;
 
 /// Whose figure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,11 +21,17 @@ pub enum Column {
     Unsampled,
     /// Tollgate with budgets, spans and an access log.
     Everything,
+    /// Tollgate where it has nothing to put in and to look for.
+    Passed,
+    /// Other proxies that intercept.
+    Hudsucker,
+    Squid,
+    Mitmproxy,
 }
 
 /// Rows that are compared in the same way.
 struct Table {
-    columns: [(&'static str, Column); 3],
+    columns: &'static [(&'static str, Column)],
     /// Names of ratios, and whose figure is divided by whose.
     ratios: &'static [(&'static str, Column, Column)],
     rows: &'static [Row],
@@ -32,7 +39,7 @@ struct Table {
 
 const TABLES: &[Table] = &[
     Table {
-        columns: [
+        columns: &[
             ("direct", Column::Direct),
             ("nginx", Column::Nginx),
             ("tollgate", Column::Tollgate),
@@ -41,7 +48,7 @@ const TABLES: &[Table] = &[
         rows: ROWS,
     },
     Table {
-        columns: [
+        columns: &[
             ("none", Column::Tollgate),
             ("few", Column::Budgets),
             ("many", Column::ManyBudgets),
@@ -53,7 +60,7 @@ const TABLES: &[Table] = &[
         rows: BUDGET_ROWS,
     },
     Table {
-        columns: [
+        columns: &[
             ("off", Column::Tollgate),
             ("none", Column::Unsampled),
             ("all", Column::Spans),
@@ -65,7 +72,7 @@ const TABLES: &[Table] = &[
         rows: SPAN_ROWS,
     },
     Table {
-        columns: [
+        columns: &[
             ("plain", Column::Tollgate),
             ("budgets", Column::Budgets),
             ("all", Column::Everything),
@@ -75,6 +82,26 @@ const TABLES: &[Table] = &[
             ("all", Column::Everything, Column::Tollgate),
         ],
         rows: INSTRUCTION_ROWS,
+    },
+    Table {
+        columns: &[
+            ("direct", Column::Direct),
+            ("passed", Column::Passed),
+            ("searched", Column::Tollgate),
+        ],
+        ratios: &[("ratio", Column::Tollgate, Column::Passed)],
+        rows: STREAM_ROWS,
+    },
+    Table {
+        columns: &[
+            ("tollgate", Column::Tollgate),
+            ("hudsucker", Column::Hudsucker),
+            ("squid", Column::Squid),
+            ("mitmproxy", Column::Mitmproxy),
+            ("nginx", Column::Nginx),
+        ],
+        ratios: &[("/huds", Column::Tollgate, Column::Hudsucker)],
+        rows: PEER_ROWS,
     },
 ];
 
@@ -211,9 +238,53 @@ const INSTRUCTION_ROWS: &[Row] = &[
     ),
 ];
 
+/// Without a proxy, passed on by one, and searched for a secret.
+const STREAM_ROWS: &[Row] = &[
+    row(
+        "streams.p50",
+        "10,000 SSE streams: delay per event, p50 us",
+        0,
+        "",
+    ),
+    row("streams.p99", "  p99 us", 0, "2 ms over passed"),
+    row("streams.lost", "  events lost", 0, "0"),
+    row("streams.cpu", "  CPU s per 1,000 events", 4, ""),
+];
+
+/// Other proxies that swap the same header, and nginx; the ratio is tollgate's figure to hudsucker's.
+const PEER_ROWS: &[Row] = &[
+    row(
+        "peers.small.cpu",
+        "peers: small POST, 16 connections: CPU s per 1,000",
+        4,
+        "",
+    ),
+    row(
+        "peers.small.rate",
+        "  requests/s, all on the same cores",
+        0,
+        "",
+    ),
+    row(
+        "peers.handshake.cpu",
+        "  new connection per POST: CPU s per 1,000",
+        3,
+        "/huds <= 1",
+    ),
+    row("peers.handshake.rate", "  connections/s", 0, ""),
+    row("peers.p50", "  one connection: p50 us", 0, ""),
+    row("peers.p99", "  p99 us", 0, ""),
+    row("peers.added", "  added p50 us", 0, ""),
+    row("peers.download.rate", "  download 256 MiB: MB/s", 0, ""),
+    row("peers.download.cpu", "  CPU s per GB", 2, "/huds <= 1"),
+    row("peers.idle", "  idle connection: KiB each", 1, ""),
+];
+
 /// Figures as they come.
 pub struct Report {
     figures: BTreeMap<(&'static str, Column), Vec<f64>>,
+    /// Once each.
+    notes: Vec<String>,
     load: String,
 }
 
@@ -221,6 +292,7 @@ impl Report {
     pub fn new() -> Self {
         Self {
             figures: BTreeMap::new(),
+            notes: Vec::new(),
             load: load(),
         }
     }
@@ -232,7 +304,14 @@ impl Report {
         self.figures.entry((row, column)).or_default().push(figure);
     }
 
-    /// Prints what the machine is, the table, and what each round said.
+    /// Adds a line to what is printed, unless it stands there.
+    pub fn note(&mut self, line: String) {
+        if !self.notes.contains(&line) {
+            self.notes.push(line);
+        }
+    }
+
+    /// Prints what the machine is, the tables, and what each round said.
     pub fn print(&self, rounds: usize, took: Duration) {
         println!(
             "tollgate {}, {}",
@@ -252,6 +331,9 @@ impl Report {
         for table in TABLES {
             self.print_table(table);
         }
+        for note in &self.notes {
+            println!("{note}");
+        }
         println!("round by round:");
         for ((row, column), figures) in &self.figures {
             let figures: Vec<String> = figures
@@ -259,7 +341,7 @@ impl Report {
                 .map(|figure| format!("{figure:.5}"))
                 .collect();
             println!(
-                "{row:<18} {column:<9} {}",
+                "{row:<20} {column:<9} {}",
                 figures.join(" "),
                 column = format!("{column:?}")
             );
@@ -276,7 +358,7 @@ impl Report {
         let names = table.columns.iter().map(|(name, _)| *name);
         let ratios = table.ratios.iter().map(|(name, ..)| *name);
         let heads: String = names
-            .map(|name| format!(" {name:>8} |"))
+            .map(|name| format!(" {name:>9} |"))
             .chain(ratios.map(|name| format!(" {name:>5} |")))
             .collect();
         let rule = |head: char| if head == '|' { '|' } else { '-' };
@@ -301,7 +383,7 @@ impl Report {
                     .map_or(String::new(), |ratio| format!("{ratio:.2}"))
             });
             let cells: String = figures
-                .map(|cell| format!(" {cell:>8} |"))
+                .map(|cell| format!(" {cell:>9} |"))
                 .chain(ratios.map(|cell| format!(" {cell:>5} |")))
                 .collect();
             println!("| {:<56} |{cells} {:<13} |", row.title, row.aim);
@@ -340,23 +422,14 @@ fn machine() -> String {
         line.and_then(|line| line.split_once(':'))
             .map_or(String::new(), |(_, value)| value.trim().to_owned())
     };
-    let said = |program: &str, arg: &str| {
-        let output = Command::new(program).arg(arg).output();
-        let text = output.map_or(Vec::new(), |o| [o.stdout, o.stderr].concat());
-        String::from_utf8_lossy(&text)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
     format!(
         "{} x {}, {}, Linux {}; {}; {}",
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         after(&read("/proc/cpuinfo"), "model name"),
         after(&read("/proc/meminfo"), "MemTotal"),
         read("/proc/sys/kernel/osrelease").trim(),
-        said("nginx", "-v"),
-        said("rustc", "--version"),
+        said("nginx".as_ref(), "-v"),
+        said("rustc".as_ref(), "--version"),
     )
 }
 

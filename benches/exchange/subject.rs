@@ -44,6 +44,6 @@ impl Subject {
 pub enum Way {
     /// TLS at once.
     Tls,
-    /// CONNECT, and TLS inside.
-    Connect,
+    /// CONNECT to this port of the host, and TLS inside.
+    Connect(u16),
 }

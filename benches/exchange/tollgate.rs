@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::certs::Certificates;
 use crate::client;
-use crate::fixture::{HOST, HTTP2_HOST, LOCAL_HOSTS};
+use crate::fixture::{HOST, HTTP2_HOST, LOCAL_HOSTS, PASSED_HOST};
 use crate::origin::{Addresses, SECRET};
 use crate::process::{Output, Process};
 use crate::report::Column;
@@ -28,6 +28,10 @@ spec:
         - { methods: [POST], paths: [/v1/upload] }
         - { methods: [GET], paths: ['/v1/download/**', '/v1/events/**'] }
       credentials: [anthropic]
+    - hosts: [passed.bench.example]
+      tls: Intercept
+      http:
+        - { methods: [GET], paths: ['/v1/events/**'] }
     - hosts: [github.com, api.github.com]
       http:
         - { methods: [GET], paths: [/repos/**] }
@@ -223,8 +227,8 @@ impl Tollgate {
         } = setup;
         std::fs::create_dir_all(dir).unwrap();
         let mut resolve = format!(
-            "      {HOST}: ['{}']\n      {HTTP2_HOST}: ['{}']\n",
-            origin.http1, origin.http2
+            "      {HOST}: ['{}']\n      {HTTP2_HOST}: ['{}']\n      {PASSED_HOST}: ['{}']\n",
+            origin.http1, origin.http2, origin.http2
         );
         for index in 0..LOCAL_HOSTS {
             writeln!(
@@ -282,7 +286,7 @@ impl Tollgate {
                 Spans::All(_) => Column::Spans,
             },
             address,
-            way: Way::Connect,
+            way: Way::Connect(443),
             key: PLACEHOLDER,
             tls: client::tls(&dir.join("state/ca.crt")),
             authorization: None,

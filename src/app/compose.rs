@@ -154,6 +154,7 @@ pub async fn compose_with(
         budgets: books.budgets,
         prices: books.prices,
         version: 1,
+        counted_since: 1,
     }));
     let token = match &spec.admin.token {
         Some(source) => fetch("admin-token", source, &context).await?,

@@ -126,14 +126,22 @@ impl Reloader {
             open.held.len()
         );
         let inventory = Inventory::of(&bundle);
-        let old = &self.snapshots.load_full().policy;
+        let before = self.snapshots.load_full();
+        let changes = self.inventory.changes(&inventory);
+        // Calls that wait for room are sent back where these change, and not for anything else.
+        let counts_alike = changes.budgets_changed + changes.budgets_removed == 0
+            && books.prices.sha256() == before.prices.sha256();
+        let counted_since = match counts_alike {
+            true => before.counted_since,
+            false => version,
+        };
         let event = Event::PolicyReloaded {
             policy: inventory.fingerprint.clone(),
             before: self.inventory.fingerprint.clone(),
             changes: Changes {
-                hosts_added: policy.hosts_beyond(old),
-                hosts_removed: old.hosts_beyond(&policy),
-                ..self.inventory.changes(&inventory)
+                hosts_added: policy.hosts_beyond(&before.policy),
+                hosts_removed: before.policy.hosts_beyond(&policy),
+                ..changes
             },
         };
         self.inventory = inventory;
@@ -144,6 +152,7 @@ impl Reloader {
             budgets: books.budgets,
             prices: books.prices,
             version,
+            counted_since,
         });
         self.credentials.keep(&bundle, &open);
         Ok((summary, event))

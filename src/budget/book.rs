@@ -1,7 +1,7 @@
 //! Owns the books in memory: what every limit has taken, and who may still take. It reads no clock, no
 //! file, and waits for nothing; what it changes it notes, for whoever keeps it on disk.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use super::limit::{Labels, Limit, Unit};
 use super::series::{Series, SeriesId, Taken, Window};
 use super::span::moment;
 use crate::types::charge::Need;
+use crate::types::map::{HashMap, HashSet};
 use crate::types::money::NanoUsd;
 
 /// So many settled tries are remembered, so that doing it twice is answered without reading a file.

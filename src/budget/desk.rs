@@ -4,7 +4,7 @@
 //! Two short writes a call are the price: handing each to a thread and back costs many times as much, and
 //! one transaction of tables as much again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use super::row::rows;
 use super::series::SeriesId;
 use super::sqlite_file::{InPlace, unwritable};
 use super::sqlite_order::{Done, Order, Reply, Unwritten, Waiting, answer};
+use crate::types::map::HashSet;
 
 /// So many rows wait for the tables before they are written out of turn.
 pub(super) const MANY: usize = 4096;
@@ -80,7 +81,7 @@ impl Desk {
             broken: None,
             pending: Changes::default(),
             pending_since: None,
-            tabled: HashSet::new(),
+            tabled: HashSet::default(),
             unsynced: Vec::new(),
             promises: BTreeMap::new(),
             unwritten: 0,

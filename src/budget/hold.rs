@@ -1,6 +1,6 @@
 //! Owns the parts of the books: reservations, raises, where a call counts, and what is not on disk yet.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::entry::Entry;
@@ -8,6 +8,7 @@ use super::ledger::{HoldId, Shortage};
 use super::limit::{Enforcement, Labels, Limit};
 use super::series::SeriesId;
 use crate::types::charge::Need;
+use crate::types::map::{HashMap, HashSet};
 
 /// What a reservation takes, and where.
 #[derive(Clone, Debug)]

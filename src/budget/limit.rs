@@ -276,7 +276,7 @@ impl Weights {
 
 impl Unit {
     /// An amount as people read it: `$5.00`, `1200 tokens`, `3 requests`.
-    pub fn show(&self, amount: u64) -> impl fmt::Display + use<> {
+    pub fn show(&self, amount: u64) -> String {
         match self {
             Self::Usd => NanoUsd(amount).to_string(),
             Self::Tokens(_) => format!("{} tokens", amount.div_ceil(1000)),

@@ -5,10 +5,11 @@
 //! queues. All queues have the order of arrival, so the one who has waited longest always is: there is no
 //! deadlock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::series::SeriesId;
+use crate::types::map::HashMap;
 
 /// A place in the order of arrival. Calls under way come before calls that are not made yet: those may
 /// be waiting for just this one to end.
@@ -51,7 +52,7 @@ impl<T> Default for Line<T> {
     fn default() -> Self {
         Self {
             waiters: BTreeMap::new(),
-            queues: HashMap::new(),
+            queues: HashMap::default(),
             deadlines: BTreeSet::new(),
             next: 0,
         }

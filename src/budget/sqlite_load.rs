@@ -1,6 +1,5 @@
 //! Owns how the ledger's tables are read when it is opened, and when a limit is new.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -17,12 +16,13 @@ use super::sqlite_value::{amount, text, usage};
 use super::window::BUCKETS;
 use crate::types::agent::Agent;
 use crate::types::charge::{Charge, Need};
+use crate::types::map::HashMap;
 use crate::types::money::NanoUsd;
 
 /// Reads the books. Reservations in them are those that another process left open.
 pub fn load(connection: &Connection, now: Timestamp) -> rusqlite::Result<Book> {
     let mut book = Book::default();
-    let mut all: HashMap<SeriesId, Series> = HashMap::new();
+    let mut all: HashMap<SeriesId, Series> = HashMap::default();
     let sql = "SELECT id, limit_id, scope, reach, newest, past, escrow, lost, lost_at, touched,
         coalesce((SELECT max FROM budget_limit WHERE budget_limit.id = limit_id), 0) FROM series";
     let mut statement = connection.prepare(sql)?;

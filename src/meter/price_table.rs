@@ -1,6 +1,6 @@
 //! Owns the price table: what every known model costs, and which text says so.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -17,6 +17,7 @@ use crate::config::prices::{
     self, ClassPricesSpec, DatedPriceSpec, FeeSpec, ModelPriceSpec, MultipliersSpec, PriceListSpec,
     ServiceTierSpec, WrittenPrices,
 };
+use crate::types::map::HashMap;
 use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
 use crate::types::usage::{Fee, TokenClass};
@@ -110,7 +111,7 @@ impl PriceTable {
 
     fn empty() -> Self {
         Self {
-            models: HashMap::new(),
+            models: HashMap::default(),
             sha256: hash(&[]),
         }
     }

@@ -38,6 +38,8 @@ pub enum Violation {
     HeadTooLarge,
     /// More than [`RequestLimits::head_fields`].
     TooManyFields,
+    /// A CONNECT that announces a body (RFC 9110, section 9.3.6).
+    ConnectBody,
     /// A head that took longer than [`RequestLimits::head_time`] to arrive.
     SlowHead,
     /// A body of which nothing came for [`RequestLimits::body_idle`].
@@ -58,6 +60,7 @@ impl Violation {
             Self::Name => "a header line does not begin with a plain name and a colon",
             Self::RequestLine => "the request line is not `METHOD TARGET HTTP/1.1`",
             Self::Target => "the request's target is not a valid URI",
+            Self::ConnectBody => "a CONNECT has no body, and this one announces one",
             Self::HeadTooLarge => "the request line and headers are too large",
             Self::TooManyFields => "the request has too many header fields",
             Self::SlowHead => "the request line and headers took too long to arrive",
@@ -91,6 +94,7 @@ impl Violation {
             Self::Target,
             Self::HeadTooLarge,
             Self::TooManyFields,
+            Self::ConnectBody,
             Self::SlowHead,
             Self::SlowBody,
         ]
@@ -337,6 +341,9 @@ impl Head {
         if self.hosts > 1 || (self.hosts == 0 && !self.version_1_0 && !self.connects) {
             return Err(Violation::Host);
         }
+        if self.connects && (self.encodings > 0 || self.length.is_some_and(|length| length > 0)) {
+            return Err(Violation::ConnectBody);
+        }
         Ok(match self.length {
             _ if self.connects => State::Opaque,
             _ if self.encodings > 0 => State::ChunkSize,
@@ -437,7 +444,7 @@ mod tests {
             "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\n\0\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\n\r\n5;x=y\r\nhe\nlo\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n\x16\x03\x01 \n anything",
+            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 0\r\n\r\n\x16\x03\x01 \n anything",
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n\x01\x02\n\n",
             "GET / HTTP/1.0\r\n\r\n",
         ] {
@@ -519,6 +526,14 @@ mod tests {
             ("G{T / HTTP/1.1\r\n", RequestLine),
             ("\x16\x03\x01\x02", RequestLine),
             ("GET / HTTP/1.2\r\n", RequestLine),
+            (
+                "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 5\r\n\r\n",
+                ConnectBody,
+            ),
+            (
+                "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nTransfer-Encoding: chunked\r\n\r\n",
+                ConnectBody,
+            ),
             ("GET http:// HTTP/1.1\r\n", Target),
             ("CONNECT [::1:443 HTTP/1.1\r\n", Target),
             ("CONNECT a\u{e4}:443 HTTP/1.1\r\n", Target),

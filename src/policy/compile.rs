@@ -81,8 +81,8 @@ impl<'b> Compiler<'b> {
                 .get(&DialProfile::default())
                 .cloned()
                 .unwrap_or_default(),
-            exact: HashMap::new(),
-            below: HashMap::new(),
+            exact: HashMap::default(),
+            below: HashMap::default(),
         };
         for (pattern, filed) in self.hosts {
             let rules = HostRules {

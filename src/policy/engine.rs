@@ -1,6 +1,6 @@
 //! Owns the decision: from an intent to a permit or a denial, by looking at the rules of one host only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::iter;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use super::reading::{Ambiguity, LenientReading};
 use super::refusal::Refusal;
 use super::rule::{Rank, Rule};
 use super::scope::Scope;
+use crate::types::map::HashMap;
 
 /// All policies, compiled. Immutable; a reload makes a new one.
 #[derive(Debug, Default)]

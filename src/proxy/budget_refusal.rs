@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -316,32 +316,30 @@ impl BudgetRefusal {
 pub fn tell_balance(headers: &mut HeaderMap, balance: &Balance) {
     let unit = &balance.limit.unit;
     let spent = balance.settled.saturating_add(balance.held);
-    let fields = [
-        ("x-tollgate-budget-id", balance.limit.budget.to_string()),
-        (
-            "x-tollgate-budget-limit",
-            unit.show(balance.max).to_string(),
-        ),
-        ("x-tollgate-budget-spent", unit.show(spent).to_string()),
-        (
-            "x-tollgate-budget-remaining",
-            unit.show(balance.remaining()).to_string(),
-        ),
-        (
-            "x-tollgate-budget-reset",
-            balance.resets.map(second).unwrap_or_default(),
-        ),
+    let values = [
+        balance.limit.budget.to_string(),
+        unit.show(balance.max),
+        unit.show(spent),
+        unit.show(balance.remaining()),
+        balance.resets.map(second).unwrap_or_default(),
     ];
-    for (name, value) in fields {
+    for (name, value) in BALANCE_FIELDS.iter().zip(values) {
         // What an origin says under these names is not ours.
-        headers.remove(name);
-        if !value.is_empty()
-            && let Ok(value) = HeaderValue::from_str(&value)
-        {
-            headers.insert(name, value);
-        }
+        match HeaderValue::try_from(value) {
+            Ok(value) if !value.is_empty() => headers.insert(name, value),
+            _ => headers.remove(name),
+        };
     }
 }
+
+/// Where a budget stands, field by field.
+static BALANCE_FIELDS: [HeaderName; 5] = [
+    HeaderName::from_static("x-tollgate-budget-id"),
+    HeaderName::from_static("x-tollgate-budget-limit"),
+    HeaderName::from_static("x-tollgate-budget-spent"),
+    HeaderName::from_static("x-tollgate-budget-remaining"),
+    HeaderName::from_static("x-tollgate-budget-reset"),
+];
 
 /// `2026-11-22T00:00:00Z`.
 fn second(at: Timestamp) -> String {

@@ -336,7 +336,9 @@ impl Exchange {
             ),
             None => None,
         };
+        let status = response.status();
         headers::end_response_hop(response.headers_mut());
+        headers::settle_length(status, response.headers_mut());
         if response.status() == StatusCode::UNAUTHORIZED && !credentials.is_empty() {
             let held = |name: &Arc<str>| snapshot.injectors.held(name);
             for held in credentials.iter().filter_map(|c| held(&c.name)) {

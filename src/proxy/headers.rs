@@ -6,7 +6,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 
 use super::error::ProxyError;
 use crate::config::policy::TraceContextMode;
@@ -362,6 +362,14 @@ pub fn has_two_readings(headers: &HeaderMap) -> bool {
     length.is_some()
         || codings.next().is_some()
         || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+}
+
+/// A 204 has no length (RFC 9110, section 8.6): whoever believes one all the same waits for what never comes, or
+/// takes the next answer for it.
+pub fn settle_length(status: StatusCode, headers: &mut HeaderMap) {
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+    }
 }
 
 /// Cleans the trailers of an answer: nothing there is about this hop, or the body's length.

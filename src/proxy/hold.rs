@@ -404,8 +404,8 @@ fn tell(settled: &Settled, spending: &Spending) {
             budget: balance.limit.budget.to_string(),
             scope: balance.scope.to_string(),
             percent: *percent,
-            spent: unit.show(balance.settled).to_string(),
-            limit: unit.show(balance.max).to_string(),
+            spent: unit.show(balance.settled),
+            limit: unit.show(balance.max),
         });
     }
     metrics.underreserved(settled.underreserved);

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub prices: Arc<PriceTable>,
     /// Grows with every reload.
     pub version: u64,
+    /// The version that brought these budgets and prices.
+    pub counted_since: u64,
 }
 
 /// The view in force.

@@ -446,7 +446,7 @@ impl Asking<'_> {
             pace: Some(pace),
         });
         // It may have waited, and what counts it may be another budget by now. Dropped, it gives all back.
-        if self.snapshots.load().version != self.snapshot.version {
+        if self.snapshots.load().counted_since != self.snapshot.counted_since {
             return Err(self.refuse(Why::Changed));
         }
         Ok((hold, trust))

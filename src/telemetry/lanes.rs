@@ -1,7 +1,6 @@
 //! Owns the counters of each agent on each host, and how many there may be: a counter is looked up by
 //! name once, and found by agent and host from then on, without a lock.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -10,6 +9,7 @@ use prometheus::{IntCounter, IntCounterVec};
 use super::access_log::Verdict;
 use crate::types::agent::Agent;
 use crate::types::host::HostPattern;
+use crate::types::map::{HashMap, HashSet};
 
 /// What is counted under this name is what came after a cap, or what no rule names.
 pub const OTHER: &str = "other";

@@ -6,6 +6,7 @@ pub mod charge;
 pub mod host;
 pub mod intent;
 pub mod limits;
+pub mod map;
 pub mod model_api;
 pub mod money;
 pub mod reached;

@@ -296,6 +296,10 @@ async fn ask(scene: &Scene, speaks: Speaks, method: &str, path: &str) -> Option<
         );
     }
     let status = answer.status().as_u16();
+    if status == 204 {
+        let length = answer.headers().get("content-length");
+        assert_eq!(length, None, "{path} by {speaks:?}");
+    }
     let body = answer.into_body().collect().await.ok()?.to_bytes();
     Some((status, String::from_utf8_lossy(&body).into_owned()))
 }

@@ -220,7 +220,9 @@ async fn a_certificate_that_is_not_to_be_believed_is_told_apart_and_no_request_l
     // One below which there may be no other.
     let (last, last_der) =
         ca.below(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
-    let (beyond, beyond_der) = last.below(|_| {});
+    let (beyond, beyond_der) = last.below(|params| {
+        params.distinguished_name.push(DnType::CommonName, "Beyond");
+    });
     let (sound, _) = ca.below(|_| {});
     let (late, late_der) = ca.below(|params| params.not_after = now - hour);
 
@@ -358,7 +360,12 @@ async fn a_certificate_that_is_not_to_be_believed_is_told_apart_and_no_request_l
             no_ca,
             "bad_certificate",
         ),
-        case("asks12.example.com", asks_12.addr, "alert", "alert"),
+        case(
+            "asks12.example.com",
+            asks_12.addr,
+            "it asks for a client certificate",
+            "alert",
+        ),
     ];
     let inside = below(&narrow, &[&narrow_der], "inside.example.com").await;
     let proxy = before(&ca, &cases)

@@ -357,6 +357,38 @@ async fn a_call_whose_budgets_changed_while_it_waited_is_sent_back_for_a_moment(
     scene.agree().await;
 }
 
+/// Documents are written anew for many reasons; only a change of what counts sends anybody back.
+#[tokio::test]
+async fn a_call_that_waits_is_served_after_a_reload_that_changes_no_budget() {
+    let gate = Gate::closed();
+    let spec = with(&cap("0.028"), "contention: {queue: 60s, waiters: 1}");
+    let scene = Budgeted::before(Provider::http1().await, &spec).await;
+    scene.provider.on("held", costly().held(0, &gate));
+    scene.provider.usually(costly());
+    let spender = scene.spender();
+    let ask = Ask::message(&message(SONNET, 600));
+    let (holder, held) = (spender.clone(), ask.clone().call("held"));
+    let holding = tokio::spawn(async move { holder.ask(&held).await });
+    gate.arrived(1).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (spender, ask) = (spender.clone(), ask.clone());
+        waiting.spawn(async move { spender.ask(&ask).await });
+    }
+    // That one finds no room in the queue tells that the other is in it.
+    let first = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(first.status, 429, "{}", first.text());
+    let wider = "---\napiVersion: tollgate.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: wider}\nspec:\n  \
+                 egress: [{hosts: [wider.example.com]}]\n";
+    let documents = std::fs::read_to_string(scene.proxy.file("documents.yaml")).unwrap();
+    scene.proxy.reload(&format!("{documents}{wider}")).await;
+    gate.open();
+    assert_eq!(holding.await.unwrap().status, 200);
+    let served = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(served.status, 200, "{}", served.text());
+    scene.agree().await;
+}
+
 /// A stream that outlives a reload is settled where it was admitted.
 #[tokio::test]
 async fn a_call_under_way_survives_an_edit() {

@@ -474,6 +474,27 @@ async fn bytes_that_trickle_in_are_refused_alike() {
     scene.still_serves().await;
 }
 
+/// What follows a CONNECT is the tunnel's, and nothing else (RFC 9110, section 9.3.6).
+#[tokio::test]
+async fn a_connect_with_a_body_is_refused() {
+    let scene = Scene::new().await;
+    for host in [HOST, scene::TUNNEL] {
+        for (framing, body) in [
+            ("Content-Length: 5", "hello"),
+            ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+        ] {
+            let target = format!("{host}:443");
+            let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{framing}\r\n\r\n");
+            let mut stream = scene.outside().await;
+            let answer = wire::say(&mut stream, (head + body).as_bytes()).await;
+            scene
+                .refused(framing, &answer, 400, AMBIGUOUS, "has no body")
+                .await;
+            assert!(wire::rest(&mut stream).await.is_empty());
+        }
+    }
+}
+
 /// One request, whatever stands in its body: the origin gets it as a body, and one answer comes back.
 #[tokio::test]
 async fn requests_within_bodies_stay_there() {

@@ -25,10 +25,13 @@ const THREADS: usize = 2;
 const ASKED_FOR: &[&str] = &[
     "agent_left",
     "ambiguous_request",
+    "broken",
     "budget_exhausted",
     "canary",
     "denied_by_rule",
+    "handshake_failed",
     "host_not_allowed",
+    "not_tls",
     "port_not_allowed",
     "request_body",
 ];
@@ -218,6 +221,15 @@ impl Verdict {
             format!("{leaks} secrets in {records} access records, the audit log, spans and output"),
         );
         self.add(torn == 0, format!("{torn} torn lines in the access log"));
+        let count = odd.len();
+        odd.truncate(10);
+        self.add(
+            count == 0,
+            format!(
+                "{count} records of exchanges that failed and were not made to{}",
+                odd.concat()
+            ),
+        );
         self.lines
             .push((true, format!("reasons in the log: {reasons:?}")));
         self.lines

@@ -6,14 +6,14 @@ use http::Method;
 use http_body_util::Empty;
 
 use crate::client::{Connection, length};
-use crate::fixture::{Bench, HOST};
+use crate::fixture::{Bench, HOST, Measured};
 use crate::origin::Filler;
 use crate::report::Report;
 
 const BYTES: u64 = 256 << 20;
 
 #[derive(Clone, Copy)]
-enum Direction {
+pub enum Direction {
     Upload,
     Download,
 }
@@ -24,34 +24,45 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
         (Direction::Download, "download.rate", "download.cpu"),
     ] {
         for (subject, process) in bench.quiet() {
-            let cpu = || process.map_or(0.0, |process| process.cpu());
-            let (used, took) = bench.runtime.block_on(async {
-                let mut connection = Connection::open(subject, HOST).await;
-                let (before, begun) = (cpu(), Instant::now());
-                transfer(&mut connection, direction).await;
-                (cpu() - before, begun.elapsed().as_secs_f64())
-            });
-            report.add(rate_row, subject.column, BYTES as f64 / 1e6 / took);
+            let (cpu, rate) = pass(bench, (subject, process), direction, BYTES);
+            report.add(rate_row, subject.column, rate);
             if process.is_some() {
-                report.add(cpu_row, subject.column, used * 1e9 / BYTES as f64);
+                report.add(cpu_row, subject.column, cpu);
             }
         }
     }
 }
 
-async fn transfer(connection: &mut Connection, direction: Direction) {
+/// Processor seconds per gigabyte, and megabytes a second, of so many bytes.
+pub fn pass(
+    bench: &Bench,
+    (subject, process): Measured<'_>,
+    direction: Direction,
+    bytes: u64,
+) -> (f64, f64) {
+    let cpu = || process.map_or(0.0, |process| process.cpu());
+    let (used, took) = bench.runtime.block_on(async {
+        let mut connection = Connection::open(subject, HOST).await;
+        let (before, begun) = (cpu(), Instant::now());
+        transfer(&mut connection, direction, bytes).await;
+        (cpu() - before, begun.elapsed().as_secs_f64())
+    });
+    (used * 1e9 / bytes as f64, bytes as f64 / 1e6 / took)
+}
+
+async fn transfer(connection: &mut Connection, direction: Direction, bytes: u64) {
     match direction {
         Direction::Upload => {
             let answer = connection
-                .send(Method::POST, "/v1/upload", Filler::new(BYTES))
+                .send(Method::POST, "/v1/upload", Filler::new(bytes))
                 .await;
-            let digits = BYTES.to_string().len() as u64;
+            let digits = bytes.to_string().len() as u64;
             assert_eq!(length(answer.into_body()).await, digits);
         }
         Direction::Download => {
-            let path = format!("/v1/download/{BYTES}");
+            let path = format!("/v1/download/{bytes}");
             let answer = connection.send(Method::GET, &path, Empty::new()).await;
-            assert_eq!(length(answer.into_body()).await, BYTES);
+            assert_eq!(length(answer.into_body()).await, bytes);
         }
     }
 }

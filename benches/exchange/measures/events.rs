@@ -11,60 +11,87 @@ use crate::client::{Connection, each};
 use crate::fixture::{Bench, HOST};
 use crate::origin::now;
 use crate::report::{Report, percentile};
+use crate::subject::Subject;
 
 const STREAMS: usize = 1000;
 const EVENTS: usize = 16;
 const INTERVAL_MS: usize = 250;
 
 pub fn run(bench: &mut Bench, report: &mut Report) {
-    let streams = bench.scaled(STREAMS);
+    let shape = Shape {
+        streams: bench.scaled(STREAMS),
+        events: EVENTS,
+        interval_ms: INTERVAL_MS,
+    };
     for (subject, process) in bench.quiet() {
-        let delays = Arc::new(Mutex::new(Vec::with_capacity(streams * EVENTS)));
-        // Opening them is another measure's matter.
-        let open = Arc::new(tokio::sync::Mutex::new(Vec::with_capacity(streams)));
-        bench.runtime.block_on(each(streams, 8, |_| {
-            let (subject, open) = (subject.clone(), open.clone());
-            async move {
-                let connection = Connection::open(&subject, HOST).await;
-                open.lock().await.push(connection);
-            }
-        }));
         let before = process.map(|process| process.cpu());
-        let connections = std::mem::take(&mut *open.blocking_lock());
-        bench.runtime.block_on(async {
-            let mut tasks = tokio::task::JoinSet::new();
-            for (index, mut connection) in connections.into_iter().enumerate() {
-                let delays = delays.clone();
-                // Models do not speak in unison.
-                let phase = Duration::from_millis((INTERVAL_MS * index / streams) as u64);
-                tasks.spawn(async move {
-                    tokio::time::sleep(phase).await;
-                    let path = format!("/v1/events/{EVENTS}/{INTERVAL_MS}");
-                    let answer = connection.send(Method::GET, &path, Empty::new()).await;
-                    let own = listen(answer.into_body()).await;
-                    delays.lock().unwrap().extend(own);
-                });
-            }
-            tasks.join_all().await;
-        });
-        let delays = delays.lock().unwrap();
+        let delays = streams(bench, subject, HOST, shape);
         report.add("events.p50", subject.column, percentile(&delays, 0.5));
         report.add("events.p99", subject.column, percentile(&delays, 0.99));
-        report.add(
-            "events.lost",
-            subject.column,
-            (streams * EVENTS - delays.len()) as f64,
-        );
+        let lost = shape.count() - delays.len();
+        report.add("events.lost", subject.column, lost as f64);
         if let (Some(process), Some(before)) = (process, before) {
-            let cpu = (process.cpu() - before) * 1000.0 / (streams * EVENTS) as f64;
+            let cpu = (process.cpu() - before) * 1000.0 / shape.count() as f64;
             report.add("events.cpu", subject.column, cpu);
         }
     }
 }
 
+/// How many streams there are at once, and what comes on each.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub streams: usize,
+    pub events: usize,
+    pub interval_ms: usize,
+}
+
+impl Shape {
+    /// All events.
+    pub fn count(&self) -> usize {
+        self.streams * self.events
+    }
+}
+
+/// The delay of each event that came, in microseconds.
+pub fn streams(bench: &Bench, subject: &Subject, host: &'static str, shape: Shape) -> Vec<f64> {
+    let Shape {
+        streams,
+        events,
+        interval_ms,
+    } = shape;
+    let delays = Arc::new(Mutex::new(Vec::with_capacity(shape.count())));
+    let open = Arc::new(tokio::sync::Mutex::new(Vec::with_capacity(streams)));
+    bench.runtime.block_on(each(streams, 8, |_| {
+        let (subject, open) = (subject.clone(), open.clone());
+        async move {
+            let connection = Connection::open(&subject, host).await;
+            open.lock().await.push(connection);
+        }
+    }));
+    let connections = std::mem::take(&mut *open.blocking_lock());
+    bench.runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for (index, mut connection) in connections.into_iter().enumerate() {
+            let delays = delays.clone();
+            // Models do not speak in unison.
+            let phase = Duration::from_millis((interval_ms * index / streams) as u64);
+            tasks.spawn(async move {
+                tokio::time::sleep(phase).await;
+                let path = format!("/v1/events/{events}/{interval_ms}");
+                let answer = connection.send(Method::GET, &path, Empty::new()).await;
+                let own = listen(answer.into_body(), events).await;
+                delays.lock().unwrap().extend(own);
+            });
+        }
+        tasks.join_all().await;
+    });
+    let delays = std::mem::take(&mut *delays.lock().unwrap());
+    delays
+}
+
 /// The delay of each event in microseconds.
-async fn listen(mut body: Incoming) -> Vec<f64> {
-    let mut delays = Vec::with_capacity(EVENTS);
+async fn listen(mut body: Incoming, events: usize) -> Vec<f64> {
+    let mut delays = Vec::with_capacity(events);
     let mut text = String::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.unwrap().into_data() else {

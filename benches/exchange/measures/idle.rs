@@ -21,19 +21,22 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
         (&nginx.quiet, &nginx.process),
         (&tollgate.subject, &tollgate.process),
     ] {
-        let warm = open(bench, subject, 50);
-        drop(warm);
-        settle();
-        let before = memory(process);
-        let idle = open(bench, subject, CONNECTIONS);
-        settle();
-        report.add(
-            "idle",
-            subject.column,
-            (memory(process) - before) / CONNECTIONS as f64,
-        );
-        drop(idle);
+        let each = kibibytes(bench, subject, process, CONNECTIONS);
+        report.add("idle", subject.column, each);
     }
+}
+
+/// What a fresh process has more with each of `count` connections.
+pub fn kibibytes(bench: &Bench, subject: &Subject, process: &Process, count: usize) -> f64 {
+    let warm = open(bench, subject, 50);
+    drop(warm);
+    settle();
+    let before = memory(process);
+    let idle = open(bench, subject, count);
+    settle();
+    let each = (memory(process) - before) / count as f64;
+    drop(idle);
+    each
 }
 
 fn memory(process: &Process) -> f64 {

@@ -8,5 +8,7 @@ pub mod hosts;
 pub mod idle;
 pub mod instructions;
 pub mod latency;
+pub mod peers;
 pub mod small;
 pub mod spans;
+pub mod streams;

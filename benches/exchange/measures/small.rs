@@ -13,28 +13,34 @@ const REQUESTS: usize = 32_000;
 const WARM_UP: usize = 20;
 
 pub fn run(bench: &mut Bench, report: &mut Report) {
+    let count = bench.scaled(REQUESTS);
     let [direct, nginx, tollgate] = bench.quiet();
-    let (_, rate) = messages(bench, direct, HOST);
+    let (_, rate) = messages(bench, direct, HOST, count);
     report.add("small.rate", Column::Direct, rate);
-    let (nginx_cpu, rate) = messages(bench, nginx, HOST);
+    let (nginx_cpu, rate) = messages(bench, nginx, HOST, count);
     report.add("small.cpu", Column::Nginx, nginx_cpu);
     report.add("small.rate", Column::Nginx, rate);
-    let (cpu, rate) = messages(bench, tollgate, HOST);
+    let (cpu, rate) = messages(bench, tollgate, HOST, count);
     report.add("small.cpu", Column::Tollgate, cpu);
     report.add("small.rate", Column::Tollgate, rate);
     for subject in bench.logging() {
-        let (cpu, rate) = messages(bench, subject, HOST);
+        let (cpu, rate) = messages(bench, subject, HOST, count);
         report.add("small.log.cpu", subject.0.column, cpu);
         report.add("small.log.rate", subject.0.column, rate);
     }
-    let (cpu, _) = messages(bench, tollgate, HTTP2_HOST);
+    let (cpu, _) = messages(bench, tollgate, HTTP2_HOST, count);
     report.add("small.http2.cpu", Column::Nginx, nginx_cpu);
     report.add("small.http2.cpu", Column::Tollgate, cpu);
 }
 
-/// Processor seconds per thousand messages, and messages a second.
-fn messages(bench: &Bench, (subject, process): Measured<'_>, host: &'static str) -> (f64, f64) {
-    let each = bench.scaled(REQUESTS) / CONNECTIONS;
+/// Processor seconds per thousand messages, and messages a second, of `count`.
+pub fn messages(
+    bench: &Bench,
+    (subject, process): Measured<'_>,
+    host: &'static str,
+    count: usize,
+) -> (f64, f64) {
+    let each = count.div_ceil(CONNECTIONS);
     let cpu = || process.map_or(0.0, |process| process.cpu());
     bench.runtime.block_on(async {
         let mut connections = Vec::new();
