@@ -104,12 +104,14 @@ impl LenientReading {
         let mut path = Vec::with_capacity(decoded.len() + 1);
         let mut climbs = !settled;
         for segment in decoded.split(|b| matches!(b, b'/' | b'\\')) {
-            if segment.is_empty() {
+            climbs |= is_dot_segment(segment);
+            let plain = segment.split(|b| *b == b';').next().unwrap_or_default();
+            // Also what is empty only once its parameters are cut off: `/a/;x/b` is `/a/b` to some.
+            if plain.is_empty() {
                 continue;
             }
-            climbs |= is_dot_segment(segment);
             path.push(b'/');
-            path.extend(segment.iter().take_while(|b| **b != b';'));
+            path.extend_from_slice(plain);
         }
         if path.is_empty() {
             path.push(b'/');
@@ -254,6 +256,8 @@ mod tests {
             ("/a\\..;v=1\\b", "/a/../b", true),
             ("//", "/", false),
             ("/admin;x=1/y%3bz", "/admin/y", false),
+            ("/a/;x/b", "/a/b", false),
+            ("/public/;../private/x", "/public/private/x", false),
         ] {
             let reading = LenientReading::of(path);
             assert_eq!(String::from_utf8_lossy(&reading.path), read, "{path}");

@@ -280,6 +280,7 @@ fn every_expression_names_metrics_and_labels_that_there_are() {
     assert_eq!(
         unused,
         [
+            "tollgate_limits_reached_total",
             "tollgate_tunnels_total",
             "tollgate_injections_total",
             "tollgate_token_calls_total",

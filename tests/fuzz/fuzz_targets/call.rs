@@ -18,9 +18,11 @@ fuzz_target!(|data: &[u8]| {
         let mut walker = Walker::new(text);
         let walked = walker.skip().is_ok() && walker.end().is_ok();
         if walked {
-            // Numbers that no f64 holds are grammar to us and an error to serde_json.
+            // Numbers that no f64 holds, half a surrogate pair and deep nesting are grammar to us and an error to
+            // serde_json.
             let parsed = serde_json::from_str::<Value>(text);
-            let ours = parsed.as_ref().err().is_none_or(|e| e.to_string().contains("number out of range"));
+            let known = ["number out of range", "hex escape", "surrogate", "recursion limit"];
+            let ours = parsed.as_ref().err().is_none_or(|e| known.iter().any(|k| e.to_string().contains(k)));
             assert!(ours, "{text:?}: {parsed:?}");
         }
     }

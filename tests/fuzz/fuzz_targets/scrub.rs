@@ -24,15 +24,12 @@ static NEEDLES: LazyLock<Arc<Needles>> = LazyLock::new(|| {
 
 /// The forms that a naive search looks for.
 static FORMS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let hex = |s: &str| s.bytes().map(|b| format!("{b:02x}")).collect::<String>();
     let forms = |s: &str| {
         [
             s.to_owned(),
             utf8_percent_encode(s, NON_ALPHANUMERIC).to_string(),
             BASE64_STANDARD_NO_PAD.encode(s),
             BASE64_URL_SAFE_NO_PAD.encode(s),
-            hex(s),
-            hex(s).to_uppercase(),
             s.replace('/', "\\/"),
         ]
     };

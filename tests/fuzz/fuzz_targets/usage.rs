@@ -88,7 +88,12 @@ fuzz_target!(|data: &[u8]| {
     let coding = CODINGS[usize::from(*coding) % CODINGS.len()];
     let whole = read(operation, coding, std::iter::once(answer));
     let pieces = read(operation, coding, answer.chunks(usize::from(*width) + 1));
-    assert_eq!(whole, pieces, "in pieces of {}", usize::from(*width) + 1);
+    let width = usize::from(*width) + 1;
+    assert_eq!(whole.1, pieces.1, "in pieces of {width}");
+    // What cannot be decoded, or is in no known shape, is estimated piece by piece.
+    if coding.is_empty() && !matches!(whole.1, Reading::Unknown { .. }) {
+        assert_eq!(whole.0, pieces.0, "in pieces of {width}");
+    }
 
     // Written anew, so that no key stands twice: which one counts is the provider's secret.
     let Ok(parsed) = serde_json::from_slice::<Value>(answer) else {
