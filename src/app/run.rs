@@ -55,12 +55,12 @@ pub async fn start(
 
 /// Serves until a signal or an order ends it, then drains.
 pub async fn run(tollgate: Tollgate, signals: Signals) -> io::Result<()> {
-    serve(tollgate, signals, std::future::pending()).await
+    Box::pin(serve(tollgate, signals, std::future::pending())).await
 }
 
 /// Serves until `until` ends, then drains. Signals are the caller's business.
 pub async fn run_until(tollgate: Tollgate, until: impl Future<Output = ()>) -> io::Result<()> {
-    serve(tollgate, Signals::left(), until).await
+    Box::pin(serve(tollgate, Signals::left(), until)).await
 }
 
 async fn serve(

@@ -151,6 +151,23 @@ impl Desk {
         self.finish();
     }
 
+    /// The thread ended without closing: nothing is given out any more, and whoever waits is told.
+    pub fn forsaken(&mut self) {
+        if self.closed {
+            return;
+        }
+        let error = LedgerError(format!(
+            "the thread of the ledger {} ended unexpectedly: start this process again",
+            self.place.path().display()
+        ));
+        self.broken = Some(error.clone());
+        self.report(Some(error.clone()));
+        let mut done = std::mem::take(&mut self.unsynced);
+        done.append(&mut self.done);
+        self.refuse(done, &error);
+        self.shut(&error);
+    }
+
     /// Adds these limits up anew when they are next asked for.
     pub fn distrust(&mut self, limits: &[Arc<Limit>]) {
         limits
@@ -167,16 +184,20 @@ impl Desk {
     /// Takes no more orders.
     pub fn close(&mut self) -> Result<(), LedgerError> {
         self.finish();
-        self.closed = true;
-        for ticket in self.line.find(|_| true) {
-            if let Some(left) = self.line.leave(ticket) {
-                left.what.want.refuse(closed().into());
-            }
-        }
+        self.shut(&closed());
         match (self.book.changes.is_empty(), &self.trouble) {
             (true, _) => Ok(()),
             (false, Some(error)) => Err(error.clone()),
             (false, None) => Err(LedgerError("the ledger could not be written".into())),
+        }
+    }
+
+    fn shut(&mut self, why: &LedgerError) {
+        self.closed = true;
+        for ticket in self.line.find(|_| true) {
+            if let Some(left) = self.line.leave(ticket) {
+                left.what.want.refuse(why.clone().into());
+            }
         }
     }
 }

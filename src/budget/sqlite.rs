@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -65,7 +65,8 @@ impl SqliteLedger {
         let (orders, received) = channel();
         let desk = Desk::new(book, journal, file.place.clone(), orders.clone());
         let desk = Arc::new(Mutex::new(desk));
-        start(Writer::new(file, desk.clone()), received)?;
+        let end = ThreadEnd(desk.clone());
+        start(Writer::new(file, desk.clone()), received, end)?;
         Ok(Arc::new(Self {
             desk,
             orders,
@@ -266,9 +267,22 @@ fn recover(file: &mut LedgerFile, boot: Option<&str>) -> rusqlite::Result<Book> 
     Ok(book)
 }
 
-fn start(writer: Writer, received: Receiver<Order>) -> Result<(), LedgerError> {
+/// Goes with the thread, however that ends.
+struct ThreadEnd(Arc<Mutex<Desk>>);
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        let desk = self.0.lock();
+        desk.unwrap_or_else(PoisonError::into_inner).forsaken();
+    }
+}
+
+fn start(writer: Writer, received: Receiver<Order>, end: ThreadEnd) -> Result<(), LedgerError> {
     let thread = std::thread::Builder::new().name("ledger".into());
-    let started = thread.spawn(move || writer.run(&received));
+    let started = thread.spawn(move || {
+        let _end = end;
+        writer.run(&received);
+    });
     let cannot = |error| LedgerError(format!("the ledger's thread cannot be started: {error}"));
     started.map(drop).map_err(cannot)
 }

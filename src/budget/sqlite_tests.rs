@@ -11,6 +11,7 @@ use super::*;
 use crate::budget::ledger::{Amendment, Patience};
 use crate::budget::limit::{GroupBy, Limit, Unit, WindowKind};
 use crate::budget::sample::{ask, by_agent, id, labels, limit, need, settlement};
+use crate::budget::sqlite_order::Done;
 use crate::budget::sqlite_report::By;
 
 /// Longer than any test takes.
@@ -712,4 +713,27 @@ async fn those_who_wait_when_it_is_closed_hear_of_it() {
         matches!(refused, NotReserved::Unavailable(_)),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_disk_is_told_when_the_thread_that_asks_it_is_gone() {
+    let scene = Scene::new();
+    let file = LedgerFile::open(&scene.path(), None).unwrap();
+    let journal = Journal::start(&scene.path(), 0).unwrap();
+    let (bell, _orders) = channel();
+    let mut desk = Desk::new(Book::default(), journal, file.place.clone(), bell);
+    let (reply, answer) = oneshot::channel();
+    desk.unsynced.push(Done::Settled(Settled::default(), reply));
+    let desk = Arc::new(Mutex::new(desk));
+    let end = ThreadEnd(desk.clone());
+    let thread = std::thread::spawn(move || {
+        let _end = end;
+        panic!("on purpose");
+    });
+    assert!(thread.join().is_err());
+    let told = tokio::time::timeout(LONG, answer).await.expect("an answer");
+    let error = told.unwrap().unwrap_err().to_string();
+    assert!(error.contains("start this process again"), "{error}");
+    let health = desk.lock().unwrap().health();
+    assert!(health.is_err(), "nothing can be written any more");
 }

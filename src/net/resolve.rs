@@ -86,7 +86,8 @@ impl Resolver {
         limits: DnsLimits,
     ) -> io::Result<Self> {
         let options = builder.options_mut();
-        options.timeout = limits.timeout;
+        // Half of it for a try: a datagram that is lost is sent again within the time.
+        options.timeout = limits.timeout / 2;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         let dns = builder.build().map_err(io::Error::other)?;
         Ok(Self {

@@ -11,6 +11,7 @@ use super::error::ProxyError;
 use super::hold::Cost;
 use super::observe::{Observer, budget_notes};
 use super::own_time::OwnTime;
+use super::uploaded::Uploaded;
 use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::policy::decision::Permit;
@@ -196,7 +197,7 @@ impl TokenCall {
 /// One open account. Dropping it settles it.
 pub struct Accounting {
     record: Option<Box<Record>>,
-    uploaded: Option<Arc<AtomicU64>>,
+    uploaded: Option<Arc<Uploaded>>,
     /// How the rules name the host, for metrics: what agents write makes no label.
     host: Option<HostPattern>,
     started: Instant,
@@ -374,8 +375,15 @@ impl Accounting {
     }
 
     /// Body bytes from the agent are counted here.
-    pub fn uploads(&mut self) -> Arc<AtomicU64> {
+    pub fn uploads(&mut self) -> Arc<Uploaded> {
         self.uploaded.get_or_insert_default().clone()
+    }
+
+    /// Whether the agent ended its body in the middle.
+    pub fn upload_broke_off(&self) -> bool {
+        self.uploaded
+            .as_ref()
+            .is_some_and(|uploaded| uploaded.is_broken())
     }
 
     /// It goes to the origin: from here on the time is the origin's.
@@ -595,7 +603,7 @@ impl Accounting {
         record.duration = Some(took);
         record.added = self.own_time.around_an_answer();
         if let Some(uploaded) = &self.uploaded {
-            record.request_bytes = uploaded.load(Ordering::Relaxed);
+            record.request_bytes = uploaded.octets();
         }
         if !self.complete {
             record.end = Some("agent_left");

@@ -130,7 +130,10 @@ impl Attempt<'_> {
         }
         accounting.sending();
         let sent = self.upstream.send(self.permit, self.protocols, request);
-        let response = sent.await.inspect_err(|error| admission.failed(error))?;
+        let response = sent
+            .await
+            .inspect_err(|error| admission.failed(error))
+            .map_err(|error| whose_fault(error, accounting))?;
         accounting.answered(&response, &injected.credentials);
         if let Some(wanted) = wanted {
             wanted.answered();
@@ -141,6 +144,14 @@ impl Attempt<'_> {
             shown: injected.needles,
             windows,
         })
+    }
+}
+
+/// By HTTP/2 an upload that ends in the middle resets its stream: that looks as if the origin had failed.
+fn whose_fault(error: ProxyError, accounting: &Accounting) -> ProxyError {
+    match error {
+        ProxyError::Origin { .. } if accounting.upload_broke_off() => ProxyError::AgentBody,
+        other => other,
     }
 }
 

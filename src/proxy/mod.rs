@@ -37,4 +37,5 @@ pub mod tranche;
 pub mod tunnel;
 pub mod upgrade;
 pub mod upload;
+pub mod uploaded;
 pub mod upstream;

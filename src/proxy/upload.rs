@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::expectation::{Continuation, Wanted};
 use super::headers::{announce, clean_trailers};
 use super::room::Room;
 use super::spool::{Keep, Kept, Recall, Rewound, Spool};
+use super::uploaded::Uploaded;
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
 use crate::types::secret::Secret;
@@ -254,7 +255,7 @@ impl Unsent {
         match self {
             Self::Agent(body) => whole(body, limit, room, &accounting.uploads()).await,
             // Its bytes were counted when they came.
-            Self::Rewound(body) => whole(body, limit, room, &AtomicU64::new(0)).await,
+            Self::Rewound(body) => whole(body, limit, room, &Uploaded::default()).await,
             Self::Read(body) if body.len() as u64 > limit => {
                 Err(ProxyError::BodyTooLarge { limit })
             }
@@ -268,7 +269,7 @@ impl Unsent {
             Self::Read(whole) => return (Source::Read(Some(whole)), Sent::Gone),
             Self::Agent(inner) => AgentBody {
                 inner,
-                count: accounting.uploads(),
+                uploaded: accounting.uploads(),
             },
         };
         let Some(keep) = keep else {
@@ -283,7 +284,7 @@ async fn whole<B>(
     body: &mut B,
     limit: u64,
     memory: &Arc<Room>,
-    count: &AtomicU64,
+    count: &Uploaded,
 ) -> Result<Bytes, ProxyError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -303,7 +304,7 @@ where
                 "a body that a credential goes into cannot have trailers",
             ));
         };
-        count.fetch_add(data.len() as u64, Ordering::Relaxed);
+        count.add(data.len());
         if (whole.len() + data.len()) as u64 > limit {
             return Err(ProxyError::BodyTooLarge { limit });
         }
@@ -323,7 +324,7 @@ where
 /// The agent's body as it comes: counted, and its trailers cleaned.
 pub struct AgentBody {
     inner: Incoming,
-    count: Arc<AtomicU64>,
+    uploaded: Arc<Uploaded>,
 }
 
 impl Body for AgentBody {
@@ -338,11 +339,14 @@ impl Body for AgentBody {
         let mut frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
-                this.count.fetch_add(data.len() as u64, Ordering::Relaxed);
+                this.uploaded.add(data.len());
             }
             if let Some(trailers) = frame.trailers_mut() {
                 clean_trailers(trailers);
             }
+        }
+        if let Some(Err(_)) = &frame {
+            this.uploaded.broke_off();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }

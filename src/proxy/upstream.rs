@@ -60,6 +60,10 @@ struct Pool {
 
 /// Read ahead of an answer over HTTP/1.1, and the largest head of one.
 const MOST_READ_AHEAD: usize = 128 * 1024;
+/// Of an answer over HTTP/2 that its agent does not take.
+const MOST_UNTAKEN: u32 = 512 * 1024;
+/// The largest window there is (RFC 9113, section 6.9.1).
+const MOST_WINDOW: u32 = (1 << 31) - 1;
 /// Ways to reach origins that are kept open; a reload brings new ones, and the oldest go.
 const MOST_POOLS: usize = 64;
 
@@ -188,8 +192,10 @@ fn client(connector: Connector) -> Client<Connector, RequestBody> {
         // Of an answer that its agent does not take no more than this is read ahead.
         .http1_max_buf_size(MOST_READ_AHEAD)
         // Long answers at full speed: the window holds a round trip of a fast path.
-        .http2_initial_stream_window_size(1 << 20)
-        .http2_initial_connection_window_size(4 << 20)
+        .http2_initial_stream_window_size(MOST_UNTAKEN)
+        // A connection is shared by all agents: those who take nothing of their answers must not use up a
+        // window that the answers of others need as well.
+        .http2_initial_connection_window_size(MOST_WINDOW)
         .http2_keep_alive_interval(Duration::from_secs(30))
         .http2_keep_alive_timeout(Duration::from_secs(20))
         .build(connector)

@@ -117,15 +117,14 @@ const BASE: u64 = 48 * MIB;
 /// An agent's connection besides its head: an HTTP/2 window of uploads that no origin takes, TLS, buffers.
 const CONNECTION: u64 = MIB + MIB / 4;
 /// A request under way: what was read of its answer and not taken, and its connection to the origin.
-const EXCHANGE: u64 = MIB / 2;
+const EXCHANGE: u64 = MIB;
 /// A certificate with the settings to serve it.
 const LEAF: u64 = 4 * 1024;
 /// A lookup and its answer.
 const LOOKUP: u64 = 128 * 1024;
 
 impl Limits {
-    /// The most memory, in octets, that agents can make the process take, besides 4 MiB for each origin that is
-    /// spoken to in HTTP/2 (the window of one connection).
+    /// The most memory, in octets, that agents can make the process take.
     pub fn memory(&self) -> u64 {
         let connections = self.connections.total as u64;
         // The head is in the library's buffer, and the line under way a second time.

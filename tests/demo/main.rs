@@ -10,6 +10,7 @@
 )]
 
 #[path = "../it/support/ca.rs"]
+#[allow(dead_code)]
 mod ca;
 mod checks;
 #[path = "../it/support/needles.rs"]

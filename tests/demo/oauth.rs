@@ -12,6 +12,7 @@
 
 mod acts;
 #[path = "../it/support/ca.rs"]
+#[allow(dead_code)]
 mod ca;
 mod cast;
 mod checks;

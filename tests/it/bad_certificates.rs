@@ -360,7 +360,12 @@ async fn a_certificate_that_is_not_to_be_believed_is_told_apart_and_no_request_l
             no_ca,
             "bad_certificate",
         ),
-        case("asks12.example.com", asks_12.addr, "alert", "alert"),
+        case(
+            "asks12.example.com",
+            asks_12.addr,
+            "it asks for a client certificate",
+            "alert",
+        ),
     ];
     let inside = below(&narrow, &[&narrow_der], "inside.example.com").await;
     let proxy = before(&ca, &cases)

@@ -246,6 +246,16 @@ async fn a_resolver_that_fails_is_told_of_in_time_and_forgotten_when_it_is_well(
         records += 1;
         proxy.access_log(records).await;
     }
+    // A loaded machine is late now and then, and not each time.
+    zone.put("mute.example.com", Says::Nothing);
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        let asked = Instant::now();
+        let answer = ask(&proxy, "mute.example.com", port).await;
+        assert_stage("mute", &answer, 502, "dns", silent);
+        quickest = quickest.min(asked.elapsed());
+    }
+    assert!(quickest < 2 * LIMIT, "{quickest:?}");
     let followed = tokio::time::timeout(Duration::from_millis(50), inward.accept()).await;
     assert!(followed.is_err(), "a forged answer was believed");
     zone.put(HOST, Says::ip("127.0.0.1"));

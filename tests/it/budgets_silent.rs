@@ -44,9 +44,14 @@ async fn a_call_whose_provider_fails_at_any_stage_is_settled_and_the_next_is_ser
                 let case = format!("{fate:?} {} {is_stream}", ask.host);
                 scene.provider.next(Conduct::says(400).piece(8).fate(fate));
                 let asked = Instant::now();
-                let mut answer = scene.spender().begin(&ask).await;
-                assert_eq!(answer.status, status, "{case}");
-                answer.rest().await;
+                // Head and break may come in one packet, or one after the other.
+                match scene.spender().try_begin(&ask).await {
+                    Ok(mut answer) => {
+                        assert_eq!(answer.status, status, "{case}");
+                        answer.rest().await;
+                    }
+                    Err(error) => assert_eq!(status, 200, "{case}: {error}"),
+                }
                 assert!(
                     asked.elapsed() < Duration::from_secs(20),
                     "{case}: {:?}",

@@ -60,6 +60,18 @@ async fn an_upload_that_is_cut_is_cut_at_the_origin() {
         assert!(upload.await.is_err());
         echo.origin.wait_for("the cut", |r| r.cut).await;
         assert!(!echo.origin.only("/sink").complete);
+        // Nobody says that the origin failed.
+        let record = proxy.access_log(1).await.remove(0);
+        let told = (record["reason"].as_str(), record["end"].as_str());
+        assert!(
+            matches!(told, (Some("request_body"), _) | (None, Some(_))),
+            "{speaks:?}: {record}"
+        );
+        let failures = proxy.admin("GET", "/metrics").await.text;
+        assert!(
+            !failures.contains("tollgate_upstream_failures_total{"),
+            "{speaks:?}: {failures}"
+        );
     }
 }
 

@@ -209,8 +209,8 @@ async fn an_agent_that_takes_all_it_may_gets_no_more_memory_than_the_limits_say(
         outside.push(stream);
         held.push(inside(&door, half_head.as_bytes()).await);
     }
-    for _ in 0..4 {
-        held.push(thirsty(&door, 50).await);
+    for _ in 0..3 {
+        held.push(thirsty(&door, 40).await);
     }
     for (bytes, count) in [
         (&read_whole, 20),
@@ -223,7 +223,7 @@ async fn an_agent_that_takes_all_it_may_gets_no_more_memory_than_the_limits_say(
         }
     }
     until("the floods are under way", PATIENCE, async || {
-        origin.requests_for("/flood").len() >= 200
+        origin.requests_for("/flood").len() >= 120
     })
     .await;
 
