@@ -85,8 +85,7 @@ pub fn streams(bench: &Bench, subject: &Subject, host: &'static str, shape: Shap
         }
         tasks.join_all().await;
     });
-    let delays = std::mem::take(&mut *delays.lock().unwrap());
-    delays
+    std::mem::take(&mut *delays.lock().unwrap())
 }
 
 /// The delay of each event in microseconds.
