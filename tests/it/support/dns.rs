@@ -172,17 +172,17 @@ impl Server {
             Says::Garbage => return vec![b"\xff\xff\xff this is not DNS".to_vec()],
             Says::Code(code) => answer.metadata.response_code = code,
             Says::Cut => answer.metadata.truncation = true,
-            Says::Records(records) => answer.answers = written(&own, &records, asked.v6),
+            Says::Records(records) => answer.answers = written(&own, &records, kind),
             // Only UDP can be answered by others than the one who was asked.
             Says::Forged(_) if by == By::Tcp => return Vec::new(),
             Says::Forged(ip) => {
                 let records = [(None, Holds::Ip(ip))];
                 let mut number = answer.clone();
                 number.metadata.id = number.metadata.id.wrapping_add(1);
-                number.answers = written(&own, &records, asked.v6);
+                number.answers = written(&own, &records, kind);
                 let other = Name::from_ascii("somebody-else.example.com.").unwrap();
                 answer.queries[0].name = other.clone();
-                answer.answers = written(&other, &records, asked.v6);
+                answer.answers = written(&other, &records, kind);
                 return vec![number.to_vec().unwrap(), answer.to_vec().unwrap()];
             }
         }
@@ -208,12 +208,12 @@ fn bare(name: &Name) -> String {
     text.trim_end_matches('.').to_owned()
 }
 
-fn written(own: &Name, records: &[(Option<&'static str>, Holds)], v6: bool) -> Vec<Record> {
+fn written(own: &Name, records: &[(Option<&'static str>, Holds)], kind: RecordType) -> Vec<Record> {
     let name = |text: &str| Name::from_ascii(format!("{text}.")).unwrap();
     let record = |(owner, holds): &(Option<&'static str>, Holds)| {
         let data = match *holds {
-            Holds::Ip(IpAddr::V4(ip)) if !v6 => RData::A(A(ip)),
-            Holds::Ip(IpAddr::V6(ip)) if v6 => RData::AAAA(AAAA(ip)),
+            Holds::Ip(IpAddr::V4(ip)) if kind == RecordType::A => RData::A(A(ip)),
+            Holds::Ip(IpAddr::V6(ip)) if kind == RecordType::AAAA => RData::AAAA(AAAA(ip)),
             Holds::Ip(_) => return None,
             Holds::Alias(to) => RData::CNAME(CNAME(name(to))),
         };

@@ -110,9 +110,8 @@ async fn accept(
 }
 
 /// Ends with a reset instead of a proper close.
-fn reset(stream: Stream) {
-    let linger = SockRef::from(stream.get_ref().0).set_linger(Some(Duration::ZERO));
-    linger.unwrap();
+fn reset(stream: Stream) -> std::io::Result<()> {
+    SockRef::from(stream.get_ref().0).set_linger(Some(Duration::ZERO))
 }
 
 fn sni(stream: &Stream) -> String {
@@ -158,11 +157,11 @@ async fn http1(mut stream: Stream, heard: &Mutex<Vec<Heard>>) -> std::io::Result
         let event = b"7\r\ndata: a\r\n";
         match fault.as_str() {
             "closes-before" => return stream.shutdown().await,
-            "resets-before" => return Ok(reset(stream)),
+            "resets-before" => return reset(stream),
             "resets-in-head" => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le").await?;
                 stream.flush().await?;
-                return Ok(reset(stream));
+                return reset(stream);
             }
             "stalls-before" => stall().await,
             // It says that it will say nothing more, and goes on listening.
@@ -196,7 +195,7 @@ async fn http1(mut stream: Stream, heard: &Mutex<Vec<Heard>>) -> std::io::Result
                     .await?;
                 stream.flush().await?;
                 match fault.as_str() {
-                    "resets-in-body" => return Ok(reset(stream)),
+                    "resets-in-body" => return reset(stream),
                     "stalls-in-body" => stall().await,
                     "half-closes-in-body" => {
                         stream.shutdown().await?;
@@ -211,7 +210,7 @@ async fn http1(mut stream: Stream, heard: &Mutex<Vec<Heard>>) -> std::io::Result
                 stream.write_all(event).await?;
                 stream.flush().await?;
                 match fault.as_str() {
-                    "resets-in-stream" => return Ok(reset(stream)),
+                    "resets-in-stream" => return reset(stream),
                     "stalls-in-stream" => stall().await,
                     "wrong-chunk" => stream.write_all(b"99999999999999999\r\nhi\r\n").await?,
                     _ => return stream.shutdown().await,
@@ -233,7 +232,7 @@ async fn http1(mut stream: Stream, heard: &Mutex<Vec<Heard>>) -> std::io::Result
                     .await?;
                 stream.flush().await?;
                 match fault.as_str() {
-                    "resets-after" => return Ok(reset(stream)),
+                    "resets-after" => return reset(stream),
                     "closes-after" => return stream.shutdown().await,
                     // An answer to a request that nobody sent.
                     _ => {
