@@ -131,7 +131,7 @@ async fn a_soft_budget_warns_once_for_each_threshold_and_refuses_nothing() {
     let warned = |output: &str, percent: &str| {
         let lines = output
             .lines()
-            .filter(|line| line.contains("cap") && line.contains(percent));
+            .filter(|line| line.contains("a threshold") && line.contains(percent));
         lines.count()
     };
     until("both thresholds are told", PATIENCE, async || {
@@ -145,7 +145,7 @@ async fn a_soft_budget_warns_once_for_each_threshold_and_refuses_nothing() {
     assert_eq!(scene.spender().ask(&ask).await.status, 200);
     scene.agree().await;
     let after = scene.proxy.output();
-    let told = |output: &str| warned(output, "50") + warned(output, "100");
+    let told = |output: &str| warned(output, "percent\":50") + warned(output, "percent\":100");
     assert_eq!(told(&after), told(&before), "told again: {after}");
 }
 

@@ -47,7 +47,9 @@ async fn a_call_whose_provider_fails_at_any_stage_is_settled_and_the_next_is_ser
                 // Head and break may come in one packet, or one after the other.
                 match scene.spender().try_begin(&ask).await {
                     Ok(mut answer) => {
-                        assert_eq!(answer.status, status, "{case}");
+                        // A reset may overtake the head.
+                        let lost = matches!(fate, Fate::Cut(1..)) && answer.status == 502;
+                        assert!(answer.status == status || lost, "{case}: {}", answer.status);
                         answer.rest().await;
                     }
                     Err(error) => assert_eq!(status, 200, "{case}: {error}"),
