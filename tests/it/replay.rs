@@ -226,6 +226,33 @@ async fn a_refused_request_is_sent_again_with_the_renewed_key_and_is_one_exchang
 }
 
 #[tokio::test]
+async fn an_origin_that_has_seen_both_keys_shows_the_agent_neither() {
+    let telling = |exchange: Exchange| async move {
+        match exchange.head.bearer() == Some(REAL_KEY) {
+            true => reply::text(200, &format!("now {REAL_KEY}, before {STALE}\n")),
+            false => reply::text(401, "wrong key\n"),
+        }
+    };
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let stage = Stage::new(Origin::tls(&["echo.example.com"], telling).await).await;
+        let answer = stage
+            .send(speaks, ask(PLACEHOLDER, "GET", "/both", full("")))
+            .await;
+        assert_eq!(answer.status(), 200, "{speaks:?}");
+        let body = body_of(answer).await;
+        let text = String::from_utf8_lossy(&body);
+        assert!(
+            text.starts_with("now ") && text.contains(", before "),
+            "{text}"
+        );
+        for key in [REAL_KEY, STALE] {
+            assert!(!text.contains(key), "{speaks:?}: {text}");
+        }
+        assert_eq!(stage.record("/both").await["scrubbed"], 2);
+    }
+}
+
+#[tokio::test]
 async fn a_posted_body_goes_out_twice_byte_for_byte() {
     for speaks in [Speaks::Http1, Speaks::Http2] {
         for origin in [
