@@ -25,7 +25,7 @@ use crate::tollgate::{Budgets, Log, MANY_AGENTS, Setup, Spans, Tollgate};
 pub const HOST: &str = "api.anthropic.com";
 /// The same origin where it speaks HTTP/2.
 pub const HTTP2_HOST: &str = "http2.bench.example";
-/// The same again, by a rule that gives it no credential: agents hold the real one, and nothing is searched.
+/// The first again, by a rule that gives it no credential: agents hold the real one, and nothing is searched.
 pub const PASSED_HOST: &str = "passed.bench.example";
 /// Further names of the origin: `h0.bench.example` and so on.
 pub const LOCAL_HOSTS: usize = 1000;

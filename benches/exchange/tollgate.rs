@@ -228,7 +228,7 @@ impl Tollgate {
         std::fs::create_dir_all(dir).unwrap();
         let mut resolve = format!(
             "      {HOST}: ['{}']\n      {HTTP2_HOST}: ['{}']\n      {PASSED_HOST}: ['{}']\n",
-            origin.http1, origin.http2, origin.http2
+            origin.http1, origin.http2, origin.http1
         );
         for index in 0..LOCAL_HOSTS {
             writeln!(

@@ -22,13 +22,14 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
         streams: bench.scaled(STREAMS),
         events: EVENTS,
         interval_ms: INTERVAL_MS,
+        ramp: 0,
     };
     for (subject, process) in bench.quiet() {
         let before = process.map(|process| process.cpu());
-        let delays = streams(bench, subject, HOST, shape);
+        let Came { delays, events } = streams(bench, subject, HOST, shape);
         report.add("events.p50", subject.column, percentile(&delays, 0.5));
         report.add("events.p99", subject.column, percentile(&delays, 0.99));
-        let lost = shape.count() - delays.len();
+        let lost = shape.count() - events;
         report.add("events.lost", subject.column, lost as f64);
         if let (Some(process), Some(before)) = (process, before) {
             let cpu = (process.cpu() - before) * 1000.0 / shape.count() as f64;
@@ -43,6 +44,17 @@ pub struct Shape {
     pub streams: usize,
     pub events: usize,
     pub interval_ms: usize,
+    /// Of each stream, so many events come while others still connect, and say nothing of the steady state.
+    pub ramp: usize,
+}
+
+/// What came of the streams.
+#[derive(Default)]
+pub struct Came {
+    /// The delay of each event after the ramp, in microseconds.
+    pub delays: Vec<f64>,
+    /// All events.
+    pub events: usize,
 }
 
 impl Shape {
@@ -52,14 +64,15 @@ impl Shape {
     }
 }
 
-/// The delay of each event that came, in microseconds.
-pub fn streams(bench: &Bench, subject: &Subject, host: &'static str, shape: Shape) -> Vec<f64> {
+/// Opens the connections, then all streams within the time between two events of one.
+pub fn streams(bench: &Bench, subject: &Subject, host: &'static str, shape: Shape) -> Came {
     let Shape {
         streams,
         events,
         interval_ms,
+        ramp,
     } = shape;
-    let delays = Arc::new(Mutex::new(Vec::with_capacity(shape.count())));
+    let came = Arc::new(Mutex::new(Came::default()));
     let open = Arc::new(tokio::sync::Mutex::new(Vec::with_capacity(streams)));
     bench.runtime.block_on(each(streams, 8, |_| {
         let (subject, open) = (subject.clone(), open.clone());
@@ -72,7 +85,7 @@ pub fn streams(bench: &Bench, subject: &Subject, host: &'static str, shape: Shap
     bench.runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for (index, mut connection) in connections.into_iter().enumerate() {
-            let delays = delays.clone();
+            let came = came.clone();
             // Models do not speak in unison.
             let phase = Duration::from_millis((interval_ms * index / streams) as u64);
             tasks.spawn(async move {
@@ -80,12 +93,14 @@ pub fn streams(bench: &Bench, subject: &Subject, host: &'static str, shape: Shap
                 let path = format!("/v1/events/{events}/{interval_ms}");
                 let answer = connection.send(Method::GET, &path, Empty::new()).await;
                 let own = listen(answer.into_body(), events).await;
-                delays.lock().unwrap().extend(own);
+                let mut came = came.lock().unwrap();
+                came.events += own.len();
+                came.delays.extend(own.iter().skip(ramp));
             });
         }
         tasks.join_all().await;
     });
-    std::mem::take(&mut *delays.lock().unwrap())
+    std::mem::take(&mut *came.lock().unwrap())
 }
 
 /// The delay of each event in microseconds.
