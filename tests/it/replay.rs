@@ -229,7 +229,7 @@ async fn a_refused_request_is_sent_again_with_the_renewed_key_and_is_one_exchang
 async fn an_origin_that_has_seen_both_keys_shows_the_agent_neither() {
     let telling = |exchange: Exchange| async move {
         match exchange.head.bearer() == Some(REAL_KEY) {
-            true => reply::text(200, &format!("now {REAL_KEY}, before {STALE}\n")),
+            true => reply::text(200, format!("now {REAL_KEY}, before {STALE}\n")),
             false => reply::text(401, "wrong key\n"),
         }
     };
