@@ -107,17 +107,16 @@ impl Attempt<'_> {
             .await?;
         injected.credentials.extend(credentials);
         injected.needles.extend(needles);
+        let mut windows = None;
         if !injected.needles.is_empty() {
             narrow(&mut head.headers);
-        }
-        let mut windows = None;
-        if !injected.needles.is_empty() && asks_for_windows(&head.headers) {
-            windows = self.windows.taken(LARGEST_WINDOW);
-            if windows.is_none() {
-                lighten(&mut head.headers);
+            if asks_for_windows(&head.headers) {
+                windows = self.windows.taken(LARGEST_WINDOW);
+                if windows.is_none() {
+                    lighten(&mut head.headers);
+                }
             }
         }
-
         accounting.injected(&injected.credentials).await?;
         let body = admission.sending(body, &injected.credentials);
         let mut request = outgoing(self.asked, head, body)?;

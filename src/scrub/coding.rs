@@ -68,6 +68,7 @@ impl Coding {
         };
         1 << bits
     }
+
     /// The coding of this name, in any case.
     pub fn of(name: &[u8]) -> Option<Self> {
         const NAMES: [(&[u8], Coding); 5] = [
