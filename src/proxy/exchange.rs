@@ -21,7 +21,6 @@ use super::origin_body::{OriginBody, Scrubbing};
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
 use super::replay;
-use super::room::Rooms;
 use super::scrubbing::{self, Scrubbers};
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spend::Asking;
@@ -34,6 +33,7 @@ use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
 use crate::net::gate::GateState;
 use crate::net::places::Place;
+use crate::net::room::Rooms;
 use crate::oauth::local_endpoint::LocalEndpoint;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
@@ -305,7 +305,8 @@ impl Exchange {
                     .inspect_err(|error| admission.failed(error))?;
             }
             // What it carries is not counted; that it was asked for is.
-            admission.answered(&mut response, accounting).await;
+            let room = &self.rooms.answers;
+            admission.answered(&mut response, room, accounting).await;
             let origin = hyper::upgrade::on(&mut response);
             headers::end_upgrade_hop(response.headers_mut());
             let lease = Lease {
@@ -350,10 +351,11 @@ impl Exchange {
                 http::HeaderValue::from_static("rejected"),
             );
         }
-        let meter = admission.answered(&mut response, accounting).await;
+        let room = &self.rooms.answers;
+        let meter = admission.answered(&mut response, room, accounting).await;
         // What a budget counts is read already.
         let observer = watched.filter(|_| meter.is_none());
-        let observer = observer.and_then(|watched| watched.observer(&response));
+        let observer = observer.and_then(|watched| watched.observer(&response, room));
         let relayed = Relayed {
             permit,
             meter,

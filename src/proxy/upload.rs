@@ -19,11 +19,11 @@ use super::body::BodyError;
 use super::error::ProxyError;
 use super::expectation::{Continuation, Wanted};
 use super::headers::{announce, clean_trailers};
-use super::room::Room;
 use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use super::uploaded::Uploaded;
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
+use crate::net::room::Room;
 use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
