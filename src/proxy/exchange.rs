@@ -138,6 +138,9 @@ impl Exchange {
             }
             Ok(Answer::Upgraded(response, upgrade)) => {
                 let place = passage.connection.place.clone();
+                if let Some(gate) = &passage.gate {
+                    gate.leaves();
+                }
                 self.switch(response, *upgrade, place, accounting)
             }
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
