@@ -108,4 +108,5 @@ mod token_call;
 mod token_file;
 mod token_grants;
 mod token_server;
+mod tunnels;
 mod websocket;
