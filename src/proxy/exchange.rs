@@ -30,6 +30,7 @@ use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
+use super::whole::Whole;
 use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
 use crate::net::gate::GateState;
@@ -102,7 +103,7 @@ impl Exchange {
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let (head, body) = request.into_parts();
-        let mut upload = Upload::new(&head, body, &self.rooms.read);
+        let mut upload = Upload::new(&head, body, self.whole());
         let result = match asked {
             Ok(asked) => {
                 let request = Ask {
@@ -155,6 +156,13 @@ impl Exchange {
             close_after(&mut response);
         }
         response
+    }
+
+    fn whole(&self) -> Whole<'_> {
+        Whole {
+            room: &self.rooms.read,
+            limits: &self.limits.requests,
+        }
     }
 
     /// A body that broke off since nothing came of it any more did so at a limit.

@@ -39,3 +39,4 @@ pub mod upgrade;
 pub mod upload;
 pub mod uploaded;
 pub mod upstream;
+pub mod whole;
