@@ -315,10 +315,10 @@ impl Exchange {
                 scrubbing::begin_upgraded(needles, &mut response, &permit, accounting)
                     .inspect_err(|error| admission.failed(error))?;
             }
+            headers::end_upgrade_hop(response.headers_mut());
             // What it carries is not counted; that it was asked for is.
             admission.answered(&mut response, accounting).await;
             let origin = hyper::upgrade::on(&mut response);
-            headers::end_upgrade_hop(response.headers_mut());
             let lease = Lease {
                 agent: asked.agent,
                 authority: asked.authority,

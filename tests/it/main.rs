@@ -42,6 +42,7 @@ mod budgets_overlong;
 mod budgets_refusals;
 mod budgets_silent;
 mod budgets_stalled;
+mod budgets_unread;
 mod budgets_usage;
 mod claude_code;
 mod claude_login;
