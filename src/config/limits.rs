@@ -76,7 +76,7 @@ pub struct RequestLimitsSpec {
     /// ones get a 408.
     #[serde(default)]
     pub head_time: Option<Located<Span>>,
-    /// Longest silence within a body; 60s when absent. Slower ones get a 408.
+    /// Longest silence within a body, and a tenth of the time for one that is read whole; 60s when absent. Slower ones get a 408.
     #[serde(default)]
     pub body_idle: Option<Located<Span>>,
 }

@@ -88,6 +88,14 @@ impl Room {
         })
     }
 
+    /// Nothing of it yet.
+    pub fn nothing(self: &Arc<Self>) -> Taken {
+        Taken {
+            room: self.clone(),
+            octets: 0,
+        }
+    }
+
     /// The same octets, which have their room until the last that refers to them is gone.
     pub fn hold(self: &Arc<Self>, octets: Bytes) -> Result<Bytes, Reached> {
         let taken = self.taken(octets.len() as u64);

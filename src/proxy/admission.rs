@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::account::Accounting;
@@ -100,7 +101,7 @@ impl Admission {
             return None;
         };
         let Counted {
-            hold,
+            mut hold,
             tranche,
             hides_usage,
             lowered,
@@ -110,7 +111,14 @@ impl Admission {
             let headers = response.headers_mut();
             headers.insert("x-tollgate-max-tokens", tokens.into());
         }
-        if !response.status().is_success() {
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let is_accepted = upgraded || response.status().is_success();
+        let is_read = is_accepted && hold.call().is_some() && tranche.is_some();
+        // What is not read is settled here, and still under way.
+        if !is_read && (upgraded || !response.body().is_end_stream()) {
+            accounting.running(hold.pace());
+        }
+        if !is_accepted {
             hold.refused().await;
             return None;
         }

@@ -29,6 +29,7 @@ use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
+use super::whole::Whole;
 use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
 use crate::net::gate::GateState;
@@ -102,7 +103,7 @@ impl Exchange {
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let (head, body) = request.into_parts();
-        let mut upload = Upload::new(&head, body, &self.rooms.read);
+        let mut upload = Upload::new(&head, body, self.whole());
         let result = match asked {
             Ok(asked) => {
                 let request = Ask {
@@ -138,6 +139,9 @@ impl Exchange {
             }
             Ok(Answer::Upgraded(response, upgrade)) => {
                 let place = passage.connection.place.clone();
+                if let Some(gate) = &passage.gate {
+                    gate.leaves();
+                }
                 self.switch(response, *upgrade, place, accounting)
             }
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
@@ -152,6 +156,13 @@ impl Exchange {
             close_after(&mut response);
         }
         response
+    }
+
+    fn whole(&self) -> Whole<'_> {
+        Whole {
+            room: &self.rooms.read,
+            limits: &self.limits.requests,
+        }
     }
 
     /// A body that broke off since nothing came of it any more did so at a limit.
@@ -304,11 +315,11 @@ impl Exchange {
                 scrubbing::begin_upgraded(needles, &mut response, &permit, accounting)
                     .inspect_err(|error| admission.failed(error))?;
             }
+            headers::end_upgrade_hop(response.headers_mut());
             // What it carries is not counted; that it was asked for is.
             let room = &self.rooms.answers;
             admission.answered(&mut response, room, accounting).await;
             let origin = hyper::upgrade::on(&mut response);
-            headers::end_upgrade_hop(response.headers_mut());
             let lease = Lease {
                 agent: asked.agent,
                 authority: asked.authority,

@@ -38,3 +38,4 @@ pub mod upgrade;
 pub mod upload;
 pub mod uploaded;
 pub mod upstream;
+pub mod whole;

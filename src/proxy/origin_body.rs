@@ -43,7 +43,7 @@ impl Scrubbing {
             return Ok(self);
         }
         let full = || Limit::Windows.bytes(room.most());
-        let mut taken = taken.or_else(|| room.taken(0)).ok_or_else(full)?;
+        let mut taken = taken.unwrap_or_else(|| room.nothing());
         if !taken.grow_to(wanted) {
             return Err(full().into());
         }

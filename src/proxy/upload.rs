@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
@@ -21,6 +21,7 @@ use super::expectation::{Continuation, Wanted};
 use super::headers::{announce, clean_trailers};
 use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use super::uploaded::Uploaded;
+use super::whole::Whole;
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
 use crate::net::room::Room;
@@ -28,8 +29,8 @@ use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
 pub struct Upload<'r> {
-    /// The memory for bodies that are read whole.
-    room: &'r Arc<Room>,
+    /// What it may take if it is read whole.
+    whole: Whole<'r>,
     body: Option<Unsent>,
     held_back: bool,
     sent: Sent,
@@ -73,17 +74,13 @@ pub struct Prepared {
 /// connection or a reset stream for the whole answer.
 const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
-/// Longest silence within a body that is read whole.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Room that is made at once for a body that is read whole, on the word of its head.
-const MOST_ROOM: u64 = 1 << 20;
 
 impl<'r> Upload<'r> {
-    /// The body of a request whose head is `head`; where it is read whole, it takes its memory from `room`.
-    pub fn new(head: &Parts, body: Incoming, room: &'r Arc<Room>) -> Self {
+    /// The body of a request whose head is `head`.
+    pub fn new(head: &Parts, body: Incoming, whole: Whole<'r>) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
         Self {
-            room,
+            whole,
             body: (!body.is_end_stream()).then_some(Unsent::Agent(body)),
             held_back,
             sent: Sent::Nothing,
@@ -103,12 +100,12 @@ impl<'r> Upload<'r> {
             // A body that is read whole here has been asked for here.
             head.headers.remove(header::EXPECT);
             self.held_back = false;
-            let whole = body.whole(swap.limit(), self.room, accounting).await?;
+            let whole = body.read(swap.limit(), self.whole, accounting).await?;
             self.body = None;
             self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
             let (whole, credentials, needles) = match swap.apply(&whole)? {
                 Some(swapped) => {
-                    let bytes = self.room.hold(swapped.bytes)?;
+                    let bytes = self.whole.room.hold(swapped.bytes)?;
                     (bytes, swapped.credentials, swapped.needles)
                 }
                 None => (whole, Vec::new(), Vec::new()),
@@ -153,7 +150,7 @@ impl<'r> Upload<'r> {
         let Some(body) = &mut self.body else {
             return Ok(Bytes::new());
         };
-        let whole = body.whole(limit, self.room, accounting).await?;
+        let whole = body.read(limit, self.whole, accounting).await?;
         self.body = None;
         Ok(whole)
     }
@@ -173,7 +170,7 @@ impl<'r> Upload<'r> {
 
     /// Octets that were made of it, with room for as long as they are needed.
     pub fn hold(&self, octets: Bytes) -> Result<Bytes, ProxyError> {
-        Ok(self.room.hold(octets)?)
+        Ok(self.whole.room.hold(octets)?)
     }
 
     /// Sends this instead.
@@ -246,16 +243,16 @@ impl Sent {
 }
 
 impl Unsent {
-    async fn whole(
+    async fn read(
         &mut self,
         limit: u64,
-        room: &Arc<Room>,
+        whole: Whole<'_>,
         accounting: &mut Accounting,
     ) -> Result<Bytes, ProxyError> {
         match self {
-            Self::Agent(body) => whole(body, limit, room, &accounting.uploads()).await,
+            Self::Agent(body) => whole.read(body, limit, &accounting.uploads()).await,
             // Its bytes were counted when they came.
-            Self::Rewound(body) => whole(body, limit, room, &Uploaded::default()).await,
+            Self::Rewound(body) => whole.read(body, limit, &Uploaded::default()).await,
             Self::Read(body) if body.len() as u64 > limit => {
                 Err(ProxyError::BodyTooLarge { limit })
             }
@@ -278,47 +275,6 @@ impl Unsent {
         let (spool, recall) = Spool::new(body, keep);
         (Source::Spooled(spool), Sent::Spooled(recall))
     }
-}
-
-async fn whole<B>(
-    body: &mut B,
-    limit: u64,
-    memory: &Arc<Room>,
-    count: &Uploaded,
-) -> Result<Bytes, ProxyError>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut whole = BytesMut::new();
-    let mut taken = memory.taken(0).ok_or_else(|| memory.full())?;
-    let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
-    loop {
-        // On HTTP/2 nothing below keeps the time of a body.
-        let next = tokio::time::timeout(LONGEST_WAIT, body.frame()).await;
-        let Some(frame) = next.map_err(|_| ProxyError::AgentBody)? else {
-            break;
-        };
-        let frame = frame.map_err(|_| ProxyError::AgentBody)?;
-        let Ok(data) = frame.into_data() else {
-            return Err(ProxyError::Malformed(
-                "a body that a credential goes into cannot have trailers",
-            ));
-        };
-        count.add(data.len());
-        if (whole.len() + data.len()) as u64 > limit {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        if whole.is_empty() {
-            // Copied also where it is all in one piece: that is a part of the connection's buffer, which
-            // would have to be made anew while somebody has it.
-            whole.reserve(room as usize);
-        }
-        whole.extend_from_slice(&data);
-        if !taken.grow_to(whole.capacity() as u64) {
-            return Err(memory.full().into());
-        }
-    }
-    Ok(taken.with(whole.freeze()))
 }
 
 /// The agent's body as it comes: counted, and its trailers cleaned.
