@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of, written_to_cache};
 use super::call::{CacheUse, Call};
 use super::count::{Count, TextLength};
+use super::delta;
 use super::endpoint::Operation;
 use super::few::Few;
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
@@ -163,6 +164,10 @@ impl MessagesAnswer {
 
     /// Takes in an event of a stream; says whether it is one of this API.
     pub(super) fn event(&mut self, data: &[u8]) -> bool {
+        if let Some(octets) = delta::text_of(data) {
+            self.seen.visible(octets);
+            return true;
+        }
         let Some(event) = self.seen.read::<Event<'_>>(data) else {
             return true;
         };

@@ -28,6 +28,7 @@ mod answer_ollama;
 mod answer_responses;
 mod count;
 mod decode;
+mod delta;
 mod few;
 mod field;
 mod frames;
