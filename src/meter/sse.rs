@@ -90,12 +90,18 @@ impl SseSplitter {
     }
 
     fn end_line(&mut self, rest: &[u8], each: &mut dyn FnMut(Piece<'_>)) {
-        let started = std::mem::replace(&mut self.started, true);
+        // Which may come before the first line.
+        let mark: &[u8] = match std::mem::replace(&mut self.started, true) {
+            true => b"",
+            false => b"\xEF\xBB\xBF",
+        };
         if self.event.lost == 0 && self.line.is_empty() {
-            return self.event.read_line(rest, started, each);
+            let line = rest.strip_prefix(mark).unwrap_or(rest);
+            return self.event.read_line(line, each);
         }
         if self.keep(rest) {
-            self.event.read_line(&self.line, started, each);
+            let line = self.line.strip_prefix(mark).unwrap_or(&self.line);
+            self.event.read_line(line, each);
             self.line.clear();
         } else if std::mem::take(&mut self.lost_line) == 0 {
             self.event.dispatch(each);
@@ -104,12 +110,8 @@ impl SseSplitter {
 }
 
 impl Event {
-    /// Takes a whole line in; a byte order mark may be before the first one.
-    fn read_line(&mut self, line: &[u8], started: bool, each: &mut dyn FnMut(Piece<'_>)) {
-        let line = match started {
-            true => line,
-            false => line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line),
-        };
+    /// Takes a whole line in.
+    fn read_line(&mut self, line: &[u8], each: &mut dyn FnMut(Piece<'_>)) {
         if line.is_empty() {
             return self.dispatch(each);
         }
