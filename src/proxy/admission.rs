@@ -1,6 +1,7 @@
 //! Owns the proof that the budgets let a request out, and what becomes of it on the way: sent, refused,
 //! sent once more, answered.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -19,6 +20,7 @@ use crate::inject::injector::InjectedCredential;
 use crate::meter::hide_usage::HideUsage;
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::Reading;
+use crate::net::room::Room;
 
 /// Proof that the budgets let a request out: it is in the books, or none of them counts it.
 pub enum Admission {
@@ -87,10 +89,12 @@ impl Admission {
         hold.retry().await
     }
 
-    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here.
+    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here, with `room`
+    /// for its pieces.
     pub async fn answered(
         self,
         response: &mut Response<Incoming>,
+        room: &Arc<Room>,
         accounting: &mut Accounting,
     ) -> Option<Box<Meter>> {
         let Self::Counted(counted) = self else {
@@ -132,6 +136,7 @@ impl Admission {
                 status: response.status(),
                 headers: response.headers(),
             },
+            room,
         );
         let hide = (hides_usage && is_events(response)).then(HideUsage::new);
         let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);

@@ -23,7 +23,6 @@ pub mod own_time;
 pub mod passage;
 pub mod refusal;
 pub mod replay;
-pub mod room;
 pub mod scrubbed_socket;
 pub mod scrubbing;
 pub mod serve;
