@@ -386,13 +386,26 @@ impl Accounting {
             .is_some_and(|uploaded| uploaded.is_broken())
     }
 
+    /// Whether nothing came of its body for so long that it was ended.
+    pub fn upload_was_slow(&self) -> bool {
+        self.uploaded
+            .as_ref()
+            .is_some_and(|uploaded| uploaded.is_slow())
+    }
+
     /// It goes to the origin: from here on the time is the origin's.
     pub fn sending(&mut self) {
+        if let Some(uploaded) = &self.uploaded {
+            uploaded.asked();
+        }
         self.own_time.stop(Instant::now());
     }
 
     /// The origin's head arrived. A 401 to a request with these credentials speaks against them.
     pub fn answered<B>(&mut self, head: &Response<B>, credentials: &[InjectedCredential]) {
+        if let Some(uploaded) = &self.uploaded {
+            uploaded.answered();
+        }
         let now = Instant::now();
         self.own_time.go_on(now);
         let upstream = now.duration_since(self.started);

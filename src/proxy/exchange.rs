@@ -27,6 +27,7 @@ use super::snapshot::{Snapshot, SnapshotStore};
 use super::spend::Asking;
 use super::spending::Spending;
 use super::token_call::{self, CallForm, Caller};
+use super::under_way::Counted;
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
@@ -102,7 +103,12 @@ impl Exchange {
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let (head, body) = request.into_parts();
-        let mut upload = Upload::new(&head, body, &self.rooms.read);
+        let mut upload = Upload::new(
+            &head,
+            body,
+            &self.rooms.read,
+            self.limits.requests.body_idle,
+        );
         let result = match asked {
             Ok(asked) => {
                 let request = Ask {
@@ -116,7 +122,7 @@ impl Exchange {
             Err(error) => Err(error),
         };
         accounting.handed_on();
-        let result = result.map_err(|error| self.slow(passage, error));
+        let result = result.map_err(|error| self.slow(passage, &accounting, error));
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
                 let timeouts = relayed.permit.dial().timeouts;
@@ -125,6 +131,7 @@ impl Exchange {
                     gate.exchange()
                 });
                 let Relayed {
+                    counted,
                     meter,
                     observer,
                     scrubbing,
@@ -132,7 +139,7 @@ impl Exchange {
                 } = relayed;
                 let readers = (meter, observer);
                 response.map(|body| {
-                    let body = OriginBody::new(body, scrubbing);
+                    let body = OriginBody::new(body, counted, scrubbing);
                     ResponseBody::stream(body, &timeouts, accounting, in_flight, readers)
                 })
             }
@@ -155,14 +162,15 @@ impl Exchange {
     }
 
     /// A body that broke off since nothing came of it any more did so at a limit.
-    fn slow(&self, passage: &Passage, error: ProxyError) -> ProxyError {
+    fn slow(&self, passage: &Passage, accounting: &Accounting, error: ProxyError) -> ProxyError {
         let violation = passage.gate.as_ref().and_then(|gate| gate.violation());
-        match (error, violation) {
+        let slow = violation == Some(Violation::SlowBody) || accounting.upload_was_slow();
+        match error {
             // An origin that is spoken to in HTTP/2 is told by a reset, and what comes of that is its error.
-            (ProxyError::AgentBody | ProxyError::Origin { .. }, Some(Violation::SlowBody)) => {
+            ProxyError::AgentBody | ProxyError::Origin { .. } if slow => {
                 ProxyError::of(Violation::SlowBody, &self.limits.requests)
             }
-            (error, _) => error,
+            error => error,
         }
     }
 
@@ -288,6 +296,7 @@ impl Exchange {
         );
         let Sent {
             mut response,
+            counted,
             credentials,
             shown,
             windows,
@@ -322,6 +331,7 @@ impl Exchange {
                 Box::new(Switch {
                     agent,
                     origin,
+                    counted,
                     needles,
                     lease,
                     idle: permit.dial().timeouts.idle,
@@ -356,6 +366,7 @@ impl Exchange {
         let observer = observer.and_then(|watched| watched.observer(&response));
         let relayed = Relayed {
             permit,
+            counted,
             meter,
             observer,
             scrubbing,
@@ -390,6 +401,7 @@ impl Exchange {
         let Switch {
             agent,
             origin,
+            counted,
             needles,
             lease,
             idle,
@@ -398,6 +410,7 @@ impl Exchange {
         let upgrade = Upgrade {
             agent,
             origin,
+            counted,
             needles,
             idle,
             longest_frame: self.limits.answers.web_socket_frame,
@@ -444,6 +457,7 @@ enum Answer {
 /// What an answer that is passed on goes with.
 struct Relayed {
     permit: Permit,
+    counted: Counted,
     meter: Option<Box<Meter>>,
     observer: Option<Box<Observer>>,
     scrubbing: Option<Scrubbing>,
@@ -452,6 +466,7 @@ struct Relayed {
 struct Switch {
     agent: OnUpgrade,
     origin: OnUpgrade,
+    counted: Counted,
     needles: Option<Arc<Needles>>,
     lease: Lease,
     idle: Duration,

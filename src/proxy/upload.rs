@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header;
 use http::request::Parts;
+use http::{Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -24,12 +24,15 @@ use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use super::uploaded::Uploaded;
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
+use crate::net::stall::Stall;
 use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
 pub struct Upload<'r> {
     /// The memory for bodies that are read whole.
     room: &'r Arc<Room>,
+    /// Longest silence within it, where nothing below keeps the time.
+    idle: Option<Duration>,
     body: Option<Unsent>,
     held_back: bool,
     sent: Sent,
@@ -40,7 +43,7 @@ enum Unsent {
     /// As it comes from the agent.
     Agent(Incoming),
     /// For the second time.
-    Rewound(Rewound<AgentBody>),
+    Rewound(Box<Rewound<AgentBody>>),
     /// Read ahead.
     Read(Bytes),
 }
@@ -73,17 +76,17 @@ pub struct Prepared {
 /// connection or a reset stream for the whole answer.
 const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
-/// Longest silence within a body that is read whole.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Room that is made at once for a body that is read whole, on the word of its head.
 const MOST_ROOM: u64 = 1 << 20;
 
 impl<'r> Upload<'r> {
     /// The body of a request whose head is `head`; where it is read whole, it takes its memory from `room`.
-    pub fn new(head: &Parts, body: Incoming, room: &'r Arc<Room>) -> Self {
+    /// `idle` is the longest silence within it. Over HTTP/1.1 the gate keeps that.
+    pub fn new(head: &Parts, body: Incoming, room: &'r Arc<Room>, idle: Duration) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
         Self {
             room,
+            idle: (head.version == Version::HTTP_2).then_some(idle),
             body: (!body.is_end_stream()).then_some(Unsent::Agent(body)),
             held_back,
             sent: Sent::Nothing,
@@ -103,7 +106,9 @@ impl<'r> Upload<'r> {
             // A body that is read whole here has been asked for here.
             head.headers.remove(header::EXPECT);
             self.held_back = false;
-            let whole = body.whole(swap.limit(), self.room, accounting).await?;
+            let whole = body
+                .whole(swap.limit(), self.room, self.idle, accounting)
+                .await?;
             self.body = None;
             self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
             let (whole, credentials, needles) = match swap.apply(&whole)? {
@@ -130,7 +135,7 @@ impl<'r> Upload<'r> {
             return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
         }
         let source;
-        (source, self.sent) = body.begin(keep, accounting);
+        (source, self.sent) = body.begin(keep, self.idle, accounting);
         announce(head, source.size_hint().exact());
         if !self.held_back {
             return Ok(Prepared::of(RequestBody::Stream(source)));
@@ -153,7 +158,7 @@ impl<'r> Upload<'r> {
         let Some(body) = &mut self.body else {
             return Ok(Bytes::new());
         };
-        let whole = body.whole(limit, self.room, accounting).await?;
+        let whole = body.whole(limit, self.room, self.idle, accounting).await?;
         self.body = None;
         Ok(whole)
     }
@@ -201,7 +206,7 @@ impl<'r> Upload<'r> {
             Sent::Whole(kept) => Some(Rewound::from(kept)),
             Sent::Spooled(recall) => recall.take(),
         };
-        self.body = rewound.map(Unsent::Rewound);
+        self.body = rewound.map(Box::new).map(Unsent::Rewound);
         self.body.is_some()
     }
 
@@ -250,12 +255,13 @@ impl Unsent {
         &mut self,
         limit: u64,
         room: &Arc<Room>,
+        idle: Option<Duration>,
         accounting: &mut Accounting,
     ) -> Result<Bytes, ProxyError> {
         match self {
-            Self::Agent(body) => whole(body, limit, room, &accounting.uploads()).await,
-            // Its bytes were counted when they came.
-            Self::Rewound(body) => whole(body, limit, room, &Uploaded::default()).await,
+            Self::Agent(body) => whole(body, limit, room, idle, &accounting.uploads()).await,
+            // Its bytes were counted when they came, and what is still to come keeps the time itself.
+            Self::Rewound(body) => whole(body, limit, room, None, &Uploaded::default()).await,
             Self::Read(body) if body.len() as u64 > limit => {
                 Err(ProxyError::BodyTooLarge { limit })
             }
@@ -263,13 +269,20 @@ impl Unsent {
         }
     }
 
-    fn begin(self, keep: Option<Keep>, accounting: &mut Accounting) -> (Source, Sent) {
+    fn begin(
+        self,
+        keep: Option<Keep>,
+        idle: Option<Duration>,
+        accounting: &mut Accounting,
+    ) -> (Source, Sent) {
         let body = match self {
-            Self::Rewound(body) => return (Source::Rewound(body), Sent::Gone),
+            Self::Rewound(body) => return (Source::Rewound(*body), Sent::Gone),
             Self::Read(whole) => return (Source::Read(Some(whole)), Sent::Gone),
             Self::Agent(inner) => AgentBody {
                 inner,
                 uploaded: accounting.uploads(),
+                idle,
+                stall: Stall::default(),
             },
         };
         let Some(keep) = keep else {
@@ -284,6 +297,7 @@ async fn whole<B>(
     body: &mut B,
     limit: u64,
     memory: &Arc<Room>,
+    idle: Option<Duration>,
     count: &Uploaded,
 ) -> Result<Bytes, ProxyError>
 where
@@ -293,9 +307,15 @@ where
     let mut taken = memory.taken(0).ok_or_else(|| memory.full())?;
     let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
     loop {
-        // On HTTP/2 nothing below keeps the time of a body.
-        let next = tokio::time::timeout(LONGEST_WAIT, body.frame()).await;
-        let Some(frame) = next.map_err(|_| ProxyError::AgentBody)? else {
+        let next = match idle {
+            Some(idle) => tokio::time::timeout(idle, body.frame()).await,
+            None => Ok(body.frame().await),
+        };
+        let Ok(next) = next else {
+            count.came_to_a_halt();
+            return Err(ProxyError::AgentBody);
+        };
+        let Some(frame) = next else {
             break;
         };
         let frame = frame.map_err(|_| ProxyError::AgentBody)?;
@@ -321,10 +341,28 @@ where
     Ok(taken.with(whole.freeze()))
 }
 
-/// The agent's body as it comes: counted, and its trailers cleaned.
+/// The agent's body as it comes: counted, held to its time, and its trailers cleaned.
 pub struct AgentBody {
     inner: Incoming,
     uploaded: Arc<Uploaded>,
+    idle: Option<Duration>,
+    stall: Stall,
+}
+
+impl AgentBody {
+    /// Nothing has come just now. Only an origin that still waits for the body is kept waiting: one that has
+    /// answered may talk with the agent in turns, with pauses of either.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Some(idle) = self.idle.filter(|_| !self.uploaded.is_answered()) else {
+            return Poll::Pending;
+        };
+        ready!(self.stall.poll(idle, cx));
+        if self.uploaded.is_answered() {
+            return Poll::Pending;
+        }
+        self.uploaded.came_to_a_halt();
+        Poll::Ready(BodyError::Idle)
+    }
 }
 
 impl Body for AgentBody {
@@ -336,7 +374,10 @@ impl Body for AgentBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let mut frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let Poll::Ready(mut frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            return this.wait(cx).map(|error| Some(Err(error)));
+        };
+        this.stall.moved();
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 this.uploaded.add(data.len());
