@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use http::header;
 use http::request::Parts;
-use http::{Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -19,20 +19,18 @@ use super::body::BodyError;
 use super::error::ProxyError;
 use super::expectation::{Continuation, Wanted};
 use super::headers::{announce, clean_trailers};
-use super::room::Room;
 use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use super::uploaded::Uploaded;
+use super::whole::Whole;
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
-use crate::net::stall::Stall;
+use crate::net::room::Room;
 use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
 pub struct Upload<'r> {
-    /// The memory for bodies that are read whole.
-    room: &'r Arc<Room>,
-    /// Longest silence within it, where nothing below keeps the time.
-    idle: Option<Duration>,
+    /// What it may take if it is read whole.
+    whole: Whole<'r>,
     body: Option<Unsent>,
     held_back: bool,
     sent: Sent,
@@ -43,7 +41,7 @@ enum Unsent {
     /// As it comes from the agent.
     Agent(Incoming),
     /// For the second time.
-    Rewound(Box<Rewound<AgentBody>>),
+    Rewound(Rewound<AgentBody>),
     /// Read ahead.
     Read(Bytes),
 }
@@ -76,17 +74,13 @@ pub struct Prepared {
 /// connection or a reset stream for the whole answer.
 const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
-/// Room that is made at once for a body that is read whole, on the word of its head.
-const MOST_ROOM: u64 = 1 << 20;
 
 impl<'r> Upload<'r> {
-    /// The body of a request whose head is `head`; where it is read whole, it takes its memory from `room`.
-    /// `idle` is the longest silence within it. Over HTTP/1.1 the gate keeps that.
-    pub fn new(head: &Parts, body: Incoming, room: &'r Arc<Room>, idle: Duration) -> Self {
+    /// The body of a request whose head is `head`.
+    pub fn new(head: &Parts, body: Incoming, whole: Whole<'r>) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
         Self {
-            room,
-            idle: (head.version == Version::HTTP_2).then_some(idle),
+            whole,
             body: (!body.is_end_stream()).then_some(Unsent::Agent(body)),
             held_back,
             sent: Sent::Nothing,
@@ -106,14 +100,12 @@ impl<'r> Upload<'r> {
             // A body that is read whole here has been asked for here.
             head.headers.remove(header::EXPECT);
             self.held_back = false;
-            let whole = body
-                .whole(swap.limit(), self.room, self.idle, accounting)
-                .await?;
+            let whole = body.read(swap.limit(), self.whole, accounting).await?;
             self.body = None;
             self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
             let (whole, credentials, needles) = match swap.apply(&whole)? {
                 Some(swapped) => {
-                    let bytes = self.room.hold(swapped.bytes)?;
+                    let bytes = self.whole.room.hold(swapped.bytes)?;
                     (bytes, swapped.credentials, swapped.needles)
                 }
                 None => (whole, Vec::new(), Vec::new()),
@@ -135,7 +127,7 @@ impl<'r> Upload<'r> {
             return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
         }
         let source;
-        (source, self.sent) = body.begin(keep, self.idle, accounting);
+        (source, self.sent) = body.begin(keep, accounting);
         announce(head, source.size_hint().exact());
         if !self.held_back {
             return Ok(Prepared::of(RequestBody::Stream(source)));
@@ -158,7 +150,7 @@ impl<'r> Upload<'r> {
         let Some(body) = &mut self.body else {
             return Ok(Bytes::new());
         };
-        let whole = body.whole(limit, self.room, self.idle, accounting).await?;
+        let whole = body.read(limit, self.whole, accounting).await?;
         self.body = None;
         Ok(whole)
     }
@@ -178,7 +170,7 @@ impl<'r> Upload<'r> {
 
     /// Octets that were made of it, with room for as long as they are needed.
     pub fn hold(&self, octets: Bytes) -> Result<Bytes, ProxyError> {
-        Ok(self.room.hold(octets)?)
+        Ok(self.whole.room.hold(octets)?)
     }
 
     /// Sends this instead.
@@ -206,7 +198,7 @@ impl<'r> Upload<'r> {
             Sent::Whole(kept) => Some(Rewound::from(kept)),
             Sent::Spooled(recall) => recall.take(),
         };
-        self.body = rewound.map(Box::new).map(Unsent::Rewound);
+        self.body = rewound.map(Unsent::Rewound);
         self.body.is_some()
     }
 
@@ -251,17 +243,16 @@ impl Sent {
 }
 
 impl Unsent {
-    async fn whole(
+    async fn read(
         &mut self,
         limit: u64,
-        room: &Arc<Room>,
-        idle: Option<Duration>,
+        whole: Whole<'_>,
         accounting: &mut Accounting,
     ) -> Result<Bytes, ProxyError> {
         match self {
-            Self::Agent(body) => whole(body, limit, room, idle, &accounting.uploads()).await,
-            // Its bytes were counted when they came, and what is still to come keeps the time itself.
-            Self::Rewound(body) => whole(body, limit, room, None, &Uploaded::default()).await,
+            Self::Agent(body) => whole.read(body, limit, &accounting.uploads()).await,
+            // Its bytes were counted when they came.
+            Self::Rewound(body) => whole.read(body, limit, &Uploaded::default()).await,
             Self::Read(body) if body.len() as u64 > limit => {
                 Err(ProxyError::BodyTooLarge { limit })
             }
@@ -269,20 +260,13 @@ impl Unsent {
         }
     }
 
-    fn begin(
-        self,
-        keep: Option<Keep>,
-        idle: Option<Duration>,
-        accounting: &mut Accounting,
-    ) -> (Source, Sent) {
+    fn begin(self, keep: Option<Keep>, accounting: &mut Accounting) -> (Source, Sent) {
         let body = match self {
-            Self::Rewound(body) => return (Source::Rewound(*body), Sent::Gone),
+            Self::Rewound(body) => return (Source::Rewound(body), Sent::Gone),
             Self::Read(whole) => return (Source::Read(Some(whole)), Sent::Gone),
             Self::Agent(inner) => AgentBody {
                 inner,
                 uploaded: accounting.uploads(),
-                idle,
-                stall: Stall::default(),
             },
         };
         let Some(keep) = keep else {
@@ -293,76 +277,10 @@ impl Unsent {
     }
 }
 
-async fn whole<B>(
-    body: &mut B,
-    limit: u64,
-    memory: &Arc<Room>,
-    idle: Option<Duration>,
-    count: &Uploaded,
-) -> Result<Bytes, ProxyError>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut whole = BytesMut::new();
-    let mut taken = memory.taken(0).ok_or_else(|| memory.full())?;
-    let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
-    loop {
-        let next = match idle {
-            Some(idle) => tokio::time::timeout(idle, body.frame()).await,
-            None => Ok(body.frame().await),
-        };
-        let Ok(next) = next else {
-            count.came_to_a_halt();
-            return Err(ProxyError::AgentBody);
-        };
-        let Some(frame) = next else {
-            break;
-        };
-        let frame = frame.map_err(|_| ProxyError::AgentBody)?;
-        let Ok(data) = frame.into_data() else {
-            return Err(ProxyError::Malformed(
-                "a body that a credential goes into cannot have trailers",
-            ));
-        };
-        count.add(data.len());
-        if (whole.len() + data.len()) as u64 > limit {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        if whole.is_empty() {
-            // Copied also where it is all in one piece: that is a part of the connection's buffer, which
-            // would have to be made anew while somebody has it.
-            whole.reserve(room as usize);
-        }
-        whole.extend_from_slice(&data);
-        if !taken.grow_to(whole.capacity() as u64) {
-            return Err(memory.full().into());
-        }
-    }
-    Ok(taken.with(whole.freeze()))
-}
-
-/// The agent's body as it comes: counted, held to its time, and its trailers cleaned.
+/// The agent's body as it comes: counted, and its trailers cleaned.
 pub struct AgentBody {
     inner: Incoming,
     uploaded: Arc<Uploaded>,
-    idle: Option<Duration>,
-    stall: Stall,
-}
-
-impl AgentBody {
-    /// Nothing has come just now. Only an origin that still waits for the body is kept waiting: one that has
-    /// answered may talk with the agent in turns, with pauses of either.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let Some(idle) = self.idle.filter(|_| !self.uploaded.is_answered()) else {
-            return Poll::Pending;
-        };
-        ready!(self.stall.poll(idle, cx));
-        if self.uploaded.is_answered() {
-            return Poll::Pending;
-        }
-        self.uploaded.came_to_a_halt();
-        Poll::Ready(BodyError::Idle)
-    }
 }
 
 impl Body for AgentBody {
@@ -374,10 +292,7 @@ impl Body for AgentBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Poll::Ready(mut frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
-            return this.wait(cx).map(|error| Some(Err(error)));
-        };
-        this.stall.moved();
+        let mut frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 this.uploaded.add(data.len());

@@ -1,17 +1,9 @@
 //! Limits on requests as they come in: each is told with its value and the setting that changes it.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use http::Request;
-use http_body::Frame;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::mpsc;
 
 use super::support::operator::{PATIENCE, until};
-use super::support::origin::{Exchange, Origin};
-use super::support::reply::{self, Body, Reply, full};
+use super::support::reply::full;
 use super::support::scene::{self, HOST, PLACEHOLDER, Scene};
 use super::support::{tunnel, wire};
 
@@ -66,7 +58,7 @@ async fn heads_are_as_large_as_the_operator_says() {
     }
     // Over HTTP/2 too: the field that is one too many is counted here, not by the library.
     let mut sender = tunnel::http2(&scene.door, HOST).await;
-    let mut request = Request::get(format!("https://{HOST}/v1/x"));
+    let mut request = http::Request::get(format!("https://{HOST}/v1/x"));
     for number in 0..11 {
         request = request.header(format!("x-{number}"), "y");
     }
@@ -123,100 +115,6 @@ async fn a_body_that_stalls_ends_its_request() {
     .await;
 }
 
-/// A piece at once, and the rest as it is given.
-fn paused(piece: &'static str) -> (mpsc::UnboundedSender<&'static str>, Body) {
-    let (give, mut given) = mpsc::unbounded_channel();
-    give.send(piece).unwrap();
-    let pieces = stream::poll_fn(move |cx| given.poll_recv(cx));
-    let body =
-        reply::streamed(pieces.map(|piece| Frame::data(Bytes::from_static(piece.as_bytes()))));
-    (give, body)
-}
-
-/// On HTTP/2 a stalled body holds up its own stream only: whichever way it goes on, the time is kept there.
-#[tokio::test]
-async fn a_body_that_stalls_on_an_http2_stream_ends_its_request() {
-    let names = [HOST, scene::PATHS, scene::BARE, scene::TUNNEL];
-    let read = |mut exchange: Exchange| async move {
-        exchange.body().await;
-        reply::text(200, "reached")
-    };
-    for (origin, path) in [
-        (Origin::tls(&names, read).await, "/v1/slow"),
-        (Origin::tls_http1(&names, read).await, "/v1/slow"),
-        (Origin::tls(&names, read).await, "/v1/whole"),
-    ] {
-        let spec = format!(
-            "hosts: [{HOST}]\nplaceholder: {{value: whole-placeholder-1}}\n\
-             placements: [{{body: {{pointer: /key, limit: 1KiB}}}}]"
-        );
-        let proxy = scene::in_front_of(&origin)
-            .policy(&format!(
-                "- {{hosts: [{HOST}], credentials: [scene]}}\n\
-                 - {{hosts: [{HOST}], credentials: [whole], http: [{{paths: [/v1/whole]}}]}}"
-            ))
-            .credential_file("whole", "whole-REAL-key-0001", &spec)
-            .setting("limits: {requests: {bodyIdle: 400ms}}")
-            .start()
-            .await;
-        let scene = Scene::with(origin, proxy).await;
-        let mut sender = tunnel::http2(&scene.door, HOST).await;
-        let (_more, body) = paused("{\"key\":");
-        let request = Request::post(format!("https://{HOST}{path}"))
-            .header("content-type", "application/json")
-            .body(body)
-            .unwrap();
-        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
-        let answer = wire::Answer::of(answer.unwrap().unwrap()).await;
-        assert_eq!(answer.status, 408, "{path}: {answer:?}");
-        assert_eq!(answer.header("x-tollgate-limit"), Some("requests.bodyIdle"));
-        let record = scene.record("slow body", "slow_body").await;
-        assert_eq!(record["status"], 408, "{path}");
-        if path == "/v1/slow" {
-            scene.origin.wait_for("the cut", |r| r.cut).await;
-        }
-        // Others on the connection go on.
-        let get = Request::get(format!("https://{HOST}/v1/x"));
-        let next = sender.send_request(get.body(full("")).unwrap()).await;
-        assert_eq!(next.unwrap().status(), 200, "{path}");
-    }
-}
-
-/// An origin that has answered talks with the agent in turns, and may be the one who is waited for.
-#[tokio::test]
-async fn a_body_may_pause_once_the_origin_has_answered() {
-    let talk = |mut exchange: Exchange| async move {
-        let (say, said) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(heard) = exchange.chunk().await {
-                say.send(Frame::data(heard)).ok();
-            }
-        });
-        let mut reply: Reply = reply::status(200);
-        let said = stream::unfold(said, async |mut said: mpsc::UnboundedReceiver<_>| {
-            let next = said.recv().await?;
-            Some((next, said))
-        });
-        *reply.body_mut() = reply::streamed(said);
-        reply
-    };
-    let origin = Origin::tls(&[HOST, scene::PATHS, scene::BARE, scene::TUNNEL], talk).await;
-    let proxy = scene::in_front_of(&origin)
-        .setting("limits: {requests: {bodyIdle: 200ms}}")
-        .start()
-        .await;
-    let scene = Scene::with(origin, proxy).await;
-    let mut sender = tunnel::http2(&scene.door, HOST).await;
-    let (more, body) = paused("one");
-    let request = Request::post(format!("https://{HOST}/v1/talk"));
-    let answer = sender.send_request(request.body(body).unwrap()).await;
-    // Longer than the limit, which is what must not matter.
-    tokio::time::sleep(Duration::from_millis(1000)).await;
-    more.send("two").unwrap();
-    drop(more);
-    assert_eq!(wire::Answer::of(answer.unwrap()).await.text(), "onetwo");
-}
-
 /// Requests that are sent ahead wait in the kernel: what is read of them is less than two heads.
 #[tokio::test]
 async fn a_pipeline_without_end_is_not_read_ahead() {
@@ -238,22 +136,25 @@ async fn a_pipeline_without_end_is_not_read_ahead() {
         }
     };
     // The kernel takes some megabytes on both sides; then nobody reads.
-    let stuck = tokio::time::timeout(Duration::from_secs(3), flood).await;
+    let stuck = tokio::time::timeout(std::time::Duration::from_secs(3), flood).await;
     assert!(stuck.is_err());
     assert!(written < 32 << 20, "{written} octets were read ahead");
     assert_eq!(scene.origin.requests().len(), 1);
     gate.add_permits(1);
 }
 
-async fn held() -> (Origin, std::sync::Arc<tokio::sync::Semaphore>) {
+async fn held() -> (
+    super::support::origin::Origin,
+    std::sync::Arc<tokio::sync::Semaphore>,
+) {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let held = gate.clone();
     let names = [HOST, scene::PATHS, scene::BARE, scene::TUNNEL];
-    let origin = Origin::tls(&names, move |_| {
+    let origin = super::support::origin::Origin::tls(&names, move |_| {
         let held = held.clone();
         async move {
             held.acquire().await.unwrap().forget();
-            reply::text(200, "reached")
+            super::support::reply::text(200, "reached")
         }
     });
     (origin.await, gate)
