@@ -51,8 +51,8 @@ const SYSTEM: &[&str] = &[
 
 /// Written to by anybody.
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full"];
-/// Besides, by helper programs: prompts and temporary files.
-const FOR_PROGRAMS: &[&str] = &["/dev/tty", "/dev/pts", "/dev/shm", "/tmp", "/var/tmp"];
+/// Besides, by helper programs: temporary files. They have no terminal: nobody sits at the proxy's to answer them.
+const FOR_PROGRAMS: &[&str] = &["/dev/shm", "/tmp", "/var/tmp"];
 
 /// Makes the directories that are the process's own, as far as it can. A border is drawn around what is there.
 pub fn make_own_directories(settings: &Settings) {

@@ -12,7 +12,7 @@ use super::ledger::HoldId;
 use super::limit::{GroupBy, Labels, Limit, Pattern};
 use super::series::{Lost, Series, SeriesId, Window};
 use super::span::{reach, span};
-use super::sqlite_value::{amount, text, usage};
+use super::sqlite_value::{amount, sum, sums_of_usage, text, usage};
 use super::window::BUCKETS;
 use crate::types::agent::Agent;
 use crate::types::charge::{Charge, Need};
@@ -192,10 +192,10 @@ pub fn history(
         _ => ("?3 IS NULL", None),
     };
     let sql = format!(
-        "SELECT agent, execution, host, req_model, max(at), sum(part = 0 AND ending <> '{RETRIED}'), sum(cost),
-        sum(input), sum(cache_write_5m), sum(cache_write_1h), sum(cache_read), sum(output), sum(audio_input),
-        sum(audio_output) FROM entry WHERE at >= ?1 AND {chosen}
-        GROUP BY agent, execution, host, req_model, at / ?2"
+        "SELECT agent, execution, host, req_model, max(at), sum(part = 0 AND ending <> '{RETRIED}'), {},
+        {} FROM entry WHERE at >= ?1 AND {chosen} GROUP BY agent, execution, host, req_model, at / ?2",
+        sum("cost"),
+        sums_of_usage()
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params![since, bucket, name], past)?;

@@ -13,7 +13,7 @@ use super::span::moment;
 use super::sqlite_catch_up::catch_up_beside;
 use super::sqlite_file::{broken, read_only};
 use super::sqlite_load::load;
-use super::sqlite_value::{amount, text, usage};
+use super::sqlite_value::{amount, sum, sums_of_usage, text, usage};
 use crate::types::usage::Usage;
 
 /// Where one limit stands for one group of calls, also if no document names it any more.
@@ -281,9 +281,10 @@ fn spend(connection: &Connection, question: &Question) -> rusqlite::Result<Vec<S
     };
     let agent = question.agent.as_ref().map_or("", |_| "AND agent = ?3");
     let sql = format!(
-        "SELECT {key} AS key, sum(part = 0 AND ending <> 'retried'), sum(part = 0 AND estimated), sum(cost) AS cost,
-        sum(input), sum(cache_write_5m), sum(cache_write_1h), sum(cache_read), sum(output), sum(audio_input),
-        sum(audio_output) FROM entry WHERE at >= ?1 AND at < ?2 {agent} GROUP BY 1 ORDER BY {order}"
+        "SELECT {key} AS key, sum(part = 0 AND ending <> 'retried'), sum(part = 0 AND estimated), {} AS cost,
+        {} FROM entry WHERE at >= ?1 AND at < ?2 {agent} GROUP BY 1 ORDER BY {order}",
+        sum("cost"),
+        sums_of_usage()
     );
     let bound = |at: Option<Timestamp>, open| at.map_or(open, Timestamp::as_millisecond);
     let mut values: Vec<rusqlite::types::Value> = vec![

@@ -11,7 +11,7 @@ use super::ledger::{Amended, Amendment, Change};
 use super::limit::Limit;
 use super::row::{EntryRow, HoldRow, LimitRow, Row, SeriesRow, WindowRow};
 use super::sqlite_file::Transaction;
-use super::sqlite_value::{text, whole};
+use super::sqlite_value::{counted, text, whole};
 
 /// Numbers of price tables by their SHA-256, as far as they were met.
 #[derive(Debug, Default)]
@@ -127,7 +127,7 @@ fn write_entry(
         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
     let labels = &entry.labels;
     // In the order of the columns.
-    let [input, write_5m, write_1h, read, output, audio_in, audio_out] = entry.tokens.map(whole);
+    let [input, write_5m, write_1h, read, output, audio_in, audio_out] = entry.tokens.map(counted);
     connection.prepare_cached(sql)?.execute(params![
         entry.id.request,
         entry.id.attempt,
@@ -149,7 +149,7 @@ fn write_entry(
         audio_in,
         audio_out,
         fees(&entry.fees),
-        whole(entry.cost),
+        counted(entry.cost),
         entry.estimated,
         entry.ending,
     ])?;

@@ -6,9 +6,30 @@ use rusqlite::Row;
 
 use crate::types::usage::{TokenClass, Usage};
 
+/// No call of a model uses so many tokens, or costs so many nano-dollars (a million dollars): an answer that
+/// says so is wrong, or wants the sums that its row is in to be.
+const MOST: i64 = 1 << 50;
+
 /// SQLite's integers have a sign.
 pub fn whole(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
+}
+
+/// What one call used or cost, for its row.
+pub fn counted(amount: u64) -> i64 {
+    whole(amount).min(MOST)
+}
+
+/// SQL for the sum of a column of amounts. `sum()` fails for everybody's rows where one of them makes it
+/// overflow; this one ends at the largest integer, and is exact below 2^53 (<https://sqlite.org/lang_aggfunc.html#sumunc>,
+/// <https://sqlite.org/lang_expr.html#castexpr>).
+pub fn sum(column: &str) -> String {
+    format!("CAST(total({column}) AS INTEGER)")
+}
+
+/// The sums of the seven columns that [`usage`] reads.
+pub fn sums_of_usage() -> String {
+    TokenClass::ALL.map(|class| sum(class.as_str())).join(", ")
 }
 
 /// An amount of a row.

@@ -88,13 +88,14 @@ fn tokens(counts: &TokenCounts) -> [u64; 7] {
 
 fn line(row: &SpendRow, name: String) -> Vec<String> {
     let [input, write_5m, write_1h, read, output, audio_in, audio_out] = tokens(&row.tokens);
+    let sum = |counts: &[u64]| counts.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
     vec![
         name,
         format!("${}", row.usd),
         row.requests.to_string(),
-        (input + write_5m + write_1h + audio_in).to_string(),
+        sum(&[input, write_5m, write_1h, audio_in]).to_string(),
         read.to_string(),
-        (output + audio_out).to_string(),
+        sum(&[output, audio_out]).to_string(),
     ]
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-/// A length of time, written with its unit: `500ms`, `10s`, `15m`, `24h`.
+/// A length of time, written with its unit: `500ms`, `10s`, `15m`, `24h`. At most 100 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Span(pub Duration);
@@ -19,13 +19,20 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 impl Span {
+    /// Longer than anything lasts here, and short enough that every clock can add it to now.
+    const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
     /// Parses a number with its unit; several may follow each other (`1h30m`).
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!("`{text}` is not a length of time; write for example `500ms`, `10s` or `15m`")
         };
         let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-        Duration::try_from(span).map(Span).map_err(|_| wrong())
+        let span = Duration::try_from(span).map_err(|_| wrong())?;
+        match span <= Self::LONGEST {
+            true => Ok(Self(span)),
+            false => Err(format!("`{text}` is longer than 100 years")),
+        }
     }
 }
 
@@ -151,6 +158,11 @@ mod tests {
         assert_eq!(Span::parse("1h30m").unwrap().0, Duration::from_secs(5400));
         assert_eq!(Span::parse("500ms").unwrap().0, Duration::from_millis(500));
         assert!(Span::parse("10").is_err() && Span::parse("-1s").is_err());
+        assert!(Span::parse("876000h").is_ok() && Span::parse("900000h").is_err());
+        assert!(
+            Span::parse("9223372036854775807s").is_err(),
+            "no clock goes so far"
+        );
         assert_eq!(Size::parse("1MiB").unwrap().0, 1 << 20);
         assert_eq!(Size::parse("17").unwrap().0, 17);
         assert!(Size::parse("MiB").is_err() && Size::parse("1 mb").is_err());

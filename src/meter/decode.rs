@@ -14,6 +14,13 @@ use http::header::CONTENT_ENCODING;
 /// a codec holds its window at most: 32 KiB (deflate), 16 MiB (br), 8 MiB (zstd).
 pub(super) const MAX_DECODED: u64 = 256 << 20;
 
+/// Beyond [`FREE_OCTETS`], the most decoded octets for each one that came. Answers of models compress to about a
+/// fifth, an answer of one word over and over to a hundredth; what grows more was made to keep a decoder busy.
+const MAX_RATIO: u64 = 100;
+
+/// Decoded octets for which the ratio is not asked.
+const FREE_OCTETS: u64 = 8 << 20;
+
 /// The largest window that the `zstd` coding allows, as a power of two (RFC 9659).
 const ZSTD_WINDOW: u32 = 23;
 
@@ -69,6 +76,8 @@ pub(super) struct Decoder {
     held: Option<u8>,
     member_ended: bool,
     over: bool,
+    /// Octets that were taken in, and that were made of them.
+    read: u64,
     decoded: u64,
     room: Box<[u8]>,
 }
@@ -101,6 +110,7 @@ impl Decoder {
             held: None,
             member_ended: false,
             over: false,
+            read: 0,
             decoded: 0,
             room: vec![0; 16 << 10].into_boxed_slice(),
         })
@@ -108,6 +118,9 @@ impl Decoder {
 
     /// Decodes the next octets; says how many of them could not be read.
     pub(super) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> u64 {
+        if self.coding == Coding::Brotli && self.read == 0 && is_large_window(bytes) {
+            self.over = true;
+        }
         if self.codec.is_some() {
             return self.decode(bytes, each);
         }
@@ -145,7 +158,9 @@ impl Decoder {
             was_full = written == self.room.len();
             self.decoded += written as u64;
             each(&self.room[..written]);
-            self.over = self.decoded > MAX_DECODED;
+            let read = self.read + input.written_len() as u64;
+            let fair = read.saturating_mul(MAX_RATIO).max(FREE_OCTETS);
+            self.over = self.decoded > fair.min(MAX_DECODED);
             match step {
                 Ok(true) if matches!(self.coding, Coding::Gzip | Coding::Zstd) => {
                     self.member_ended = true;
@@ -158,11 +173,18 @@ impl Decoder {
                 Err(_) => self.over = true,
             }
         }
+        self.read += input.written_len() as u64;
         match self.over {
             true => input.unwritten().len() as u64,
             false => 0,
         }
     }
+}
+
+/// Whether a `br` body begins as none may (RFC 7932, section 9.1). Its decoder would take it for one of "large window"
+/// Brotli, which is none of HTTP's codings and may ask for 1 GiB.
+pub(super) fn is_large_window(body: &[u8]) -> bool {
+    body.first().is_some_and(|first| first & 0x7F == 0x11)
 }
 
 /// Whether a `deflate` body begins with zlib's header (RFC 1950, 2.2): the method is 8, the window has a

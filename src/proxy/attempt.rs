@@ -11,7 +11,6 @@ use super::admission::Admission;
 use super::error::ProxyError;
 use super::headers;
 use super::passage::Asked;
-use super::room::{Room, Taken};
 use super::snapshot::Snapshot;
 use super::spool::Keep;
 use super::upload::{Prepared, RequestBody, Upload};
@@ -19,6 +18,7 @@ use super::upstream::{Protocols, Upstream};
 use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::inject::set::{Granted, Injected, Target};
+use crate::net::room::{Room, Taken};
 use crate::policy::decision::Permit;
 use crate::scrub::coding::LARGEST_WINDOW;
 use crate::scrub::head::{asks_for_windows, lighten, narrow};
@@ -107,17 +107,16 @@ impl Attempt<'_> {
             .await?;
         injected.credentials.extend(credentials);
         injected.needles.extend(needles);
+        let mut windows = None;
         if !injected.needles.is_empty() {
             narrow(&mut head.headers);
-        }
-        let mut windows = None;
-        if !injected.needles.is_empty() && asks_for_windows(&head.headers) {
-            windows = self.windows.taken(LARGEST_WINDOW);
-            if windows.is_none() {
-                lighten(&mut head.headers);
+            if asks_for_windows(&head.headers) {
+                windows = self.windows.taken(LARGEST_WINDOW);
+                if windows.is_none() {
+                    lighten(&mut head.headers);
+                }
             }
         }
-
         accounting.injected(&injected.credentials).await?;
         let body = admission.sending(body, &injected.credentials);
         let mut request = outgoing(self.asked, head, body)?;

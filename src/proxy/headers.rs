@@ -10,6 +10,7 @@ use http::{Method, StatusCode, Version};
 
 use super::error::ProxyError;
 use crate::config::policy::TraceContextMode;
+use crate::net::framing::misspelt;
 use crate::telemetry::trace_context::{BAGGAGE, TRACEPARENT, TRACESTATE};
 use crate::telemetry::traces::Position;
 use crate::types::host::Authority;
@@ -138,6 +139,11 @@ pub fn bounds(head: &Parts, limits: &RequestLimits) -> Result<(), ProxyError> {
             "the request has two Content-Length fields",
         ));
     }
+    // They pass as any other field, and would stand beside the real framing in HTTP/1.1.
+    let misspelt = |name: &HeaderName| misspelt(name.as_str().as_bytes());
+    if let Some(violation) = head.headers.keys().find_map(misspelt) {
+        return Err(ProxyError::of(violation, limits));
+    }
     match head.uri.scheme_str() {
         None | Some("https") => Ok(()),
         Some(_) => Err(ProxyError::Malformed(
@@ -246,6 +252,8 @@ fn belongs_in_head(name: &str) -> bool {
         "session",
         "token",
     ];
+    // Servers that hand fields over as variables read `_` and `-` alike (RFC 3875, section 4.1.18).
+    let name = &*name.replace('_', "-");
     WHOLE.contains(&name)
         || METHOD_OVERRIDES.contains(&name)
         || PATH_OVERRIDES.contains(&name)
@@ -264,6 +272,7 @@ pub fn end_hop(head: &mut Parts) -> Result<UpgradeWish, ProxyError> {
     });
     refuse_listed_credentials(&head.headers)?;
     remove_hop_by_hop(&mut head.headers);
+    strip_own(&mut head.headers);
     head.headers.remove(header::TE);
     if trailers {
         head.headers
@@ -382,26 +391,24 @@ pub fn end_trailers_hop(trailers: &mut HeaderMap) {
 pub fn end_response_hop(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(header::ALT_SVC);
-    // Ours alone: an origin must not speak in the proxy's name.
-    for name in &OWN_FIELDS {
+    strip_own(headers);
+}
+
+/// Fields under our own name are the proxy's to send: neither an agent nor an origin may speak in its name.
+fn strip_own(headers: &mut HeaderMap) {
+    let own = |name: &&HeaderName| name.as_str().starts_with("x-tollgate-");
+    let own: Vec<HeaderName> = headers.keys().filter(own).cloned().collect();
+    for name in own {
         headers.remove(name);
     }
 }
-
-/// Fields that only this proxy sends.
-static OWN_FIELDS: [HeaderName; 5] = [
-    HeaderName::from_static("x-tollgate-decision"),
-    HeaderName::from_static("x-tollgate-rule"),
-    HeaderName::from_static("x-tollgate-request-id"),
-    HeaderName::from_static("x-tollgate-stage"),
-    HeaderName::from_static("x-tollgate-credential"),
-];
 
 /// Cleans the head of an accepted upgrade, which keeps what makes it one.
 pub fn end_upgrade_hop(headers: &mut HeaderMap) {
     for name in [header::ALT_SVC, header::PROXY_AUTHENTICATE] {
         headers.remove(name);
     }
+    strip_own(headers);
 }
 
 /// The absolute URI that is sent: the authorized target with the path and query byte for byte.
@@ -596,6 +603,11 @@ mod tests {
         assert!(bounds(&head(build().uri("http://a.com/"))).is_err());
         let lengths = build().uri("https://a.com/").header("content-length", "0");
         assert!(bounds(&head(lengths.header("content-length", "0"))).is_err());
+        for (name, value) in [("content_length", "5"), ("transfer_encoding", "chunked")] {
+            let misspelt = build().uri("https://a.com/").header(name, value);
+            let refused = bounds(&head(misspelt)).unwrap_err();
+            assert_eq!(refused.reason(), "ambiguous_request", "{name}");
+        }
         assert!(bounds(&head(build().uri("https://a.com/"))).is_ok());
     }
 
@@ -634,11 +646,19 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_does_not_speak_in_the_proxys_name() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-tollgate-decision", HeaderValue::from_static("deny"));
-        headers.insert("x-request-id", HeaderValue::from_static("1"));
-        end_response_hop(&mut headers);
-        assert_eq!(headers.len(), 1);
+    fn nobody_else_speaks_in_the_proxys_name() {
+        let ends: [fn(&mut HeaderMap); 3] = [end_response_hop, end_upgrade_hop, end_trailers_hop];
+        for end in ends {
+            let mut headers = HeaderMap::new();
+            for name in ["decision", "limit", "budget-remaining", "of-tomorrow"] {
+                let name = HeaderName::try_from(format!("x-tollgate-{name}")).unwrap();
+                headers.append(name.clone(), HeaderValue::from_static("1"));
+                headers.append(name, HeaderValue::from_static("2"));
+            }
+            headers.insert("x-request-id", HeaderValue::from_static("1"));
+            end(&mut headers);
+            let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+            assert_eq!(left, ["x-request-id"]);
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
 use http::request::Parts;
 use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
@@ -215,7 +215,6 @@ impl Asking<'_> {
             body: plain,
             lowered: None,
         };
-        strip_own(&mut head.headers);
         head.headers
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let mut tries = 0;
@@ -459,15 +458,6 @@ impl Asking<'_> {
             why,
         };
         ProxyError::Budget(Box::new(refusal))
-    }
-}
-
-/// Fields under our own name are ours to send, not the agent's.
-fn strip_own(headers: &mut HeaderMap) {
-    let own = |name: &&HeaderName| name.as_str().starts_with("x-tollgate-");
-    let own: Vec<HeaderName> = headers.keys().filter(own).cloned().collect();
-    for name in own {
-        headers.remove(name);
     }
 }
 

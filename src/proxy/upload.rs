@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Version, header};
 use http_body::{Body, Frame, SizeHint};
@@ -19,22 +19,19 @@ use super::body::BodyError;
 use super::error::ProxyError;
 use super::expectation::{Continuation, Wanted};
 use super::headers::{announce, clean_trailers};
-use super::room::Room;
 use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use super::uploaded::Uploaded;
+use super::whole::Whole;
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
 use crate::net::stall::Stall;
-use crate::types::reached::Limit;
 use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
 pub struct Upload<'r> {
-    /// The memory for bodies that are read whole.
-    room: &'r Arc<Room>,
-    /// How long nothing of the body may come.
-    idle: Duration,
-    /// Whether that is kept below, for the whole connection.
+    /// What it may take if it is read whole.
+    whole: Whole<'r>,
+    /// Who keeps the time of it if it is passed on.
     watched: Watched,
     body: Option<Unsent>,
     held_back: bool,
@@ -88,13 +85,10 @@ pub struct Prepared {
 /// connection or a reset stream for the whole answer.
 const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
-/// Room that is made at once for a body that is read whole, on the word of its head.
-const MOST_ROOM: u64 = 1 << 20;
 
 impl<'r> Upload<'r> {
-    /// The body of a request whose head is `head`; where it is read whole, it takes its memory from `room`.
-    /// Nothing of it may come for `idle`.
-    pub fn new(head: &Parts, body: Incoming, room: &'r Arc<Room>, idle: Duration) -> Self {
+    /// The body of a request whose head is `head`.
+    pub fn new(head: &Parts, body: Incoming, whole: Whole<'r>) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
         // Where no length was told, it may be one side of a conversation, whose silence is no fault.
         let watched = match head.version == Version::HTTP_2 && body.size_hint().exact().is_some() {
@@ -102,8 +96,7 @@ impl<'r> Upload<'r> {
             false => Watched::Below,
         };
         Self {
-            room,
-            idle,
+            whole,
             watched,
             body: (!body.is_end_stream()).then_some(Unsent::Agent(body)),
             held_back,
@@ -124,13 +117,12 @@ impl<'r> Upload<'r> {
             // A body that is read whole here has been asked for here.
             head.headers.remove(header::EXPECT);
             self.held_back = false;
-            let memory = (self.room, self.idle);
-            let whole = body.whole(swap.limit(), memory, accounting).await?;
+            let whole = body.read(swap.limit(), self.whole, accounting).await?;
             self.body = None;
             self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
             let (whole, credentials, needles) = match swap.apply(&whole)? {
                 Some(swapped) => {
-                    let bytes = self.room.hold(swapped.bytes)?;
+                    let bytes = self.whole.room.hold(swapped.bytes)?;
                     (bytes, swapped.credentials, swapped.needles)
                 }
                 None => (whole, Vec::new(), Vec::new()),
@@ -152,7 +144,8 @@ impl<'r> Upload<'r> {
             return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
         }
         let source;
-        let idle = (self.watched == Watched::Here).then_some(self.idle);
+        let idle = self.whole.limits.body_idle;
+        let idle = (self.watched == Watched::Here).then_some(idle);
         (source, self.sent) = body.begin(keep, idle, accounting);
         announce(head, source.size_hint().exact());
         if !self.held_back {
@@ -176,9 +169,7 @@ impl<'r> Upload<'r> {
         let Some(body) = &mut self.body else {
             return Ok(Bytes::new());
         };
-        let whole = body
-            .whole(limit, (self.room, self.idle), accounting)
-            .await?;
+        let whole = body.read(limit, self.whole, accounting).await?;
         self.body = None;
         Ok(whole)
     }
@@ -198,7 +189,7 @@ impl<'r> Upload<'r> {
 
     /// Octets that were made of it, with room for as long as they are needed.
     pub fn hold(&self, octets: Bytes) -> Result<Bytes, ProxyError> {
-        Ok(self.room.hold(octets)?)
+        Ok(self.whole.room.hold(octets)?)
     }
 
     /// Sends this instead.
@@ -271,16 +262,16 @@ impl Sent {
 }
 
 impl Unsent {
-    async fn whole(
+    async fn read(
         &mut self,
         limit: u64,
-        (room, idle): (&Arc<Room>, Duration),
+        whole: Whole<'_>,
         accounting: &mut Accounting,
     ) -> Result<Bytes, ProxyError> {
         match self {
-            Self::Agent(body) => whole(body, limit, (room, idle), &accounting.uploads()).await,
+            Self::Agent(body) => whole.read(body, limit, &accounting.uploads()).await,
             // Its bytes were counted when they came.
-            Self::Rewound(body) => whole(body, limit, (room, idle), &Uploaded::default()).await,
+            Self::Rewound(body) => whole.read(body, limit, &Uploaded::default()).await,
             Self::Read(body) if body.len() as u64 > limit => {
                 Err(ProxyError::BodyTooLarge { limit })
             }
@@ -309,47 +300,6 @@ impl Unsent {
         let (spool, recall) = Spool::new(body, keep);
         (Source::Spooled(spool), Sent::Spooled(recall))
     }
-}
-
-async fn whole<B>(
-    body: &mut B,
-    limit: u64,
-    (memory, idle): (&Arc<Room>, Duration),
-    count: &Uploaded,
-) -> Result<Bytes, ProxyError>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut whole = BytesMut::new();
-    let mut taken = memory.taken(0).ok_or_else(|| memory.full())?;
-    let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
-    loop {
-        // On HTTP/2 nothing below keeps the time of a body.
-        let next = tokio::time::timeout(idle, body.frame()).await;
-        let Some(frame) = next.map_err(|_| Limit::BodyIdle.time(idle))? else {
-            break;
-        };
-        let frame = frame.map_err(|_| ProxyError::AgentBody)?;
-        let Ok(data) = frame.into_data() else {
-            return Err(ProxyError::Malformed(
-                "a body that a credential goes into cannot have trailers",
-            ));
-        };
-        count.add(data.len());
-        if (whole.len() + data.len()) as u64 > limit {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        if whole.is_empty() {
-            // Copied also where it is all in one piece: that is a part of the connection's buffer, which
-            // would have to be made anew while somebody has it.
-            whole.reserve(room as usize);
-        }
-        whole.extend_from_slice(&data);
-        if !taken.grow_to(whole.capacity() as u64) {
-            return Err(memory.full().into());
-        }
-    }
-    Ok(taken.with(whole.freeze()))
 }
 
 /// The agent's body as it comes: counted, and its trailers cleaned.

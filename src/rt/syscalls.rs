@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use libc::c_long;
 use seccompiler::{
-    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter_all_threads,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
 };
 
 /// Whether the process starts other programs.
@@ -17,7 +17,8 @@ use seccompiler::{
 pub enum Programs {
     /// It does; they inherit the filter.
     Started,
-    /// It does not, and no memory ever becomes code.
+    /// It does not, and no memory that was written to becomes code. A file can still be mapped as code, as the C
+    /// library does with its modules: also one that was written before.
     None,
 }
 
@@ -40,29 +41,28 @@ impl From<BackendError> for FilterError {
 
 /// Refuses them from now on, in every thread and in every program that is started. Sets `no_new_privs`.
 pub fn refuse(programs: Programs) -> Result<(), FilterError> {
+    for filter in filters(rules(programs)?)? {
+        apply_filter_all_threads(&filter)?;
+    }
+    Ok(())
+}
+
+/// What is refused with EPERM, and before it clone3(2): its flags stand in memory, where a filter cannot look. The
+/// C library falls back to clone(2) after ENOSYS, and only then; systemd's RestrictNamespaces= does the same.
+fn filters(refused: Rules) -> Result<[BpfProgram; 2], FilterError> {
     let target: TargetArch = std::env::consts::ARCH
         .try_into()
         .map_err(|_| FilterError::Processor)?;
-    let refused = compile(rules(programs)?, libc::EPERM, target)?;
-    // Its flags stand in memory, where a filter cannot look. The C library falls back to clone(2) after
-    // ENOSYS, and only then; systemd's RestrictNamespaces= does the same.
-    let clone3 = compile(
-        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
-        libc::ENOSYS,
-        target,
-    )?;
-    apply_filter_all_threads(&clone3)?;
-    apply_filter_all_threads(&refused)?;
-    Ok(())
+    let clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    Ok([
+        compile(clone3, libc::ENOSYS, target)?,
+        compile(refused, libc::EPERM, target)?,
+    ])
 }
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
-fn compile(
-    rules: Rules,
-    errno: i32,
-    target: TargetArch,
-) -> Result<seccompiler::BpfProgram, FilterError> {
+fn compile(rules: Rules, errno: i32, target: TargetArch) -> Result<BpfProgram, FilterError> {
     let refuse = SeccompAction::Errno(errno.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, target)?;
     Ok(filter.try_into()?)
@@ -231,8 +231,7 @@ mod tests {
     #[test]
     fn the_filter_has_room_to_grow() {
         for programs in [Programs::Started, Programs::None] {
-            let target = std::env::consts::ARCH.try_into().unwrap();
-            let program = compile(rules(programs).unwrap(), libc::EPERM, target).unwrap();
+            let [_, program] = filters(rules(programs).unwrap()).unwrap();
             assert!(
                 (100..1500).contains(&program.len()),
                 "{} steps",
@@ -246,13 +245,117 @@ mod tests {
         programs: Programs,
         act: impl FnOnce() -> T + Send + 'static,
     ) -> T {
+        below(rules(programs).unwrap(), act)
+    }
+
+    fn below<T: Send + 'static>(rules: Rules, act: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(move || {
-            let target = std::env::consts::ARCH.try_into().unwrap();
-            let refused = compile(rules(programs).unwrap(), libc::EPERM, target).unwrap();
-            seccompiler::apply_filter(&refused).unwrap();
+            for filter in filters(rules).unwrap() {
+                seccompiler::apply_filter(&filter).unwrap();
+            }
             act()
         });
         thread.join().unwrap()
+    }
+
+    /// What the kernel says to these calls (number and arguments) in a program of its own below the filters: 0
+    /// for those it does. Rust has no safe way to make them; Perl is part of every Debian.
+    fn said(rules: Rules, calls: &[Vec<i64>]) -> Vec<i32> {
+        const ASK: &str = r#"for (@ARGV) { my @call = map { 0 + $_ } split /,/;
+            $! = 0; my $done = syscall(shift @call, @call); printf "%d\n", $done == -1 ? $! + 0 : 0 }"#;
+        let words: Vec<String> = calls
+            .iter()
+            .map(|call| {
+                call.iter()
+                    .map(i64::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            })
+            .collect();
+        let asked = below(rules, move || {
+            let mut perl = Command::new("perl");
+            perl.args(["-e", ASK]).args(words).output().unwrap()
+        });
+        assert!(asked.status.success(), "{asked:?}");
+        let text = String::from_utf8(asked.stdout).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    /// Each with what is said where programs are started, and where none are. Without the filter none of them
+    /// would do harm: the kernel refuses their arguments, in another word.
+    #[test]
+    fn the_kernel_refuses_namespaces_and_memory_that_becomes_code() {
+        let number = |bits: i32| i64::from(bits);
+        let (no, fits) = (libc::EPERM, 0);
+        let memory = number(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let read_write = number(libc::PROT_READ | libc::PROT_WRITE);
+        let read_code = number(libc::PROT_READ | libc::PROT_EXEC);
+        let map = |protection: i64| vec![libc::SYS_mmap, 0, 4096, protection, memory, -1, 0];
+        let protect = |call: i64, protection: i64| vec![call, 0, 4096, protection, 0];
+        // A thread without CLONE_SIGHAND: EINVAL of clone(2).
+        let clone = |flags: i32| {
+            vec![
+                libc::SYS_clone,
+                number(libc::CLONE_THREAD | flags),
+                0,
+                0,
+                0,
+                0,
+            ]
+        };
+        let code = number(libc::PROT_EXEC);
+        let mut table = vec![
+            (map(read_write), fits, fits),
+            (map(read_code), fits, fits),
+            (map(read_write | code), fits, no),
+            (
+                protect(libc::SYS_mprotect, read_write),
+                libc::ENOMEM,
+                libc::ENOMEM,
+            ),
+            (protect(libc::SYS_mprotect, read_code), libc::ENOMEM, no),
+            (vec![libc::SYS_shmat, -1, 0, 0], libc::EINVAL, libc::EINVAL),
+            (
+                vec![libc::SYS_shmat, -1, 0, number(libc::SHM_EXEC)],
+                libc::EINVAL,
+                no,
+            ),
+            (vec![libc::SYS_clone3, 0, 0], libc::ENOSYS, libc::ENOSYS),
+            (clone(0), libc::EINVAL, libc::EINVAL),
+            (vec![libc::SYS_unshare, 1 << 40], no, no),
+            (vec![libc::SYS_io_uring_setup, 0, 0], no, no),
+            (vec![libc::SYS_socket, number(libc::AF_ALG), 77, 0], no, no),
+        ];
+        table.extend(NAMESPACES.iter().map(|flag| (clone(*flag), no, no)));
+        // Not every processor can protect by key; where it cannot, it says so before it looks at the page.
+        let by_key = said(Rules::new(), &[protect(libc::SYS_pkey_mprotect, code)])[0];
+        table.push((protect(libc::SYS_pkey_mprotect, code), by_key, no));
+        #[cfg(target_arch = "x86_64")]
+        {
+            const X32: i64 = 0x4000_0000;
+            let of = |call: i64| vec![call | X32, 0, 0, 0, 0];
+            // A kernel without x32 says ENOSYS to what comes through.
+            let through = said(Rules::new(), &[of(libc::SYS_getpid)])[0];
+            table.extend([521, 528, 539, 540, 543, 544].map(|call| (of(call), no, no)));
+            table.extend([libc::SYS_bpf, libc::SYS_unshare].map(|call| (of(call), no, no)));
+            table.push((of(libc::SYS_getpid), through, through));
+            let mut written = map(read_write | code);
+            written[0] |= X32;
+            table.push((written, through, no));
+        }
+        let calls: Vec<Vec<i64>> = table.iter().map(|(call, ..)| call.clone()).collect();
+        let started = said(rules(Programs::Started).unwrap(), &calls);
+        // But for the one call that starts the program that asks.
+        let mut none = rules(Programs::None).unwrap();
+        assert!(none.remove(&libc::SYS_execve).is_some());
+        let none = said(none, &calls);
+        for (row, (call, in_started, in_none)) in table.iter().enumerate() {
+            assert_eq!(
+                (started[row], none[row]),
+                (*in_started, *in_none),
+                "{call:?}"
+            );
+        }
     }
 
     fn errno<T>(outcome: std::io::Result<T>) -> Option<i32> {

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::coding::Coding;
-use super::decoder::Decoder;
+use super::decoder::{Decoder, Undecodable};
 use super::head::{self, Readable};
 use super::needles::Needles;
 use super::stand_in::Fit;
@@ -855,5 +855,16 @@ proptest! {
     fn octets_without_a_secret_stay_as_they_are(text in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(all().scrub(&text, Fit::Free).is_none());
         prop_assert_eq!(stream(&all(), Fit::Free, &text.chunks(7).collect::<Vec<_>>()), text);
+    }
+}
+
+#[test]
+fn a_brotli_window_beyond_its_coding_is_undone_by_nobody() {
+    // The first seven bits say "large window", which may ask for 1 GiB.
+    for first in [0x11, 0x91] {
+        let mut decoder = Decoder::new(&[Coding::Brotli]);
+        decoder.feed(Bytes::new());
+        decoder.feed(Bytes::copy_from_slice(&[first, 0x1e, 0x03]));
+        assert_eq!(decoder.take(), Err(Undecodable));
     }
 }

@@ -13,6 +13,7 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
+use super::support::frames::{self, Fate, Peer, frame};
 use super::support::hello;
 use super::support::operator::{PATIENCE, until};
 use super::support::origin::Origin;
@@ -255,6 +256,42 @@ async fn the_streams_of_one_agent_are_limited_on_all_its_connections() {
         })
         .await;
     }
+}
+
+/// The library is done with a stream once it has the last piece of its answer. Its octets are in memory until the
+/// agent has room for them.
+#[tokio::test]
+async fn a_stream_has_its_place_until_its_answer_is_taken() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin)
+        .setting("limits: {streams: {perAgent: 2}}")
+        .start()
+        .await;
+    let mut agent = Peer::agent(&proxy.bare_door(), BARE).await;
+    let room = |stream| frame(frames::WINDOW_UPDATE, 0, stream, &[0, 1, 0, 0]);
+    // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2): one octet of each answer.
+    let little = frame(frames::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]);
+    agent.send(&little).await;
+    for stream in [1, 3] {
+        agent.send(&frames::get(stream, BARE, "/v1/x")).await;
+        assert_eq!(agent.fate(stream).await, Fate::Fine);
+    }
+    // As far as the exchanges go both are over.
+    proxy.access_log(2).await;
+    agent.send(&frames::get(5, BARE, "/v1/x")).await;
+    assert_eq!(agent.fate(5).await, Fate::Refused);
+    for stream in [1, 3, 5] {
+        agent.send(&room(stream)).await;
+    }
+    let mut stream = 5;
+    until("there is room again", PATIENCE, async || {
+        stream += 2;
+        agent.send(&frames::get(stream, BARE, "/v1/x")).await;
+        let fate = agent.fate(stream).await;
+        agent.send(&room(stream)).await;
+        fate == Fate::Fine
+    })
+    .await;
 }
 
 /// Clients are told how many streams a connection may have, and keep to it.

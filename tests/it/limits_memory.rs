@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::support::frames::{self, Fate, Peer, block, frame};
 use super::support::operator::{PATIENCE, until};
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, proxy};
@@ -145,6 +146,49 @@ async fn bodies_that_are_read_whole_share_their_room() {
         ask(300 << 10).await.status == 200
     })
     .await;
+}
+
+/// Nothing below keeps the time of a body on HTTP/2.
+#[tokio::test]
+async fn a_body_that_is_read_whole_has_the_time_of_any_other() {
+    let origin = Origin::tls(&[HOST], |mut exchange| async move {
+        exchange.body().await;
+        reply::text(200, "reached")
+    })
+    .await;
+    let proxy = in_front_of(&origin, "requests: {bodyIdle: 400ms}").await;
+    let door = proxy.bare_door();
+    let begun = b"{\"key\":";
+
+    let mut agent = Peer::agent(&door, HOST).await;
+    let mut fields = frames::request("POST", HOST, "/v1/x").to_vec();
+    fields.extend([
+        ("content-type", "application/json"),
+        ("content-length", "100"),
+    ]);
+    let head = frame(frames::HEADERS, frames::END_HEADERS, 1, &block(&fields));
+    agent.send(&head).await;
+    agent.send(&frame(frames::DATA, 0, 1, begun)).await;
+    assert_eq!(agent.fate(1).await, Fate::Refused);
+
+    let mut agent = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+    let head = format!(
+        "POST /v1/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    );
+    let answer = wire::say(&mut agent, &[head.as_bytes(), begun].concat()).await;
+    assert_eq!(answer.status, 408, "{answer:?}");
+    assert_eq!(answer.header("x-tollgate-limit"), Some("requests.bodyIdle"));
+
+    for record in proxy.access_log(2).await {
+        let told = (&record["status"], &record["reason"]);
+        assert!(told.0 == 408 && told.1 == "slow_body", "{record}");
+    }
+    let series = "tollgate_limits_reached_total{limit=\"requests.bodyIdle\"}";
+    until(series, PATIENCE, async || {
+        proxy.metric(series).await == Some(2.0)
+    })
+    .await;
+    assert!(origin.requests().is_empty());
 }
 
 async fn brotli(text: &[u8]) -> Vec<u8> {
