@@ -8,9 +8,9 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::ProxyError;
-use super::room::Room;
 use super::uploaded::Uploaded;
 use crate::net::framing::Violation;
+use crate::net::room::Room;
 use crate::types::limits::RequestLimits;
 
 /// What a body that is read whole may take.
