@@ -390,6 +390,13 @@ impl Accounting {
             .is_some_and(|uploaded| uploaded.is_broken())
     }
 
+    /// Whether nothing of the agent's body came for too long.
+    pub fn upload_was_slow(&self) -> bool {
+        self.uploaded
+            .as_ref()
+            .is_some_and(|uploaded| uploaded.is_slow())
+    }
+
     /// It goes to the origin: from here on the time is the origin's.
     pub fn sending(&mut self) {
         self.own_time.stop(Instant::now());

@@ -118,7 +118,7 @@ impl Exchange {
             Err(error) => Err(error),
         };
         accounting.handed_on();
-        let result = result.map_err(|error| self.slow(passage, error));
+        let result = result.map_err(|error| self.slow(passage, &accounting, error));
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
                 let timeouts = relayed.permit.dial().timeouts;
@@ -168,14 +168,15 @@ impl Exchange {
     }
 
     /// A body that broke off since nothing came of it any more did so at a limit.
-    fn slow(&self, passage: &Passage, error: ProxyError) -> ProxyError {
+    fn slow(&self, passage: &Passage, accounting: &Accounting, error: ProxyError) -> ProxyError {
         let violation = passage.gate.as_ref().and_then(|gate| gate.violation());
-        match (error, violation) {
+        let is_slow = violation == Some(Violation::SlowBody) || accounting.upload_was_slow();
+        match error {
             // An origin that is spoken to in HTTP/2 is told by a reset, and what comes of that is its error.
-            (ProxyError::AgentBody | ProxyError::Origin { .. }, Some(Violation::SlowBody)) => {
+            ProxyError::AgentBody | ProxyError::Origin { .. } if is_slow => {
                 ProxyError::of(Violation::SlowBody, &self.limits.requests)
             }
-            (error, _) => error,
+            error => error,
         }
     }
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header;
 use http::request::Parts;
+use http::{Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -24,16 +24,27 @@ use super::uploaded::Uploaded;
 use super::whole::Whole;
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
-use crate::net::room::Room;
+use crate::net::stall::Stall;
 use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
 pub struct Upload<'r> {
     /// What it may take if it is read whole.
     whole: Whole<'r>,
+    /// Who keeps the time of it if it is passed on.
+    watched: Watched,
     body: Option<Unsent>,
     held_back: bool,
     sent: Sent,
+}
+
+/// Who keeps the time of a body that is passed on as it comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// The gate of its HTTP/1.1 connection.
+    Below,
+    /// Its own reader, on HTTP/2.
+    Here,
 }
 
 /// A body that is to be handed on.
@@ -79,8 +90,14 @@ impl<'r> Upload<'r> {
     /// The body of a request whose head is `head`.
     pub fn new(head: &Parts, body: Incoming, whole: Whole<'r>) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
+        // Where no length was told, it may be one side of a conversation, whose silence is no fault.
+        let watched = match head.version == Version::HTTP_2 && body.size_hint().exact().is_some() {
+            true => Watched::Here,
+            false => Watched::Below,
+        };
         Self {
             whole,
+            watched,
             body: (!body.is_end_stream()).then_some(Unsent::Agent(body)),
             held_back,
             sent: Sent::Nothing,
@@ -127,7 +144,9 @@ impl<'r> Upload<'r> {
             return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
         }
         let source;
-        (source, self.sent) = body.begin(keep, accounting);
+        let idle = self.whole.limits.body_idle;
+        let idle = (self.watched == Watched::Here).then_some(idle);
+        (source, self.sent) = body.begin(keep, idle, accounting);
         announce(head, source.size_hint().exact());
         if !self.held_back {
             return Ok(Prepared::of(RequestBody::Stream(source)));
@@ -260,13 +279,19 @@ impl Unsent {
         }
     }
 
-    fn begin(self, keep: Option<Keep>, accounting: &mut Accounting) -> (Source, Sent) {
+    fn begin(
+        self,
+        keep: Option<Keep>,
+        idle: Option<Duration>,
+        accounting: &mut Accounting,
+    ) -> (Source, Sent) {
         let body = match self {
             Self::Rewound(body) => return (Source::Rewound(body), Sent::Gone),
             Self::Read(whole) => return (Source::Read(Some(whole)), Sent::Gone),
             Self::Agent(inner) => AgentBody {
                 inner,
                 uploaded: accounting.uploads(),
+                silence: idle.map(|idle| (idle, Stall::default())),
             },
         };
         let Some(keep) = keep else {
@@ -281,6 +306,18 @@ impl Unsent {
 pub struct AgentBody {
     inner: Incoming,
     uploaded: Arc<Uploaded>,
+    /// How long nothing of it may come, where nobody below keeps that time.
+    silence: Option<(Duration, Stall)>,
+}
+
+impl AgentBody {
+    /// Ready once nothing has come for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.silence {
+            Some((idle, stall)) => stall.poll(*idle, cx),
+            None => Poll::Pending,
+        }
+    }
 }
 
 impl Body for AgentBody {
@@ -292,7 +329,14 @@ impl Body for AgentBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let mut frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let Poll::Ready(mut frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            ready!(this.poll_silence(cx));
+            this.uploaded.was_slow();
+            return Poll::Ready(Some(Err(BodyError::Slow)));
+        };
+        if let Some((_, stall)) = &mut this.silence {
+            stall.moved();
+        }
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 this.uploaded.add(data.len());

@@ -41,7 +41,7 @@ pub struct ConnectionLimits {
     pub handshake: Duration,
 }
 
-/// Requests as they come in. Kept by `net/gate` and `net/framing`, on HTTP/2 by the library.
+/// Requests as they come in. Kept by `net/gate` and `net/framing`, on HTTP/2 by the library and `proxy/upload`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
     /// Octets of the request line and all fields together.
@@ -50,7 +50,7 @@ pub struct RequestLimits {
     pub head_fields: usize,
     /// From the first byte of a head to its last.
     pub head_time: Duration,
-    /// Silence within a body.
+    /// Silence within a body, but for one on HTTP/2 that tells no length and is not read whole.
     pub body_idle: Duration,
 }
 

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::{SinkExt as _, StreamExt as _};
 use http::Request;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use super::support::frames::{self, Fate, Peer, frame};
@@ -175,10 +177,15 @@ async fn a_websocket_keeps_the_place_of_its_connection() {
     let key = format!("Bearer {}", echo::PLACEHOLDER).parse().unwrap();
     request.headers_mut().insert("authorization", key);
     let stream = dial(&proxy).await;
-    let (socket, answer) = client_async(request, stream).await.unwrap();
+    let (mut socket, answer) = client_async(request, stream).await.unwrap();
     assert_eq!(answer.status(), 101);
-    let mut late = dial(&proxy).await;
-    assert_full(&wire::hear(&mut late).await, 503, "connections.total", "1");
+    // HTTP is over on it by the time something has passed.
+    for _ in 0..5 {
+        socket.send(Message::text("here")).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("here"));
+        let mut late = dial(&proxy).await;
+        assert_full(&wire::hear(&mut late).await, 503, "connections.total", "1");
+    }
     drop(socket);
     until("there is room again", PATIENCE, async || {
         let (stream, status) = tunnel::connect(&proxy.bare_door(), "none.example.com:443").await;
@@ -375,8 +382,10 @@ async fn an_http2_connection_without_requests_is_closed_and_one_with_a_long_one_
     })
     .await;
     counted(&proxy, "connections.idle", 1.0).await;
-    // Far longer than the idle time.
+    // Far longer than the idle time. One that was being left would let what is under way end, and take no more.
     tokio::time::sleep(Duration::from_millis(900)).await;
+    let beside = busy.send_request(ask("/beside")).await;
+    assert_eq!(beside.unwrap().status(), 200);
     gate.add_permits(1);
     assert_eq!(held.await.unwrap().unwrap().status(), 200);
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use async_compression::tokio::write::BrotliEncoder;
+use async_compression::tokio::write::{BrotliEncoder, GzipEncoder};
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Request;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -257,6 +258,65 @@ async fn codings_that_take_much_memory_share_their_room() {
             == 200
     })
     .await;
+}
+
+/// What is undone for the search is undone as fast as the agent reads it, whoever made it small.
+#[tokio::test]
+async fn a_bomb_that_nobody_reads_stays_folded() {
+    // Parts in a row are one body (RFC 1952, section 2.2).
+    let bomb: Bytes = gzip(&vec![0; 16 << 20]).await.repeat(8).into();
+    let origin = Origin::tls(&[HOST], move |exchange| {
+        let bomb = bomb.clone();
+        async move {
+            match exchange.head.path() {
+                "/bomb" => {
+                    let reply = reply::with_body(200, "text/plain", bomb);
+                    reply::with(reply, "content-encoding", "gzip")
+                }
+                _ => reply::text(200, "reached"),
+            }
+        }
+    })
+    .await;
+    let proxy = in_front_of(&origin, "").await;
+    let door = proxy.bare_door();
+    let get = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {PLACEHOLDER}\r\n\r\n"
+        )
+    };
+    let mut honest = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+    let fine = wire::say(&mut honest, get("/fine").as_bytes()).await;
+    assert_eq!(fine.status, 200);
+    let before = resident(&proxy);
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+        stream.write_all(get("/bomb").as_bytes()).await.unwrap();
+        // It is being undone, and then nobody reads on.
+        stream.read_exact(&mut [0; 64 << 10]).await.unwrap();
+        held.push(stream);
+    }
+    let fine = wire::say(&mut honest, get("/fine").as_bytes()).await;
+    assert_eq!(fine.status, 200);
+    let grown = resident(&proxy).saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB for eight who do not read");
+    drop(held);
+}
+
+/// KiB that the process has in memory (proc(5)).
+fn resident(proxy: &Proxy) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.unwrap().parse().unwrap()
+}
+
+async fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzipEncoder::new(Vec::new());
+    encoder.write_all(text).await.unwrap();
+    encoder.shutdown().await.unwrap();
+    encoder.into_inner()
 }
 
 #[tokio::test]
