@@ -253,9 +253,8 @@ mod tests {
         assert!(left <= 2, "{left}");
     }
 
-    /// Under Miri as well, which tries other orders of the steps.
     #[test]
-    fn however_many_come_at_once_no_lane_has_more_than_is_stated() {
+    fn threads_that_come_together_find_no_lane_with_more_than_is_stated() {
         let stated = Stated::new();
         let origin = authority("a.example.com");
         stated.tell(&origin, 2);

@@ -133,9 +133,8 @@ mod tests {
         assert!(!all.too_many_idle());
     }
 
-    /// Under Miri as well, which tries other orders of the steps.
     #[test]
-    fn however_many_come_at_once_the_count_stays_within_its_limit_and_ends_at_nothing() {
+    fn threads_that_come_together_keep_the_count_within_its_limit_and_leave_nothing() {
         let all = UnderWay::new(1);
         let count = Arc::new(Count::of(&all));
         std::thread::scope(|scope| {
