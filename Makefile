@@ -1,6 +1,6 @@
 # `make` lists the targets. Debian with a Rust toolchain is all they need; the rest is installed by package name.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-oauth test soak fuzz build bench fmt lint clean
+.PHONY: help demo demo-oauth test soak fuzz miri build bench fmt lint clean
 
 # A compiler for aws-lc and mimalloc, and the system's roots for the bundle that agents get.
 NEED_BUILD := cc:gcc+libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
@@ -29,6 +29,12 @@ soak: ## everything at once for ten minutes (SOAK_MINUTES=), with random faults 
 fuzz: ## every fuzz target for FUZZ_SECONDS (20) each; the build alone takes minutes
 	@.ci/need $(NEED_BUILD) g++:g++
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),20) .ci/fuzz
+
+# Told by their names: they run real threads against what is counted with atomics. Each seed is another order of the steps.
+miri: ## the tests with threads under Miri, in MIRI_SEEDS (0..64) orders; wants `rustup +nightly component add miri rust-src`
+	@.ci/need $(NEED_BUILD)
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=$(or $(MIRI_SEEDS),0..64)" \
+		cargo +nightly miri test --locked --target-dir target/miri --lib -- tests::threads_
 
 build: ## the binary, in target/release
 	@.ci/need $(NEED_BUILD)

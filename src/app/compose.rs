@@ -179,7 +179,12 @@ pub async fn compose_with(
     let drain = Drain::default();
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
-        upstream: Upstream::new(dialer, trust_in_origins, ledgers.metrics().clone()),
+        upstream: Upstream::new(
+            dialer,
+            trust_in_origins,
+            ledgers.metrics().clone(),
+            limits.origins,
+        ),
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         limits,

@@ -59,6 +59,8 @@ pub(super) fn check_limits(
         &spec.answers.web_socket_frame,
         1 << 10..=1 << 40,
     );
+    check.count("origins.idle", &spec.origins.idle, most.clone());
+    check.count("origins.idlePerHost", &spec.origins.idle_per_host, most);
     check.count("leaves.cached", &spec.leaves.cached, 16..=1_000_000);
     check.count("dns.answers", &spec.dns.answers, 1..=1000);
     check.count("dns.lookups", &spec.dns.lookups, 1..=10_000);

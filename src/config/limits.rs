@@ -28,6 +28,9 @@ pub struct LimitsSpec {
     /// Answers that are read: for secrets, and for what they used.
     #[serde(default)]
     pub answers: AnswerLimitsSpec,
+    /// Connections to origins.
+    #[serde(default)]
+    pub origins: OriginLimitsSpec,
     /// Certificates for agents.
     #[serde(default)]
     pub leaves: LeafLimitsSpec,
@@ -132,6 +135,18 @@ pub struct AnswerLimitsSpec {
     pub web_socket_frame: Option<Located<Size>>,
 }
 
+/// Connections to origins that wait for the next request. They are closed after a minute in any case.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OriginLimitsSpec {
+    /// Open at once beyond the requests under way; 512 when absent. Past it all that wait are closed.
+    #[serde(default)]
+    pub idle: Option<Located<u32>>,
+    /// Kept for one host over HTTP/1.1; 64 when absent. Further ones are closed after their answer.
+    #[serde(default)]
+    pub idle_per_host: Option<Located<u32>>,
+}
+
 /// Certificates for agents, one for each intercepted host.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -204,6 +219,11 @@ impl LimitsSpec {
         set_size(
             &mut limits.answers.web_socket_frame,
             &self.answers.web_socket_frame,
+        );
+        set(&mut limits.origins.idle, &self.origins.idle);
+        set(
+            &mut limits.origins.idle_per_host,
+            &self.origins.idle_per_host,
         );
         set(&mut limits.leaves.cached, &self.leaves.cached);
         set_rate(&mut limits.leaves.mints, &self.leaves.mints);
@@ -278,6 +298,7 @@ requests: {headSize: 16KiB, headFields: 50, headTime: 5s, bodyIdle: 6s}
 streams: {perConnection: 7}
 bodies: {kept: 8MiB, read: 9MiB}
 answers: {windows: 64MiB, read: 3MiB, webSocketFrame: 1MiB}
+origins: {idle: 21, idlePerHost: 22}
 leaves: {cached: 20, mints: 11/s, mintsPerAgent: 12/min}
 dns: {answers: 13, lookups: 14, timeout: 15s}
 ",
@@ -310,6 +331,8 @@ dns: {answers: 13, lookups: 14, timeout: 15s}
             ],
             [64 << 20, 3 << 20, 1 << 20]
         );
+        let origins = limits.origins;
+        assert_eq!([origins.idle, origins.idle_per_host], [21, 22]);
         assert_eq!(limits.leaves.cached, 20);
         assert_eq!(limits.leaves.mints.count, 11);
         assert_eq!(limits.leaves.mints_per_agent.period, seconds(60));

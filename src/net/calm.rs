@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Frames, Opener};
 use super::gate::Closing;
+use super::greeting::Greeting;
 use super::stall::Stall;
 
 /// How long the other side may take nothing that is there for it. Windows are the streams' own matter; this is
@@ -26,6 +27,7 @@ pub struct Calm<S> {
     stall: Stall,
     closing: Option<Closing>,
     on_flood: Option<OnFlood>,
+    greeting: Option<Greeting>,
 }
 
 impl<S> Calm<S> {
@@ -37,7 +39,14 @@ impl<S> Calm<S> {
             stall: Stall::default(),
             closing: None,
             on_flood: Some(on_flood),
+            greeting: None,
         }
+    }
+
+    /// The same, and `greeting` hears what the other side says first.
+    pub fn with_greeting(mut self, greeting: Greeting) -> Self {
+        self.greeting = Some(greeting);
+        self
     }
 
     fn written<T>(
@@ -90,7 +99,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Calm<S> {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        if this.frames.came(&buf.filled()[before..]) {
+        let came = &buf.filled()[before..];
+        if this.greeting.as_mut().is_some_and(|g| g.came(came)) {
+            this.greeting = None;
+        }
+        if this.frames.came(came) {
             return Poll::Ready(Ok(()));
         }
         buf.set_filled(before);

@@ -606,4 +606,26 @@ mod tests {
         assert_eq!(state.waited_for(), Some(Limit::HeadTime));
         speaking.await.unwrap();
     }
+
+    #[test]
+    fn threads_that_serve_one_connection_are_counted_until_the_last_is_through() {
+        let state = Arc::new(GateState::default());
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..3 {
+                        state.serving();
+                        let _under_way = state.exchange();
+                        assert!((1..=3).contains(&state.in_flight.load(Ordering::Acquire)));
+                        if state.violation().is_none() {
+                            state.note(Violation::SlowBody);
+                        }
+                        assert_eq!(state.violation(), Some(Violation::SlowBody));
+                    }
+                });
+            }
+        });
+        assert_eq!(state.in_flight.load(Ordering::Acquire), 0);
+        assert_eq!(state.served.load(Ordering::Acquire), 9);
+    }
 }

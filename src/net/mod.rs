@@ -6,6 +6,7 @@ pub mod descriptors;
 pub mod frames;
 pub mod framing;
 pub mod gate;
+pub mod greeting;
 pub mod guard;
 pub mod places;
 pub mod relay;

@@ -335,4 +335,40 @@ mod tests {
         assert_ne!(network("2001:db8:0:1::1".parse().unwrap()), same[0]);
         assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()), address(1));
     }
+
+    #[test]
+    fn threads_that_come_together_have_no_more_places_than_there_are_and_leave_none() {
+        let places = places(2, 1, 2);
+        let held = AtomicUsize::new(0);
+        let come = |name: &str| {
+            for _ in 0..2 {
+                let Ok(place) = places.take(address(1), None) else {
+                    continue;
+                };
+                assert!(held.fetch_add(1, Ordering::SeqCst) < 2);
+                let place = Arc::new(place);
+                // Two requests on one connection, each of which names an agent.
+                std::thread::scope(|scope| {
+                    for name in [name, "other"] {
+                        let place = &place;
+                        scope.spawn(move || {
+                            place.belongs_to(&agent(name)).ok();
+                            drop(place.stream().ok());
+                        });
+                    }
+                });
+                held.fetch_sub(1, Ordering::SeqCst);
+            }
+        };
+        std::thread::scope(|scope| {
+            for name in ["a", "b", "c"] {
+                scope.spawn(move || come(name));
+            }
+        });
+        let inner = &places.0;
+        assert_eq!(inner.open.load(Ordering::Relaxed), 0);
+        assert_eq!(inner.streaming.load(Ordering::Relaxed), 0);
+        assert!(locked(&inner.agents).is_empty());
+        assert!(locked(&inner.addresses).is_empty());
+    }
 }

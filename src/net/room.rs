@@ -179,4 +179,31 @@ mod tests {
         drop(taken);
         assert_eq!(room.free(), 10);
     }
+
+    #[test]
+    fn threads_that_come_together_never_have_more_than_there_is() {
+        let room = Arc::new(Room::of(10));
+        let held = AtomicU64::new(0);
+        let take = || {
+            for octets in [4, 3, 5] {
+                let Some(mut taken) = room.taken(octets) else {
+                    continue;
+                };
+                let grown = match taken.grow_to(6) {
+                    true => 6,
+                    false => octets,
+                };
+                assert!(held.fetch_add(grown, Ordering::SeqCst) + grown <= 10);
+                held.fetch_sub(grown, Ordering::SeqCst);
+                taken.shrink_to(2);
+                drop(taken.with(Bytes::from_static(b"ab")));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(take);
+            }
+        });
+        assert_eq!(room.free(), 10);
+    }
 }

@@ -13,6 +13,7 @@ use super::headers;
 use super::passage::Asked;
 use super::snapshot::Snapshot;
 use super::spool::Keep;
+use super::under_way::Counted;
 use super::upload::{Prepared, RequestBody, Upload};
 use super::upstream::{Protocols, Upstream};
 use crate::inject::error::InjectError;
@@ -50,6 +51,8 @@ pub struct Ready {
 pub struct Sent {
     /// What the origin says.
     pub response: Response<Incoming>,
+    /// Counts the request until its answer is over.
+    pub counted: Counted,
     /// What went into the request.
     pub credentials: Vec<InjectedCredential>,
     /// The secrets that did.
@@ -129,7 +132,7 @@ impl Attempt<'_> {
         }
         accounting.sending();
         let sent = self.upstream.send(self.permit, self.protocols, request);
-        let response = sent
+        let (response, counted) = sent
             .await
             .inspect_err(|error| admission.failed(error))
             .map_err(|error| whose_fault(error, accounting))?;
@@ -139,6 +142,7 @@ impl Attempt<'_> {
         }
         Ok(Sent {
             response,
+            counted,
             credentials: injected.credentials,
             shown: injected.needles,
             windows,

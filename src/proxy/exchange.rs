@@ -26,6 +26,7 @@ use super::snapshot::{Snapshot, SnapshotStore};
 use super::spend::Asking;
 use super::spending::Spending;
 use super::token_call::{self, CallForm, Caller};
+use super::under_way::Counted;
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
@@ -126,6 +127,7 @@ impl Exchange {
                     gate.exchange()
                 });
                 let Relayed {
+                    counted,
                     meter,
                     observer,
                     scrubbing,
@@ -133,7 +135,7 @@ impl Exchange {
                 } = relayed;
                 let readers = (meter, observer);
                 response.map(|body| {
-                    let body = OriginBody::new(body, scrubbing);
+                    let body = OriginBody::new(body, counted, scrubbing);
                     ResponseBody::stream(body, &timeouts, accounting, in_flight, readers)
                 })
             }
@@ -300,6 +302,7 @@ impl Exchange {
         );
         let Sent {
             mut response,
+            counted,
             credentials,
             shown,
             windows,
@@ -335,6 +338,7 @@ impl Exchange {
                 Box::new(Switch {
                     agent,
                     origin,
+                    counted,
                     needles,
                     lease,
                     idle: permit.dial().timeouts.idle,
@@ -370,6 +374,7 @@ impl Exchange {
         let observer = observer.and_then(|watched| watched.observer(&response, room));
         let relayed = Relayed {
             permit,
+            counted,
             meter,
             observer,
             scrubbing,
@@ -404,6 +409,7 @@ impl Exchange {
         let Switch {
             agent,
             origin,
+            counted,
             needles,
             lease,
             idle,
@@ -412,6 +418,7 @@ impl Exchange {
         let upgrade = Upgrade {
             agent,
             origin,
+            counted,
             needles,
             idle,
             longest_frame: self.limits.answers.web_socket_frame,
@@ -458,6 +465,7 @@ enum Answer {
 /// What an answer that is passed on goes with.
 struct Relayed {
     permit: Permit,
+    counted: Counted,
     meter: Option<Box<Meter>>,
     observer: Option<Box<Observer>>,
     scrubbing: Option<Scrubbing>,
@@ -466,6 +474,7 @@ struct Relayed {
 struct Switch {
     agent: OnUpgrade,
     origin: OnUpgrade,
+    counted: Counted,
     needles: Option<Arc<Needles>>,
     lease: Lease,
     idle: Duration,

@@ -68,3 +68,36 @@ impl Continuation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::task::spawn_blocking;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The clock of the test stands still while a thread runs, and jumps to the end of the patience if nobody is
+    /// woken.
+    #[tokio::test(start_paused = true)]
+    async fn threads_that_say_what_the_origin_wants_wake_whoever_waits() {
+        for _ in 0..3 {
+            let wanted = Arc::new(Wanted::default());
+            let mut wait = Continuation::new(wanted.clone());
+            let (one, other) = (wanted.clone(), wanted);
+            let begun = Instant::now();
+            let said = [
+                spawn_blocking(move || one.go_on()),
+                spawn_blocking(move || other.answered()),
+            ];
+            let first = poll_fn(|cx| wait.poll(cx)).await;
+            assert_eq!(begun.elapsed(), Duration::ZERO, "nobody was woken");
+            for said in said {
+                said.await.unwrap();
+            }
+            let again = poll_fn(|cx| wait.poll(cx)).await;
+            assert_eq!(first.is_ok(), again.is_ok(), "what was said first counts");
+        }
+    }
+}

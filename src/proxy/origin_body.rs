@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::error::ProxyError;
+use super::under_way::Counted;
 use crate::net::room::{Room, Taken};
 use crate::scrub::coding::Coding;
 use crate::scrub::decoder::{Decoder, Undecodable};
@@ -76,7 +77,7 @@ pub enum OriginError {
 /// A body from an origin.
 pub enum OriginBody {
     /// Its request had no secret.
-    Plain(Incoming),
+    Plain(Incoming, Counted),
     /// Its request had one.
     Scrubbed(Box<ScrubbedBody>),
 }
@@ -92,13 +93,14 @@ pub struct ScrubbedBody {
     has_begun: bool,
     is_over: bool,
     hits: u64,
+    _counted: Counted,
 }
 
 impl OriginBody {
-    /// The body, searched if there is something to look for.
-    pub fn new(inner: Incoming, scrubbing: Option<Scrubbing>) -> Self {
+    /// The body of the answer to a request that is `counted`, searched if there is something to look for.
+    pub fn new(inner: Incoming, counted: Counted, scrubbing: Option<Scrubbing>) -> Self {
         let Some(scrubbing) = scrubbing else {
-            return Self::Plain(inner);
+            return Self::Plain(inner, counted);
         };
         let codings = &scrubbing.codings;
         Self::Scrubbed(Box::new(ScrubbedBody {
@@ -111,13 +113,14 @@ impl OriginBody {
             has_begun: false,
             is_over: false,
             hits: 0,
+            _counted: counted,
         }))
     }
 
     /// How many secrets were found since this was last asked.
     pub fn take_hits(&mut self) -> u64 {
         match self {
-            Self::Plain(_) => 0,
+            Self::Plain(..) => 0,
             Self::Scrubbed(body) => std::mem::take(&mut body.hits) + body.scrubber.take_hits(),
         }
     }
@@ -132,7 +135,7 @@ impl Body for OriginBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
         match self.get_mut() {
-            Self::Plain(inner) => {
+            Self::Plain(inner, _) => {
                 let frame = ready!(Pin::new(inner).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(OriginError::from)))
             }
@@ -142,14 +145,14 @@ impl Body for OriginBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Plain(inner) => inner.is_end_stream(),
+            Self::Plain(inner, _) => inner.is_end_stream(),
             Self::Scrubbed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Plain(inner) => inner.size_hint(),
+            Self::Plain(inner, _) => inner.size_hint(),
             Self::Scrubbed(body) => body.size_hint(),
         }
     }

@@ -13,9 +13,7 @@ use crate::meter::learned::LearnedTable;
 use crate::telemetry::audit::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::types::agent::Agent;
-
-/// Abandoned answers that are read to their end at once.
-const DRAINS: usize = 100;
+use crate::types::limits::LEFT_ANSWERS;
 
 /// What exchanges that cost money share.
 pub struct Spending {
@@ -43,7 +41,7 @@ impl Spending {
             rates: Rates::default(),
             learned: LearnedTable::default(),
             trust: Mutex::default(),
-            drains: Arc::new(Semaphore::new(DRAINS)),
+            drains: Arc::new(Semaphore::new(LEFT_ANSWERS)),
             metrics,
             audit,
         }
@@ -69,7 +67,7 @@ impl Spending {
 
     /// Waits until no abandoned answer is read on any more, or for this long.
     pub async fn drained(&self, patience: Duration) {
-        let all = self.drains.acquire_many(DRAINS as u32);
+        let all = self.drains.acquire_many(LEFT_ANSWERS as u32);
         // What is still read then counts as it was reserved when the books are next opened.
         tokio::time::timeout(patience, all).await.ok();
     }

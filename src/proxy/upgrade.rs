@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use super::account::Accounting;
 use super::scrubbed_socket::ScrubbedSocket;
 use super::snapshot::SnapshotStore;
+use super::under_way::Counted;
 use crate::net::places::Place;
 use crate::net::relay::{RelayEnd, relay};
 use crate::rt::drain::Drain;
@@ -22,6 +23,8 @@ pub struct Upgrade {
     pub agent: OnUpgrade,
     /// The origin's half.
     pub origin: OnUpgrade,
+    /// Counts it for as long as it lasts.
+    pub counted: Counted,
     /// The secrets that the request had, if any.
     pub needles: Option<Arc<Needles>>,
     /// Longest silence.
@@ -46,6 +49,7 @@ impl Upgrade {
             let Self {
                 agent,
                 origin,
+                counted: _counted,
                 needles,
                 idle,
                 longest_frame,

@@ -16,6 +16,8 @@ pub struct Limits {
     pub bodies: BodyLimits,
     /// Answers that are searched.
     pub answers: AnswerLimits,
+    /// Connections to origins.
+    pub origins: OriginLimits,
     /// Certificates for agents.
     pub leaves: LeafLimits,
     /// Names.
@@ -83,6 +85,15 @@ pub struct AnswerLimits {
     pub web_socket_frame: u64,
 }
 
+/// Connections to origins that no request is under way on. Kept by `proxy/under_way` and `proxy/upstream`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginLimits {
+    /// Open at once, of all origins.
+    pub idle: usize,
+    /// Of one host, over HTTP/1.1; an HTTP/2 connection takes what comes next in any case.
+    pub idle_per_host: usize,
+}
+
 /// Certificates made for agents. Kept by `tls/leaf`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeafLimits {
@@ -114,12 +125,19 @@ pub struct DnsLimits {
     pub timeout: Duration,
 }
 
+/// Answers that are read on at once after their agents have left, for what they cost.
+pub const LEFT_ANSWERS: usize = 100;
+
 /// The program, its caches and logs.
 const BASE: u64 = 48 * MIB;
 /// An agent's connection besides its head: an HTTP/2 window of uploads that no origin takes, TLS, buffers.
 const CONNECTION: u64 = MIB + MIB / 4;
 /// A request under way: what was read of its answer and not taken, and its connection to the origin.
 const EXCHANGE: u64 = MIB;
+/// An answer that is read on: taken as it comes, and its connection to the origin.
+const LEFT_ANSWER: u64 = MIB / 2;
+/// A connection to an origin that waits for a request: TLS, and what was read ahead of the last answer.
+const IDLE_ORIGIN: u64 = MIB / 4;
 /// A certificate with the settings to serve it.
 const LEAF: u64 = 4 * 1024;
 /// A lookup and its answer.
@@ -134,9 +152,11 @@ impl Limits {
         let exchanges = connections + self.streams.total as u64;
         BASE + connections * connection
             + exchanges * EXCHANGE
+            + LEFT_ANSWERS as u64 * LEFT_ANSWER
             + self.bodies.kept
             + self.bodies.read
             + self.answers.windows
+            + self.origins.idle as u64 * IDLE_ORIGIN
             + self.answers.read
             + self.leaves.cached as u64 * LEAF
             + self.dns.lookups as u64 * LOOKUP
@@ -153,6 +173,7 @@ impl Default for Limits {
             streams: StreamLimits::default(),
             bodies: BodyLimits::default(),
             answers: AnswerLimits::default(),
+            origins: OriginLimits::default(),
             leaves: LeafLimits::default(),
             dns: DnsLimits::default(),
         }
@@ -210,6 +231,15 @@ impl Default for AnswerLimits {
             windows: 256 * MIB,
             read: 128 * MIB,
             web_socket_frame: 64 * MIB,
+        }
+    }
+}
+
+impl Default for OriginLimits {
+    fn default() -> Self {
+        Self {
+            idle: 512,
+            idle_per_host: 64,
         }
     }
 }

@@ -26,7 +26,7 @@ use super::support::{echo, tunnel};
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: bare.example.com\r\n\r\n";
 
 /// Two agents with tokens; who they are is not known before they say it.
-fn two_agents(proxy: ProxyBuilder) -> ProxyBuilder {
+pub fn two_agents(proxy: ProxyBuilder) -> ProxyBuilder {
     let of = |name: &str| format!("{{name: {name}, token: {{env: {{name: TOKEN_{name}}}}}}}");
     proxy
         .env("TOKEN_a", "token-of-a-0000001")
@@ -39,7 +39,7 @@ async fn dial(proxy: &Proxy) -> TcpStream {
 }
 
 /// CONNECT, by an agent that names itself.
-async fn connect(proxy: &Proxy, agent: &str, target: &str) -> (TcpStream, Answer) {
+pub async fn connect(proxy: &Proxy, agent: &str, target: &str) -> (TcpStream, Answer) {
     let mut stream = dial(proxy).await;
     let token = STANDARD.encode(format!("{agent}:token-of-{agent}-0000001"));
     let head = format!(

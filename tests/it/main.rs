@@ -85,6 +85,7 @@ mod oauth_replicas;
 mod oauth_shared;
 mod observability;
 mod origin_faults;
+mod origin_streams;
 mod otlp;
 mod placements;
 mod presets;
