@@ -14,6 +14,7 @@ use crate::app::settings::Settings;
 use crate::app::state::StateDir;
 use crate::budget::set::BudgetSet;
 use crate::budget::sqlite_file::read_only;
+use crate::config::audit::OnAuditFailure;
 use crate::config::root::AccessLogSpec;
 use crate::config::source::SourceSpec;
 use crate::credential::open::SourceContext;
@@ -30,8 +31,17 @@ pub(super) async fn check_files(
     if !budgets.is_empty() {
         findings.extend(ledger(&ledger_path(settings)));
     }
-    let audit = audit_path(settings).and_then(|path| unwritable("audit log", &path));
-    findings.extend(audit);
+    let path = audit_path(settings);
+    findings.extend(
+        path.and_then(|path| unwritable("audit log", &path))
+            .map(|audit| {
+                // It serves all the same, and keeps events until it can write them.
+                match spec.audit.on_failure {
+                    OnAuditFailure::Continue => audit.of(State::Warning),
+                    OnAuditFailure::Refuse => audit,
+                }
+            }),
+    );
     if let Err(error) = audit_signer(settings, sources).await {
         findings.push(failed("audit log", error));
     }
