@@ -29,7 +29,7 @@
 //!         proxy/replay      once, and again where a renewed token may help:
 //!           proxy/attempt
 //!             inject/set        Permit + head: placeholders become secrets -> or 403, 503
-//!             proxy/upload      the body streams on, or is read whole for a swap
+//!             proxy/upload      the body streams on, or proxy/whole reads it for a swap
 //!             proxy/spool       and is kept while it may have to be sent again
 //!             proxy/upstream    Permit + request: resolve, guard, dial,
 //!                               verify, send                           -> response

@@ -53,6 +53,7 @@ pub(super) fn check_limits(
     check.size("bodies.read", &spec.bodies.read, memory.clone());
     // One window of the largest kind must fit.
     check.size("answers.windows", &spec.answers.windows, 32 << 20..=1 << 40);
+    check.size("answers.read", &spec.answers.read, memory);
     check.size(
         "answers.webSocketFrame",
         &spec.answers.web_socket_frame,
@@ -160,6 +161,7 @@ mod tests {
             ("streams: {perConnection: 100000}", "is 100000"),
             ("bodies: {read: 1KiB}", "is 1 KiB"),
             ("answers: {windows: 1MiB}", "is 1 MiB"),
+            ("answers: {read: 1KiB}", "is 1 KiB"),
             ("leaves: {cached: 0}", "is 0"),
             ("dns: {timeout: 1h}", "is 3600s"),
         ] {

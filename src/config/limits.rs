@@ -25,7 +25,7 @@ pub struct LimitsSpec {
     /// Memory for bodies of requests.
     #[serde(default)]
     pub bodies: BodyLimitsSpec,
-    /// Answers that are searched for secrets.
+    /// Answers that are read: for secrets, and for what they used.
     #[serde(default)]
     pub answers: AnswerLimitsSpec,
     /// Certificates for agents.
@@ -76,7 +76,9 @@ pub struct RequestLimitsSpec {
     /// ones get a 408.
     #[serde(default)]
     pub head_time: Option<Located<Span>>,
-    /// Longest silence within a body; 60s when absent. Slower ones get a 408.
+    /// Longest silence within a body, and a tenth of the time for one that is read whole; 60s when absent. Slower
+    /// ones get a 408. A body on HTTP/2 that tells no length and is passed on as it comes may be silent: its origin
+    /// keeps the time.
     #[serde(default)]
     pub body_idle: Option<Located<Span>>,
 }
@@ -110,7 +112,7 @@ pub struct BodyLimitsSpec {
     pub read: Option<Located<Size>>,
 }
 
-/// Answers that are searched for secrets.
+/// Answers that are read: for secrets, and for what they used.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AnswerLimitsSpec {
@@ -119,6 +121,11 @@ pub struct AnswerLimitsSpec {
     /// that answers otherwise gets the request a 503.
     #[serde(default)]
     pub windows: Option<Located<Size>>,
+    /// Memory for the events and JSON bodies of answers that are read for what they used, beyond 64KiB of each, of all
+    /// answers together; 128MiB when absent. One that there is no room for passes unread: its call is charged as
+    /// reserved.
+    #[serde(default)]
+    pub read: Option<Located<Size>>,
     /// The longest WebSocket frame of an origin whose text is searched; 64MiB when absent. Longer ones end the
     /// connection with the code 1009 (RFC 6455, section 7.4.1). Frames that are not searched pass unread.
     #[serde(default)]
@@ -193,6 +200,7 @@ impl LimitsSpec {
         set_size(&mut limits.bodies.kept, &self.bodies.kept);
         set_size(&mut limits.bodies.read, &self.bodies.read);
         set_size(&mut limits.answers.windows, &self.answers.windows);
+        set_size(&mut limits.answers.read, &self.answers.read);
         set_size(
             &mut limits.answers.web_socket_frame,
             &self.answers.web_socket_frame,
@@ -269,7 +277,7 @@ connections: {idle: 1s, tunnelStart: 2s, handshake: 3s, unidentifiedPerAddress: 
 requests: {headSize: 16KiB, headFields: 50, headTime: 5s, bodyIdle: 6s}
 streams: {perConnection: 7}
 bodies: {kept: 8MiB, read: 9MiB}
-answers: {windows: 64MiB, webSocketFrame: 1MiB}
+answers: {windows: 64MiB, read: 3MiB, webSocketFrame: 1MiB}
 leaves: {cached: 20, mints: 11/s, mintsPerAgent: 12/min}
 dns: {answers: 13, lookups: 14, timeout: 15s}
 ",
@@ -295,8 +303,12 @@ dns: {answers: 13, lookups: 14, timeout: 15s}
         assert_eq!(limits.streams.per_connection, 7);
         assert_eq!([limits.bodies.kept, limits.bodies.read], [8 << 20, 9 << 20]);
         assert_eq!(
-            [limits.answers.windows, limits.answers.web_socket_frame],
-            [64 << 20, 1 << 20]
+            [
+                limits.answers.windows,
+                limits.answers.read,
+                limits.answers.web_socket_frame
+            ],
+            [64 << 20, 3 << 20, 1 << 20]
         );
         assert_eq!(limits.leaves.cached, 20);
         assert_eq!(limits.leaves.mints.count, 11);

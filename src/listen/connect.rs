@@ -34,14 +34,18 @@ pub async fn answer(
     agent: Result<Agent, ProxyError>,
     mut request: Request<Incoming>,
     peer: SocketAddr,
-    (gate, connection): (&GateState, &Arc<Connection>),
+    (gate, connection): (&Arc<GateState>, &Arc<Connection>),
 ) -> Response<ResponseBody> {
+    let _in_flight = gate.exchange();
     let ledgers = doors.exchange.ledgers.clone();
     let mut accounting = ledgers.open(Ingress::Connect, Kind::Connect, peer);
     accounting.traced(request.headers(), connection.number, connection.request());
     let opened = open(&doors, agent, &request, (gate, connection), &mut accounting).await;
     let upgrade = hyper::upgrade::on(&mut request);
     let exchange = doors.exchange.clone();
+    if opened.is_ok() {
+        gate.leaves();
+    }
     match opened {
         Err(error) => refuse(&error, accounting),
         Ok(Opened {

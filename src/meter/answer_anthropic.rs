@@ -11,6 +11,7 @@ use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of, wr
 use super::call::{CacheUse, Call};
 use super::count::{Count, TextLength};
 use super::endpoint::Operation;
+use super::few::Few;
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of the Messages API, streamed or whole.
@@ -29,10 +30,13 @@ pub(super) struct MessagesAnswer {
     complete: bool,
 }
 
-/// A `usage` object, or an entry of its `iterations`.
+/// Turns of one answer that are told apart. A compaction makes two or three of them.
+const ITERATIONS: usize = 64;
+
+/// A `usage` object, or an entry of its `iterations`, which has none itself.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct Told<I = Few<Told<IgnoredAny>, ITERATIONS>> {
     model: Option<Box<str>>,
     input_tokens: Count,
     output_tokens: Count,
@@ -43,7 +47,7 @@ struct Told {
     speed: Option<Box<str>>,
     inference_geo: Option<Box<str>>,
     server_tool_use: Option<ServerTools>,
-    iterations: Option<Vec<Self>>,
+    iterations: Option<I>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -296,7 +300,7 @@ impl MessagesAnswer {
         uses
     }
 
-    fn terms(&self, one: &Told) -> Terms {
+    fn terms<I>(&self, one: &Told<I>) -> Terms {
         let top = &self.told;
         terms_of(
             &self.asked,
@@ -310,7 +314,27 @@ impl MessagesAnswer {
 }
 
 impl Told {
-    fn merge(&mut self, later: Self) {
+    fn merge(&mut self, mut later: Self) {
+        let iterations = later.iterations.take();
+        self.merge_counts(later);
+        if let Some(later) = iterations {
+            let told = self.iterations.get_or_insert_default();
+            for (at, later) in later.into_iter().enumerate() {
+                match told.get_mut(at) {
+                    Some(told) => told.merge_counts(later),
+                    None => told.push(later),
+                }
+            }
+        }
+    }
+
+    fn iterations(&self) -> &[Told<IgnoredAny>] {
+        self.iterations.as_ref().map_or(&[], |told| &told[..])
+    }
+}
+
+impl<I> Told<I> {
+    fn merge_counts(&mut self, later: Self) {
         self.input_tokens.merge(later.input_tokens);
         self.output_tokens.merge(later.output_tokens);
         self.cache_read_input_tokens
@@ -332,19 +356,6 @@ impl Told {
         self.service_tier = later.service_tier.or(self.service_tier.take());
         self.speed = later.speed.or(self.speed.take());
         self.inference_geo = later.inference_geo.or(self.inference_geo.take());
-        if let Some(later) = later.iterations {
-            let told = self.iterations.get_or_insert_default();
-            for (at, later) in later.into_iter().enumerate() {
-                match told.get_mut(at) {
-                    Some(told) => told.merge(later),
-                    None => told.push(later),
-                }
-            }
-        }
-    }
-
-    fn iterations(&self) -> &[Self] {
-        self.iterations.as_deref().unwrap_or_default()
     }
 
     fn searches(&self) -> Count {

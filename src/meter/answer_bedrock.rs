@@ -13,6 +13,7 @@ use super::answer::{Answer, Ending, Piece, Seen, SoFar, terms_of, written_to_cac
 use super::answer_anthropic::MessagesAnswer;
 use super::call::{CacheUse, Call};
 use super::count::{Count, TextLength};
+use super::few::Few;
 use crate::types::usage::{ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of Converse or ConverseStream. It names no model: the path does.
@@ -253,7 +254,7 @@ impl Told {
 }
 
 fn written_by_life<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Written, D::Error> {
-    let details = Option::<Vec<CacheDetail>>::deserialize(from)?;
+    let details = Option::<Few<CacheDetail>>::deserialize(from)?;
     let mut written = Written::default();
     for detail in details.unwrap_or_default() {
         let life = match detail.ttl.as_deref() {

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of};
 use super::call::Call;
 use super::count::{Count, TextLength};
+use super::few::Few;
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of the Chat Completions API, streamed or whole.
@@ -61,7 +62,7 @@ struct CompletionDetails {
 struct Chunk {
     model: Option<Box<str>>,
     service_tier: Option<Box<str>>,
-    choices: Option<Vec<Choice>>,
+    choices: Option<Few<Choice>>,
     usage: Option<Told>,
     error: Option<IgnoredAny>,
 }
@@ -82,7 +83,7 @@ struct Delta {
     reasoning: TextLength,
     reasoning_content: TextLength,
     function_call: Option<Function>,
-    tool_calls: Option<Vec<ToolCall>>,
+    tool_calls: Option<Few<ToolCall>>,
     audio: Option<Audio>,
 }
 

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of};
 use super::call::Call;
 use super::count::{Count, TextLength};
+use super::few::Few;
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of Gemini: a stream of events, an array of the same, or one of them.
@@ -60,7 +61,7 @@ struct Modality {
 #[serde(default, rename_all = "camelCase")]
 struct Chunk<'a> {
     #[serde(borrow)]
-    candidates: Option<Vec<Candidate<'a>>>,
+    candidates: Option<Few<Candidate<'a>>>,
     usage_metadata: Option<Told>,
     model_version: Option<Box<str>>,
     prompt_feedback: Option<PromptFeedback>,
@@ -79,7 +80,7 @@ struct Candidate<'a> {
 #[serde(default)]
 struct Content<'a> {
     #[serde(borrow)]
-    parts: Option<Vec<Part<'a>>>,
+    parts: Option<Few<Part<'a>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -300,7 +301,7 @@ impl Told {
 }
 
 fn audio_of<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Count, D::Error> {
-    let details = Option::<Vec<Modality>>::deserialize(from)?;
+    let details = Option::<Few<Modality>>::deserialize(from)?;
     let mut audio = Count::default();
     for one in details.unwrap_or_default() {
         if one.modality.as_deref() == Some("AUDIO") {

@@ -2,6 +2,7 @@
 //! (<https://platform.openai.com/docs/api-reference/responses>).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of};
 use super::call::Call;
 use super::count::{Count, TextLength};
+use super::few::Few;
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of the Responses API, streamed or whole.
@@ -65,7 +67,7 @@ struct Response {
     model: Option<Box<str>>,
     service_tier: Option<Box<str>>,
     usage: Option<Told>,
-    output: Option<Vec<Item>>,
+    output: Option<Few<Item>>,
 }
 
 /// A piece of output, as far as it costs something by itself.
@@ -85,12 +87,17 @@ struct Action {
     kind: Box<str>,
 }
 
+/// Containers of one answer that are told apart. A real one has one or two.
+const CONTAINERS: usize = 100;
+
 /// How often the provider's tools were used.
 #[derive(Clone, Debug, Default)]
 struct ToolUses {
     web_searches: u64,
     file_searches: u64,
-    containers: Vec<Box<str>>,
+    containers: BTreeSet<Box<str>>,
+    /// Calls that ran in containers which are not kept, since there are too many.
+    beyond: u64,
 }
 
 impl Answer for ResponsesAnswer {
@@ -219,8 +226,10 @@ impl ToolUses {
             "file_search_call" => self.file_searches += 1,
             "code_interpreter_call" => {
                 let container = item.container_id.unwrap_or_default();
-                if !self.containers.contains(&container) {
-                    self.containers.push(container);
+                if self.containers.len() < CONTAINERS {
+                    self.containers.insert(container);
+                } else if !self.containers.contains(&container) {
+                    self.beyond = self.beyond.saturating_add(1);
                 }
             }
             _ => {}
@@ -230,16 +239,22 @@ impl ToolUses {
     fn raise(&mut self, later: Self) {
         self.web_searches = self.web_searches.max(later.web_searches);
         self.file_searches = self.file_searches.max(later.file_searches);
-        if later.containers.len() > self.containers.len() {
+        if later.ran_in() > self.ran_in() {
             self.containers = later.containers;
+            self.beyond = later.beyond;
         }
+    }
+
+    /// In how many containers code ran, at most.
+    fn ran_in(&self) -> u64 {
+        self.beyond.saturating_add(self.containers.len() as u64)
     }
 
     fn fees(&self) -> Vec<(Fee, u64)> {
         let fees = [
             (Fee::WebSearch, self.web_searches),
             (Fee::FileSearch, self.file_searches),
-            (Fee::CodeExecution, self.containers.len() as u64),
+            (Fee::CodeExecution, self.ran_in()),
         ];
         fees.into_iter().filter(|(_, count)| *count > 0).collect()
     }

@@ -118,6 +118,9 @@ impl Decoder {
 
     /// Decodes the next octets; says how many of them could not be read.
     pub(super) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> u64 {
+        if self.coding == Coding::Brotli && self.read == 0 && is_large_window(bytes) {
+            self.over = true;
+        }
         if self.codec.is_some() {
             return self.decode(bytes, each);
         }
@@ -176,6 +179,12 @@ impl Decoder {
             false => 0,
         }
     }
+}
+
+/// Whether a `br` body begins as none may (RFC 7932, section 9.1). Its decoder would take it for one of "large window"
+/// Brotli, which is none of HTTP's codings and may ask for 1 GiB.
+pub(super) fn is_large_window(body: &[u8]) -> bool {
+    body.first().is_some_and(|first| first & 0x7F == 0x11)
 }
 
 /// Whether a `deflate` body begins with zlib's header (RFC 1950, 2.2): the method is 8, the window has a

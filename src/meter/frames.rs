@@ -1,72 +1,94 @@
 //! Owns how an AWS event stream is taken apart, however its octets arrive.
 
+use std::sync::Arc;
+
 use aws_smithy_eventstream::frame::read_message_from;
 
 use super::answer::{MAX_PIECE, Piece};
+use super::kept::Kept;
+use crate::net::room::Room;
 
+/// What comes first of a message: its length.
+const LENGTH: usize = 4;
 /// The smallest message: two lengths and two checksums.
 const MIN_MESSAGE: usize = 16;
 
 /// Takes an event stream (`application/vnd.amazon.eventstream`) apart: each message says its length first, and
 /// has a checksum of that and one of all of it. After a message that does not agree with them nothing more can
-/// be told apart. It keeps one message at a time, [`MAX_PIECE`] octets at most; AWS sends 24 MB at most.
-#[derive(Debug, Default)]
+/// be told apart, nor after one that there is no room for. It keeps one message at a time, [`MAX_PIECE`] octets at most;
+/// AWS sends 24 MB at most.
+#[derive(Debug)]
 pub(super) struct FrameSplitter {
     /// The start of a message whose end has not come.
-    kept: Vec<u8>,
+    kept: Kept,
     is_broken: bool,
 }
 
 impl FrameSplitter {
+    /// A splitter at the start of a stream.
+    pub(super) fn new(room: &Arc<Room>) -> Self {
+        Self {
+            kept: Kept::within(room),
+            is_broken: false,
+        }
+    }
+
     /// Takes the next octets in; says how many of them cannot be read any more.
     pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Piece<'_>)) -> u64 {
         while !bytes.is_empty() && !self.is_broken {
-            let wanted = match first_length(&self.kept) {
-                Some(length) => length,
-                None if self.kept.is_empty() => first_length(bytes).unwrap_or(4),
-                None => 4,
+            let told = match self.kept.is_empty() {
+                true => first_length(bytes),
+                false => first_length(&self.kept),
             };
-            if !(wanted == 4 || (MIN_MESSAGE..=MAX_PIECE).contains(&wanted)) {
-                self.is_broken = true;
-                each(Piece::Lost(std::mem::take(&mut self.kept).len() as u64));
+            if told.is_some_and(|length| !(MIN_MESSAGE..=MAX_PIECE).contains(&length)) {
+                self.lose(each);
                 break;
             }
-            if self.kept.is_empty() && wanted >= MIN_MESSAGE && bytes.len() >= wanted {
-                self.message(&bytes[..wanted], each);
+            let wanted = told.unwrap_or(LENGTH);
+            if self.kept.is_empty() && told.is_some() && bytes.len() >= wanted {
+                self.is_broken = !message(&bytes[..wanted], each);
                 bytes = &bytes[wanted..];
                 continue;
             }
             let taken = bytes.len().min(wanted - self.kept.len());
-            self.kept.extend_from_slice(&bytes[..taken]);
+            if !self.kept.extend(&bytes[..taken]) {
+                self.lose(each);
+                break;
+            }
             bytes = &bytes[taken..];
-            if wanted >= MIN_MESSAGE && self.kept.len() == wanted {
-                let mut message = std::mem::take(&mut self.kept);
-                self.message(&message, each);
-                message.clear();
-                message.shrink_to(64 << 10);
-                self.kept = message;
+            if told.is_some() && self.kept.len() == wanted {
+                self.is_broken = !message(&self.kept, each);
+                self.kept.clear();
             }
         }
         bytes.len() as u64
     }
 
-    fn message(&mut self, octets: &[u8], each: &mut dyn FnMut(Piece<'_>)) {
-        let Ok(message) = read_message_from(octets) else {
-            self.is_broken = true;
-            return each(Piece::Lost(octets.len() as u64));
-        };
-        let header = |wanted: &str| {
-            let found = message.headers().iter();
-            let found = found.filter(|header| header.name().as_str() == wanted);
-            found.last()?.value().as_string().ok()
-        };
-        // An exception ends the stream; its name is that of no event.
-        let name = header(":event-type").or_else(|| header(":exception-type"));
-        each(Piece::Event {
-            name: name.map_or(&[][..], |name| name.as_str().as_bytes()),
-            data: message.payload(),
-        });
+    fn lose(&mut self, each: &mut dyn FnMut(Piece<'_>)) {
+        self.is_broken = true;
+        each(Piece::Lost(self.kept.len() as u64));
+        self.kept.clear();
     }
+}
+
+/// Reads a whole message; says whether it agrees with its checksums.
+fn message(octets: &[u8], each: &mut dyn FnMut(Piece<'_>)) -> bool {
+    let Ok(message) = read_message_from(octets) else {
+        each(Piece::Lost(octets.len() as u64));
+        return false;
+    };
+    let header = |wanted: &str| {
+        let found = message.headers().iter();
+        let found = found.filter(|header| header.name().as_str() == wanted);
+        found.last()?.value().as_string().ok()
+    };
+    // An exception ends the stream; its name is that of no event.
+    let name = header(":event-type").or_else(|| header(":exception-type"));
+    each(Piece::Event {
+        name: name.map_or(&[][..], |name| name.as_str().as_bytes()),
+        data: message.payload(),
+    });
+    true
 }
 
 fn first_length(octets: &[u8]) -> Option<usize> {
@@ -108,7 +130,7 @@ pub(super) mod tests {
     }
 
     fn pieces(chunks: &[&[u8]]) -> (Vec<String>, u64) {
-        let mut splitter = FrameSplitter::default();
+        let mut splitter = FrameSplitter::new(&Arc::new(Room::of(0)));
         let mut found = Vec::new();
         let mut each = |piece: Piece<'_>| {
             found.push(match piece {
@@ -153,7 +175,13 @@ pub(super) mod tests {
             let octets: Vec<&[u8]> = bad.chunks(1).collect();
             assert_eq!(pieces(&octets), (found, unread));
         }
-        assert_eq!(pieces(&[&[0, 0, 0, 3, 9]]).1, 5);
+        // No message is as long as its length alone, or as the two lengths and one checksum.
+        for length in [0, 3, 4, 5, 12, 15] {
+            let bad = [0, 0, 0, length, 9];
+            let octets: Vec<&[u8]> = bad.chunks(1).collect();
+            assert_eq!(pieces(&[&bad]), (vec!["Lost(0)".to_owned()], 5));
+            assert_eq!(pieces(&octets), (vec!["Lost(4)".to_owned()], 1));
+        }
         assert_eq!(pieces(&[&[0xFF, 0xFF, 0xFF, 0xFF, 9]]).1, 5);
     }
 }

@@ -1,8 +1,12 @@
 //! Owns where the objects of a JSON text begin and end, however its octets arrive.
 
+use std::sync::Arc;
+
 use memchr::memchr2;
 
-use super::answer::{MAX_PIECE, Piece};
+use super::answer::Piece;
+use super::kept::Kept;
+use crate::net::room::Room;
 
 /// How much of each object is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +20,11 @@ pub(super) enum Keep {
 
 /// Finds the objects of a JSON text: of one object, of objects one after the other, or of an array of
 /// objects. It counts brackets and skips strings; whether the objects are sound is for others to say.
-/// It keeps one object at a time, [`MAX_PIECE`] octets at most; a larger one is [`Piece::Lost`].
+/// It keeps one object at a time; one that is too much to keep is [`Piece::Lost`].
 #[derive(Debug)]
 pub(super) struct JsonSplitter {
     keep: Keep,
-    kept: Vec<u8>,
+    kept: Kept,
     /// Octets of the object so far, kept or not.
     octets: u64,
     too_large: bool,
@@ -34,10 +38,10 @@ pub(super) struct JsonSplitter {
 
 impl JsonSplitter {
     /// A splitter at the start of a text.
-    pub(super) fn new(keep: Keep) -> Self {
+    pub(super) fn new(keep: Keep, room: &Arc<Room>) -> Self {
         Self {
             keep,
-            kept: Vec::new(),
+            kept: Kept::within(room),
             octets: 0,
             too_large: false,
             depth: 0,
@@ -82,7 +86,7 @@ impl JsonSplitter {
             b'{' => {
                 self.depth = 1;
                 self.octets = 1;
-                self.kept.push(octet);
+                self.keep(&[octet]);
             }
             b'[' if !self.in_array => self.in_array = true,
             b',' if self.in_array => {}
@@ -166,14 +170,10 @@ impl JsonSplitter {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        if self.kept.len() + part.len() > MAX_PIECE {
+        if !self.too_large && !self.kept.extend(part) {
             self.too_large = true;
+            self.kept.clear();
         }
-        if self.too_large {
-            self.kept = Vec::new();
-            return;
-        }
-        self.kept.extend_from_slice(part);
     }
 
     fn end_object(&mut self, each: &mut dyn FnMut(Piece<'_>)) {
@@ -184,7 +184,6 @@ impl JsonSplitter {
             each(Piece::Object(&self.kept));
         }
         self.kept.clear();
-        self.kept.shrink_to(64 << 10);
         if !self.in_array {
             each(Piece::Closed);
         }
@@ -196,9 +195,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::meter::answer::MAX_PIECE;
 
     fn pieces(keep: Keep, chunks: &[&[u8]]) -> (Vec<String>, u64) {
-        let mut splitter = JsonSplitter::new(keep);
+        let mut splitter = JsonSplitter::new(keep, &Arc::new(Room::of(u64::MAX)));
         let mut found = Vec::new();
         let mut each = |piece: Piece<'_>| {
             found.push(match piece {

@@ -1,6 +1,7 @@
 //! Owns the reading of an answer beside its way to the agent: which parser reads it, and its octets' way there.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
@@ -19,6 +20,7 @@ use super::frames::FrameSplitter;
 use super::json_text::{JsonSplitter, Keep};
 use super::reading::{Progress, Reading};
 use super::sse::SseSplitter;
+use crate::net::room::Room;
 
 /// The head of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +31,9 @@ pub struct AnswerHead<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Reads the usage out of one answer, as its octets pass. It keeps at most one event or JSON object
-/// (32 MiB) and a codec's window; what is larger, or cannot be decoded, makes the reading less sure and
-/// never smaller.
+/// Reads the usage out of one answer, as its octets pass. It keeps at most one event or JSON object (32 MiB), as far as
+/// there is room, and a codec's window; what is larger, or cannot be decoded, makes the reading less sure and never
+/// smaller.
 pub struct Reader {
     /// Nothing for an answer that says by its status that nothing was done.
     answer: Option<Box<dyn Answer>>,
@@ -40,6 +42,8 @@ pub struct Reader {
     keep: Keep,
     /// Octets that could not be decoded, or are in no known shape.
     blind: u64,
+    /// For pieces that have not ended, of all answers together.
+    room: Arc<Room>,
 }
 
 /// How the pieces of an answer are carried.
@@ -67,8 +71,8 @@ impl fmt::Debug for Reader {
 impl Reader {
     /// A reader of the answer to a call. The operation decides what the answer says, its media type and first
     /// octets how it is carried: servers send errors as JSON where events were asked for, and clients
-    /// read what they asked for whatever the media type says.
-    pub fn new(call: &Call, head: &AnswerHead<'_>) -> Self {
+    /// read what they asked for whatever the media type says. Pieces of it that come in many parts are kept in `room`.
+    pub fn new(call: &Call, head: &AnswerHead<'_>, room: &Arc<Room>) -> Self {
         let coding = Coding::of(head.headers);
         let carrier = match coding {
             Coding::Unreadable => Carrier::Opaque,
@@ -83,6 +87,7 @@ impl Reader {
             carrier,
             keep: kept_of(call.operation),
             blind: 0,
+            room: room.clone(),
         }
     }
 
@@ -92,9 +97,9 @@ impl Reader {
             return;
         };
         let carrier = &mut self.carrier;
-        let keep = self.keep;
+        let (keep, room) = (self.keep, &self.room);
         let mut blind = 0;
-        let mut pass = |decoded: &[u8]| blind += carrier.feed(decoded, keep, answer);
+        let mut pass = |decoded: &[u8]| blind += carrier.feed(decoded, keep, room, answer);
         let undecoded = match self.decoder.as_mut() {
             Some(decoder) => decoder.feed(data, &mut pass),
             None => {
@@ -143,7 +148,7 @@ impl Reader {
 
 impl Carrier {
     /// Takes text in; says how much of it is in no known shape.
-    fn feed(&mut self, data: &[u8], keep: Keep, answer: &mut dyn Answer) -> u64 {
+    fn feed(&mut self, data: &[u8], keep: Keep, room: &Arc<Room>, answer: &mut dyn Answer) -> u64 {
         let mut each = |piece: Piece<'_>| answer.piece(piece);
         match self {
             Self::Events(splitter) => splitter.feed(data, &mut each),
@@ -161,12 +166,12 @@ impl Carrier {
                 };
                 let mut decided = match first {
                     // The length of the first message is far below 16 MB, and no text begins so.
-                    0 => Self::Frames(FrameSplitter::default()),
-                    b'{' | b'[' => Self::Json(JsonSplitter::new(keep)),
-                    _ => Self::Events(SseSplitter::default()),
+                    0 => Self::Frames(FrameSplitter::new(room)),
+                    b'{' | b'[' => Self::Json(JsonSplitter::new(keep, room)),
+                    _ => Self::Events(SseSplitter::new(room)),
                 };
-                decided.feed(blank, keep, answer);
-                let unread = decided.feed(data, keep, answer);
+                decided.feed(blank, keep, room, answer);
+                let unread = decided.feed(data, keep, room, answer);
                 *self = decided;
                 return unread;
             }

@@ -1,27 +1,57 @@
 //! Owns how a stream of server-sent events is taken apart, however its octets arrive.
 
+use std::sync::Arc;
+
 use memchr::{memchr, memchr2};
 
-use super::answer::{MAX_PIECE, Piece};
+use super::answer::Piece;
+use super::kept::Kept;
+use crate::net::room::Room;
+
+/// The name of an event is a word. A longer one is none that is known.
+const LONGEST_NAME: usize = 256;
 
 /// Takes a stream of server-sent events apart (WHATWG HTML, 9.2.6): lines end in CR, LF or both, a byte
-/// order mark may come first, an event may have several lines of data. It keeps one event at a time,
-/// [`MAX_PIECE`] octets at most; a larger one is [`Piece::Lost`].
-#[derive(Debug, Default)]
+/// order mark may come first, an event may have several lines of data. It keeps one event at a time, a line and the
+/// data before it; what is too much to keep is [`Piece::Lost`].
+#[derive(Debug)]
 pub(super) struct SseSplitter {
     /// The start of a line whose end has not come.
-    line: Vec<u8>,
-    name: Vec<u8>,
-    data: Vec<u8>,
-    has_data: bool,
-    /// Octets of an event that is too large to keep, and of its unfinished line.
-    lost: u64,
+    line: Kept,
+    /// Octets of that line which are lost.
     lost_line: u64,
+    event: Event,
     after_cr: bool,
     started: bool,
 }
 
+/// The event under way.
+#[derive(Debug)]
+struct Event {
+    name: Vec<u8>,
+    data: Kept,
+    has_data: bool,
+    /// Octets of an event that is too large to keep, and of its unfinished line.
+    lost: u64,
+}
+
 impl SseSplitter {
+    /// A splitter at the start of a stream.
+    pub(super) fn new(room: &Arc<Room>) -> Self {
+        Self {
+            line: Kept::within(room),
+            lost_line: 0,
+            event: Event {
+                name: Vec::new(),
+                data: Kept::within(room),
+                has_data: false,
+                lost: 0,
+            },
+            after_cr: false,
+            started: false,
+        }
+    }
+
     /// Takes the next octets in.
     pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Piece<'_>)) {
         while !bytes.is_empty() {
@@ -44,52 +74,39 @@ impl SseSplitter {
         if !self.line.is_empty() || self.lost_line > 0 {
             self.end_line(&[], each);
         }
-        self.dispatch(each);
+        self.event.dispatch(each);
     }
 
-    fn has_room(&self, more: usize) -> bool {
-        self.lost == 0 && self.data.len() + self.line.len() + more <= MAX_PIECE
-    }
-
-    fn keep(&mut self, part: &[u8]) {
-        if self.has_room(part.len()) {
-            self.line.extend_from_slice(part);
-        } else {
-            self.lose(part.len());
+    /// Keeps a part of a line; says whether it did.
+    fn keep(&mut self, part: &[u8]) -> bool {
+        if self.event.lost == 0 && self.line.extend(part) {
+            return true;
         }
-    }
-
-    fn lose(&mut self, more: usize) {
-        let line = self.line.len() + more;
-        self.lost += (self.data.len() + line) as u64;
+        let line = self.line.len() + part.len();
+        self.line.clear();
         self.lost_line += line as u64;
-        self.has_data = false;
-        self.data = Vec::new();
-        self.line = Vec::new();
+        self.event.lose(line);
+        false
     }
 
     fn end_line(&mut self, rest: &[u8], each: &mut dyn FnMut(Piece<'_>)) {
-        if !self.has_room(rest.len()) {
-            self.lose(rest.len());
-            self.started = true;
-            let blank = std::mem::take(&mut self.lost_line) == 0;
-            if blank {
-                self.dispatch(each);
-            }
-            return;
+        let started = std::mem::replace(&mut self.started, true);
+        if self.event.lost == 0 && self.line.is_empty() {
+            return self.event.read_line(rest, started, each);
         }
-        if self.line.is_empty() {
-            return self.read_line(rest, each);
+        if self.keep(rest) {
+            self.event.read_line(&self.line, started, each);
+            self.line.clear();
+        } else if std::mem::take(&mut self.lost_line) == 0 {
+            self.event.dispatch(each);
         }
-        let mut line = std::mem::take(&mut self.line);
-        line.extend_from_slice(rest);
-        self.read_line(&line, each);
-        line.clear();
-        self.line = line;
     }
+}
 
-    fn read_line(&mut self, line: &[u8], each: &mut dyn FnMut(Piece<'_>)) {
-        let line = match std::mem::replace(&mut self.started, true) {
+impl Event {
+    /// Takes a whole line in; a byte order mark may be before the first one.
+    fn read_line(&mut self, line: &[u8], started: bool, each: &mut dyn FnMut(Piece<'_>)) {
+        let line = match started {
             true => line,
             false => line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line),
         };
@@ -103,18 +120,28 @@ impl SseSplitter {
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
             b"data" => {
-                if self.has_data {
-                    self.data.push(b'\n');
-                }
+                let is_kept =
+                    (!self.has_data || self.data.extend(b"\n")) && self.data.extend(value);
                 self.has_data = true;
-                self.data.extend_from_slice(value);
+                if !is_kept {
+                    self.lose(line.len());
+                }
             }
             b"event" => {
                 self.name.clear();
-                self.name.extend_from_slice(value);
+                if value.len() <= LONGEST_NAME {
+                    self.name.extend_from_slice(value);
+                }
             }
             _ => {}
         }
+    }
+
+    /// Gives up what there is of it, and so many octets more.
+    fn lose(&mut self, more: usize) {
+        self.lost += (self.data.len() + more) as u64;
+        self.has_data = false;
+        self.data.clear();
     }
 
     fn dispatch(&mut self, each: &mut dyn FnMut(Piece<'_>)) {
@@ -128,9 +155,6 @@ impl SseSplitter {
         }
         self.name.clear();
         self.data.clear();
-        // One large event does not hold its memory for the rest of the stream.
-        self.data.shrink_to(64 << 10);
-        self.line.shrink_to(64 << 10);
     }
 }
 
@@ -139,9 +163,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::meter::answer::MAX_PIECE;
 
     fn events(chunks: &[&[u8]]) -> Vec<(String, String)> {
-        let mut splitter = SseSplitter::default();
+        events_within(u64::MAX, chunks)
+    }
+
+    fn events_within(room: u64, chunks: &[&[u8]]) -> Vec<(String, String)> {
+        let mut splitter = SseSplitter::new(&Arc::new(Room::of(room)));
         let mut found = Vec::new();
         let mut each = |piece: Piece<'_>| match piece {
             Piece::Event { name, data } => found.push((
@@ -201,6 +230,27 @@ mod tests {
             events(&chunks),
             [event("lost", &lost.to_string()), event("", "1")]
         );
+    }
+
+    #[test]
+    fn an_event_without_room_is_counted_and_the_next_one_is_read() {
+        let line = format!("data: {}\n", "x".repeat(40 << 10));
+        // One line has room of its own; the second makes it too much.
+        let text = [
+            &line,
+            &line,
+            "event: a\ndata: 1\n\n",
+            &line,
+            "\ndata: 2\n\n",
+        ]
+        .concat();
+        let lost = (40 << 10) + line.len() + "event: a".len() + "data: 1".len();
+        let found = events_within(0, &[text.as_bytes()]);
+        assert_eq!(found[0], event("lost", &lost.to_string()));
+        assert_eq!(found[1].1.len(), 40 << 10);
+        assert_eq!(found[2], event("", "2"));
+        let chunks: Vec<&[u8]> = text.as_bytes().chunks(999).collect();
+        assert_eq!(events_within(0, &chunks), found);
     }
 
     proptest! {

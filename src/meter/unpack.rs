@@ -14,6 +14,8 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::decode::is_large_window;
+
 /// The most octets of a decoded body, unless the caller wants less.
 pub const MAX_UNPACKED: u64 = 64 << 20;
 
@@ -105,6 +107,9 @@ pub fn unpacked(headers: &HeaderMap, body: &Bytes, limit: u64) -> Result<Bytes, 
                 drain(&mut decoder, coding, packed, limit),
                 decoder.into_inner(),
             )
+        }
+        Coding::Brotli if is_large_window(packed) => {
+            return Err(UnpackError::Broken(coding.as_str()));
         }
         Coding::Brotli => {
             let mut decoder = BrotliDecoder::new(packed);

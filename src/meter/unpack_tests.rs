@@ -1,8 +1,11 @@
+use async_compression::Level;
 use async_compression::tokio::bufread::{
     BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder,
 };
+use async_compression::tokio::write::ZstdEncoder as ZstdWriter;
+use async_compression::zstd::CParameter;
 use http::HeaderValue;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -107,6 +110,14 @@ async fn a_compressed_body_ends_where_its_stream_ends() {
     }
 }
 
+#[test]
+fn a_brotli_body_with_a_window_beyond_its_coding_is_refused() {
+    // What encoders with `large_window` begin with: 2^30 octets, then an empty last block.
+    let large = Bytes::from_static(&[0x11, 0x1e, 0x03]);
+    let error = unpacked(&headers(&["br"]), &large, MAX_UNPACKED);
+    assert_eq!(error, Err(UnpackError::Broken("br")));
+}
+
 #[tokio::test]
 async fn bombs_are_refused_before_they_fill_memory() {
     for coding in CODINGS {
@@ -118,7 +129,27 @@ async fn bombs_are_refused_before_they_fill_memory() {
         let error = unpacked(&headers, &small, 100_000);
         assert_eq!(error, Err(UnpackError::TooLarge(100_000)), "{coding}");
     }
+    // Far below every size, and yet no honest body.
+    for coding in CODINGS {
+        let regular = packed(coding, &vec![b' '; 4 << 20]).await;
+        let error = unpacked(&headers(&[coding]), &regular, MAX_UNPACKED);
+        assert_eq!(error, Err(UnpackError::Ratio), "{coding}");
+    }
     // A mebibyte may be as regular as it likes.
     let regular = packed("gzip", &vec![b' '; 1 << 20]).await;
     assert!(unpacked(&headers(&["gzip"]), &regular, MAX_UNPACKED).is_ok());
+}
+
+/// A decoder must keep as much as the frame's head says (RFC 8878, section 3.1.1.1.2).
+#[tokio::test]
+async fn a_window_larger_than_the_coding_allows_is_refused() {
+    for (log, fits) in [(23, true), (24, false), (27, false)] {
+        let window = [CParameter::window_log(log)];
+        let mut encoder = ZstdWriter::with_quality_and_params(Vec::new(), Level::Fastest, &window);
+        encoder.write_all(&body(100_000)).await.unwrap();
+        encoder.shutdown().await.unwrap();
+        let packed = encoder.into_inner().into();
+        let unpacked = unpacked(&headers(&["zstd"]), &packed, MAX_UNPACKED);
+        assert_eq!(unpacked.is_ok(), fits, "2^{log}");
+    }
 }

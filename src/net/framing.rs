@@ -16,9 +16,9 @@ use crate::types::reached::{Limit, Reached};
 pub enum Violation {
     /// Both `Content-Length` and `Transfer-Encoding`.
     LengthAndEncoding = 1,
-    /// `Content-Length` twice, or not a plain number.
+    /// `Content-Length` twice, not a plain number, or in another spelling.
     ContentLength,
-    /// `Transfer-Encoding` twice, or other than `chunked`, or in HTTP/1.0.
+    /// `Transfer-Encoding` twice, other than `chunked`, in HTTP/1.0, or in another spelling.
     TransferEncoding,
     /// No `Host`, or more than one.
     Host,
@@ -30,7 +30,7 @@ pub enum Violation {
     Chunk,
     /// A header's name that is no token, or none at all.
     Name,
-    /// Not `METHOD TARGET HTTP/1.x`.
+    /// Not `METHOD TARGET HTTP/1.x`, or behind more than [`EMPTY_LINES`].
     RequestLine,
     /// A target that is no URI in any of the forms of RFC 9112, section 3.2.
     Target,
@@ -51,8 +51,12 @@ impl Violation {
     pub fn message(self) -> &'static str {
         match self {
             Self::LengthAndEncoding => "the request has both Content-Length and Transfer-Encoding",
-            Self::ContentLength => "Content-Length stands twice or is not a plain number",
-            Self::TransferEncoding => "Transfer-Encoding must be `chunked`, once, in HTTP/1.1",
+            Self::ContentLength => {
+                "Content-Length stands twice, is not a plain number or is spelt with `_`"
+            }
+            Self::TransferEncoding => {
+                "Transfer-Encoding must be `chunked`, once, in HTTP/1.1, and spelt with `-`"
+            }
             Self::Host => "the request must have exactly one Host field",
             Self::Folding => "a header line is folded over two lines",
             Self::LineEnd => "a line does not end with CRLF, or holds a control character",
@@ -113,7 +117,13 @@ pub struct Framing {
     line: Vec<u8>,
     /// Heads that were read to their end.
     heads: usize,
+    /// Lines without anything before the request line that is due.
+    empty_lines: u8,
 }
+
+/// Old clients send one empty line behind a body, and a server passes over at least one (RFC 9112, section 2.2).
+/// The library would gather them without end.
+const EMPTY_LINES: u8 = 2;
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -154,9 +164,13 @@ impl Framing {
         }
     }
 
-    /// Whether a request's head has begun and not ended.
+    /// Whether a request's head has begun and not ended. An empty line before it is none of it.
     pub fn within_head(&self) -> bool {
-        matches!(self.state, State::Fields) || (self.state == State::Start && !self.line.is_empty())
+        match self.state {
+            State::Fields => true,
+            State::Start => !matches!(&*self.line, b"" | b"\r"),
+            _ => false,
+        }
     }
 
     /// How many heads were read to their end.
@@ -252,8 +266,14 @@ impl Framing {
             return Err(Violation::LineEnd);
         }
         match self.state {
-            State::Start if line.is_empty() => {}
+            State::Start if line.is_empty() => {
+                self.empty_lines += 1;
+                if self.empty_lines > EMPTY_LINES {
+                    return Err(Violation::RequestLine);
+                }
+            }
             State::Start => {
+                self.empty_lines = 0;
                 self.head = Head::of(line)?;
                 self.state = State::Fields;
             }
@@ -307,10 +327,13 @@ impl Head {
             return Err(Violation::TooManyFields);
         }
         let (name, value) = field_line(line)?;
+        if let Some(violation) = misspelt(name) {
+            return Err(violation);
+        }
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrades = true,
-            14 if is_read_as(name, b"content-length") => {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths += 1;
                 self.length = std::str::from_utf8(value)
                     .ok()
@@ -320,7 +343,7 @@ impl Head {
                     return Err(Violation::ContentLength);
                 }
             }
-            17 if is_read_as(name, b"transfer-encoding") => {
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.encodings += 1;
                 if self.encodings > 1 || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Violation::TransferEncoding);
@@ -378,10 +401,19 @@ fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     Ok((name, value.trim_ascii()))
 }
 
-/// Servers that hand fields over as variables read `_` and `-` alike (RFC 3875, section 4.1.18).
-fn is_read_as(name: &[u8], word: &[u8]) -> bool {
-    let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
-    name.iter().zip(word).all(same)
+/// What is wrong with a field that frames nothing, and that somebody may take for one that does: servers that
+/// hand fields over as variables read `_` and `-` alike (RFC 3875, section 4.1.18).
+pub fn misspelt(name: &[u8]) -> Option<Violation> {
+    let is = |word: &[u8], dash: usize| {
+        name[dash] == b'_'
+            && name[..dash].eq_ignore_ascii_case(&word[..dash])
+            && name[dash + 1..].eq_ignore_ascii_case(&word[dash + 1..])
+    };
+    match name.len() {
+        14 if is(b"content-length", 7) => Some(Violation::ContentLength),
+        17 if is(b"transfer-encoding", 8) => Some(Violation::TransferEncoding),
+        _ => None,
+    }
 }
 
 /// What no field value holds (RFC 9110, section 5.5).
@@ -441,7 +473,8 @@ mod tests {
     fn ordinary_requests_have_one_reading() {
         for good in [
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent+Length: 5\r\nContent_Lengths: 5\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\n\0\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\n\r\n5;x=y\r\nhe\nlo\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 0\r\n\r\n\x16\x03\x01 \n anything",
@@ -565,6 +598,16 @@ mod tests {
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: identity\r\n\r\n",
                 TransferEncoding,
             ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\ntransfer_encoding: chunked\r\n\r\n",
+                TransferEncoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\n\r\n",
+                ContentLength,
+            ),
+            ("\r\n\r\n\r\n", RequestLine),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\n\r\n", RequestLine),
         ] {
             assert_eq!(read(text), Err(expected), "{text:?}");
         }

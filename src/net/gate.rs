@@ -1,7 +1,7 @@
 //! Owns the IO under an agent's HTTP/1.1 connection: it follows the framing and keeps the time.
 //!
 //! The library's own header timer also ends idle kept connections and costs a timer per request;
-//! here one timer per connection serves all three waits for bytes, and one more, made when it is first
+//! here one timer per connection serves all four waits for bytes, and one more, made when it is first
 //! needed, the wait for an agent that takes nothing. What the library would refuse with a bare
 //! status, or repair, is answered here, and never shown to it.
 
@@ -62,6 +62,8 @@ pub struct GateState {
     stalled: AtomicBool,
     /// Which wait for bytes ended the connection; none: 0.
     waited: AtomicU8,
+    /// It was granted to go on as something else than HTTP.
+    left: AtomicBool,
 }
 
 impl GateState {
@@ -92,6 +94,16 @@ impl GateState {
     pub fn answering(&self, patience: Duration) {
         let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         self.patience.store(millis.max(1), Ordering::Relaxed);
+    }
+
+    /// What follows is not HTTP, and whoever relays it keeps the time. To ask for that is not enough: who asks
+    /// for an upgrade and gets an answer has to take it like any other.
+    pub fn leaves(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// While the guard lives the connection is not idle, however silent.
@@ -240,6 +252,7 @@ impl<S> Gate<S> {
         if self.state.violation().is_some() {
             return Ok(()); // said already
         }
+        let heads = self.framing.heads();
         let read = self.framing.feed(bytes);
         if let Err(violation) = read {
             self.state.note(violation);
@@ -247,6 +260,8 @@ impl<S> Gate<S> {
         let (waiting, limit) = match (self.framing.within_head(), self.framing.within_body()) {
             (true, _) => (Waiting::Head, self.limits.requests.head_time),
             (_, true) => (Waiting::Body, self.limits.requests.body_idle),
+            // Empty lines are no progress.
+            _ if self.framing.heads() == heads && self.waiting != Waiting::Body => return read,
             _ => (Waiting::Idle, self.limits.idle),
         };
         // A head that trickles in keeps its first deadline.
@@ -268,8 +283,7 @@ impl<S> Gate<S> {
         }
     }
 
-    /// What came of writing, unless the agent has taken nothing for too long. After an upgrade whoever relays
-    /// the bytes keeps the time.
+    /// What came of writing, unless the agent has taken nothing for too long.
     fn written<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
@@ -279,7 +293,7 @@ impl<S> Gate<S> {
             self.stall.moved();
             return polled;
         }
-        if self.framing.is_opaque() {
+        if self.state.has_left() {
             return Poll::Pending;
         }
         let limit = match self.state.patience.load(Ordering::Relaxed) {
@@ -363,8 +377,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<S> {
                 Poll::Ready(Err(error))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // After an upgrade whoever relays the bytes keeps the time.
-            Poll::Pending if this.framing.is_opaque() => Poll::Pending,
+            Poll::Pending if this.state.has_left() => Poll::Pending,
             Poll::Pending => {
                 let error = ready!(this.poll_deadline(cx));
                 match this.waiting {
@@ -552,16 +565,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upgraded_connection_may_be_silent() {
+    async fn a_connection_may_be_silent_once_it_has_been_upgraded_and_not_before() {
+        for granted in [true, false] {
+            let (mut agent, proxy) = tokio::io::duplex(1024);
+            let state = Arc::new(GateState::default());
+            let mut gate = watched(proxy, state.clone());
+            agent
+                .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n")
+                .await
+                .unwrap();
+            let mut buffer = [0; 128];
+            assert!(gate.read(&mut buffer).await.unwrap() > 0);
+            if granted {
+                state.leaves();
+            }
+            let hour = Duration::from_secs(3600);
+            let read = tokio::time::timeout(hour, gate.read(&mut buffer)).await;
+            assert_eq!(read.is_err(), granted);
+            let written = tokio::time::timeout(hour, gate.write_all(&[0; 4096])).await;
+            assert_eq!(written.is_err(), granted);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_lines_do_not_put_off_the_first_head() {
         let (mut agent, proxy) = tokio::io::duplex(1024);
-        let mut gate = watched(proxy, Arc::default());
-        agent
-            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n")
-            .await
-            .unwrap();
-        let mut buffer = [0; 128];
-        assert!(gate.read(&mut buffer).await.unwrap() > 0);
-        let waited = tokio::time::timeout(Duration::from_secs(3600), gate.read(&mut buffer)).await;
-        assert!(waited.is_err(), "the gate ended an upgraded connection");
+        let state = Arc::new(GateState::default());
+        let mut gate = watched(proxy, state.clone());
+        let started = Instant::now();
+        let speaking = tokio::spawn(async move {
+            for piece in [&b"\r\n"[..], b"\r", b"\n"] {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                agent.write_all(piece).await.unwrap();
+            }
+            agent
+        });
+        let mut sink = Vec::new();
+        assert!(gate.read_to_end(&mut sink).await.is_err());
+        assert!(started.elapsed() <= Duration::from_secs(12));
+        assert_eq!(state.waited_for(), Some(Limit::HeadTime));
+        speaking.await.unwrap();
     }
 }

@@ -11,5 +11,6 @@ pub mod places;
 pub mod relay;
 pub mod resolve;
 pub mod rewind;
+pub mod room;
 pub mod socket;
 pub mod stall;

@@ -319,6 +319,16 @@ mod tests {
     }
 
     #[test]
+    fn only_some_of_a_crowd_are_told_why_they_are_turned_away() {
+        let places = places(1, 1, 1);
+        let mut told: Vec<_> = (0..MOST_TOLD).map(|_| places.telling()).collect();
+        assert!(told.iter().all(Option::is_some));
+        assert!(places.telling().is_none());
+        told.pop();
+        assert!(places.telling().is_some());
+    }
+
+    #[test]
     fn a_network_of_ipv6_is_one_address() {
         let same = ["2001:db8::1", "2001:db8::ffff:0:1"].map(|a| network(a.parse().unwrap()));
         assert_eq!(same[0], same[1]);

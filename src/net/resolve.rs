@@ -227,19 +227,27 @@ mod tests {
     use std::time::Duration;
 
     use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
+    use hickory_resolver::proto::rr::Name;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
 
     use super::*;
 
     /// Asks a name server of the test's own, over TCP.
     async fn asking(limits: DnsLimits) -> (Resolver, TcpListener) {
+        asking_within(limits, Vec::new()).await
+    }
+
+    /// The same on a machine that searches names in these domains.
+    async fn asking_within(limits: DnsLimits, search: Vec<Name>) -> (Resolver, TcpListener) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut connection = ConnectionConfig::tcp();
         connection.port = address.port();
         let server = NameServerConfig::new(address.ip(), true, vec![connection]);
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let config = ResolverConfig::from_parts(None, search, vec![server]);
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let guard = AddressGuard::new(Vec::new());
         let resolver = Resolver::of(builder, FixedAnswers::new(), guard, limits).unwrap();
@@ -289,6 +297,44 @@ mod tests {
         serving.abort();
     }
 
+    /// Says of each name that there is none, and keeps it as it stands in the question.
+    async fn deny(mut stream: TcpStream, asked: mpsc::UnboundedSender<String>) -> io::Result<()> {
+        loop {
+            let length = stream.read_u16().await?;
+            let mut question = vec![0; usize::from(length)];
+            stream.read_exact(&mut question).await?;
+            let end = 12 + question[12..].iter().position(|b| *b == 0).unwrap_or(0);
+            let labels = String::from_utf8_lossy(&question[12..end]);
+            asked.send(labels.into_owned()).unwrap();
+            let mut said = question[..2].to_vec();
+            said.extend([0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]);
+            said.extend(&question[12..end + 5]);
+            stream.write_u16(u16::try_from(said.len()).unwrap()).await?;
+            stream.write_all(&said).await?;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_with_a_dot_is_searched_in_no_domain() {
+        let elsewhere = Name::from_ascii("elsewhere.test.").unwrap();
+        let (resolver, listener) = asking_within(DnsLimits::default(), vec![elsewhere]).await;
+        let (tell, mut asked) = mpsc::unbounded_channel();
+        let serving = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(deny(stream, tell.clone()));
+            }
+        });
+        let none = resolver.resolve(&authority("none.example.org"), &[]).await;
+        assert!(matches!(none, Err(ResolveError::Dns { .. })), "{none:?}");
+        serving.abort();
+        let mut count = 0;
+        while let Ok(labels) = asked.try_recv() {
+            assert_eq!(labels, "\u{4}none\u{7}example\u{3}org");
+            count += 1;
+        }
+        assert!(count > 0);
+    }
+
     #[tokio::test]
     async fn a_lookup_ends_in_its_time_and_others_find_no_room_meanwhile() {
         let limits = DnsLimits {
@@ -300,7 +346,8 @@ mod tests {
         let (resolver, _listener) = asking(limits).await;
         let started = Instant::now();
         let (one, two) = (authority("one.example.org"), authority("two.example.org"));
-        let first = resolver.resolve(&one, &[]).await;
+        let first = timeout(limits.timeout * 10, resolver.resolve(&one, &[])).await;
+        let first = first.expect("the lookup does not end");
         assert!(matches!(first, Err(ResolveError::Dns { .. })), "{first:?}");
         // Two that begin together end together, and the second may still get the first one's place.
         let place = resolver.looking.acquire().await.unwrap();

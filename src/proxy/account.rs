@@ -12,6 +12,7 @@ use super::hold::Cost;
 use super::observe::{Observer, budget_notes};
 use super::own_time::OwnTime;
 use super::uploaded::Uploaded;
+use crate::budget::rate::RateGuard;
 use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::policy::decision::Permit;
@@ -126,6 +127,7 @@ impl Ledgers {
             own_time: OwnTime::from(started),
             complete: false,
             in_flight: Some(self.metrics.begun()),
+            pace: None,
             ledgers: self.clone(),
         }
     }
@@ -204,6 +206,8 @@ pub struct Accounting {
     own_time: OwnTime,
     complete: bool,
     in_flight: Option<Open>,
+    /// Its place among the requests at once of a budget that does not read its answer.
+    pace: Option<Box<RateGuard>>,
     ledgers: Arc<Ledgers>,
 }
 
@@ -384,6 +388,13 @@ impl Accounting {
         self.uploaded
             .as_ref()
             .is_some_and(|uploaded| uploaded.is_broken())
+    }
+
+    /// Whether nothing of the agent's body came for too long.
+    pub fn upload_was_slow(&self) -> bool {
+        self.uploaded
+            .as_ref()
+            .is_some_and(|uploaded| uploaded.is_slow())
     }
 
     /// It goes to the origin: from here on the time is the origin's.
@@ -576,13 +587,20 @@ impl Accounting {
             own_time: self.own_time,
             complete: self.complete,
             in_flight: self.in_flight.take(),
+            pace: self.pace.take(),
             ledgers: self.ledgers.clone(),
         }
     }
 
-    /// The last byte was handed on.
+    /// It counts among the requests at once until its last byte.
+    pub fn running(&mut self, pace: Option<RateGuard>) {
+        self.pace = pace.map(Box::new);
+    }
+
+    /// The last byte is handed on. An agent that has it may ask again at once.
     pub fn complete(&mut self) {
         self.complete = true;
+        self.pace = None;
     }
 
     /// It ended early, for this reason.

@@ -1,10 +1,12 @@
 //! Owns the proof that the budgets let a request out, and what becomes of it on the way: sent, refused,
 //! sent once more, answered.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::account::Accounting;
@@ -18,6 +20,7 @@ use crate::inject::injector::InjectedCredential;
 use crate::meter::hide_usage::HideUsage;
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::Reading;
+use crate::net::room::Room;
 
 /// Proof that the budgets let a request out: it is in the books, or none of them counts it.
 pub enum Admission {
@@ -86,17 +89,19 @@ impl Admission {
         hold.retry().await
     }
 
-    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here.
+    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here, with `room`
+    /// for its pieces.
     pub async fn answered(
         self,
         response: &mut Response<Incoming>,
+        room: &Arc<Room>,
         accounting: &mut Accounting,
     ) -> Option<Box<Meter>> {
         let Self::Counted(counted) = self else {
             return None;
         };
         let Counted {
-            hold,
+            mut hold,
             tranche,
             hides_usage,
             lowered,
@@ -106,7 +111,14 @@ impl Admission {
             let headers = response.headers_mut();
             headers.insert("x-tollgate-max-tokens", tokens.into());
         }
-        if !response.status().is_success() {
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let is_accepted = upgraded || response.status().is_success();
+        let is_read = is_accepted && hold.call().is_some() && tranche.is_some();
+        // What is not read is settled here, and still under way.
+        if !is_read && (upgraded || !response.body().is_end_stream()) {
+            accounting.running(hold.pace());
+        }
+        if !is_accepted {
             hold.refused().await;
             return None;
         }
@@ -124,6 +136,7 @@ impl Admission {
                 status: response.status(),
                 headers: response.headers(),
             },
+            room,
         );
         let hide = (hides_usage && is_events(response)).then(HideUsage::new);
         let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);

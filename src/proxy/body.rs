@@ -25,6 +25,9 @@ pub enum BodyError {
     /// The other side broke off.
     #[error("the body broke off")]
     Broken(#[from] hyper::Error),
+    /// Nothing of the agent's came for too long.
+    #[error("nothing of the body came for too long")]
+    Slow,
     /// The origin answered without asking for it.
     #[error("the origin did not want the body")]
     NotWanted,

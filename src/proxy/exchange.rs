@@ -21,7 +21,6 @@ use super::origin_body::{OriginBody, Scrubbing};
 use super::passage::{Agreement, Asked, Passage};
 use super::refusal::{self, Dialect};
 use super::replay;
-use super::room::Rooms;
 use super::scrubbing::{self, Scrubbers};
 use super::snapshot::{Snapshot, SnapshotStore};
 use super::spend::Asking;
@@ -30,10 +29,12 @@ use super::token_call::{self, CallForm, Caller};
 use super::upgrade::Upgrade;
 use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
+use super::whole::Whole;
 use crate::inject::error::InjectError;
 use crate::net::framing::Violation;
 use crate::net::gate::GateState;
 use crate::net::places::Place;
+use crate::net::room::Rooms;
 use crate::oauth::local_endpoint::LocalEndpoint;
 use crate::policy::decision::Permit;
 use crate::rt::drain::Drain;
@@ -102,7 +103,7 @@ impl Exchange {
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let (head, body) = request.into_parts();
-        let mut upload = Upload::new(&head, body, &self.rooms.read);
+        let mut upload = Upload::new(&head, body, self.whole());
         let result = match asked {
             Ok(asked) => {
                 let request = Ask {
@@ -116,7 +117,7 @@ impl Exchange {
             Err(error) => Err(error),
         };
         accounting.handed_on();
-        let result = result.map_err(|error| self.slow(passage, error));
+        let result = result.map_err(|error| self.slow(passage, &accounting, error));
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
                 let timeouts = relayed.permit.dial().timeouts;
@@ -138,6 +139,9 @@ impl Exchange {
             }
             Ok(Answer::Upgraded(response, upgrade)) => {
                 let place = passage.connection.place.clone();
+                if let Some(gate) = &passage.gate {
+                    gate.leaves();
+                }
                 self.switch(response, *upgrade, place, accounting)
             }
             Ok(Answer::Local(response)) => response.map(|body| ResponseBody::own(body, accounting)),
@@ -154,15 +158,23 @@ impl Exchange {
         response
     }
 
+    fn whole(&self) -> Whole<'_> {
+        Whole {
+            room: &self.rooms.read,
+            limits: &self.limits.requests,
+        }
+    }
+
     /// A body that broke off since nothing came of it any more did so at a limit.
-    fn slow(&self, passage: &Passage, error: ProxyError) -> ProxyError {
+    fn slow(&self, passage: &Passage, accounting: &Accounting, error: ProxyError) -> ProxyError {
         let violation = passage.gate.as_ref().and_then(|gate| gate.violation());
-        match (error, violation) {
+        let is_slow = violation == Some(Violation::SlowBody) || accounting.upload_was_slow();
+        match error {
             // An origin that is spoken to in HTTP/2 is told by a reset, and what comes of that is its error.
-            (ProxyError::AgentBody | ProxyError::Origin { .. }, Some(Violation::SlowBody)) => {
+            ProxyError::AgentBody | ProxyError::Origin { .. } if is_slow => {
                 ProxyError::of(Violation::SlowBody, &self.limits.requests)
             }
-            (error, _) => error,
+            error => error,
         }
     }
 
@@ -304,10 +316,11 @@ impl Exchange {
                 scrubbing::begin_upgraded(needles, &mut response, &permit, accounting)
                     .inspect_err(|error| admission.failed(error))?;
             }
-            // What it carries is not counted; that it was asked for is.
-            admission.answered(&mut response, accounting).await;
-            let origin = hyper::upgrade::on(&mut response);
             headers::end_upgrade_hop(response.headers_mut());
+            // What it carries is not counted; that it was asked for is.
+            let room = &self.rooms.answers;
+            admission.answered(&mut response, room, accounting).await;
+            let origin = hyper::upgrade::on(&mut response);
             let lease = Lease {
                 agent: asked.agent,
                 authority: asked.authority,
@@ -350,10 +363,11 @@ impl Exchange {
                 http::HeaderValue::from_static("rejected"),
             );
         }
-        let meter = admission.answered(&mut response, accounting).await;
+        let room = &self.rooms.answers;
+        let meter = admission.answered(&mut response, room, accounting).await;
         // What a budget counts is read already.
         let observer = watched.filter(|_| meter.is_none());
-        let observer = observer.and_then(|watched| watched.observer(&response));
+        let observer = observer.and_then(|watched| watched.observer(&response, room));
         let relayed = Relayed {
             permit,
             meter,

@@ -10,6 +10,7 @@ use http::{Method, StatusCode, Version};
 
 use super::error::ProxyError;
 use crate::config::policy::TraceContextMode;
+use crate::net::framing::misspelt;
 use crate::telemetry::trace_context::{BAGGAGE, TRACEPARENT, TRACESTATE};
 use crate::telemetry::traces::Position;
 use crate::types::host::Authority;
@@ -138,6 +139,11 @@ pub fn bounds(head: &Parts, limits: &RequestLimits) -> Result<(), ProxyError> {
             "the request has two Content-Length fields",
         ));
     }
+    // They pass as any other field, and would stand beside the real framing in HTTP/1.1.
+    let misspelt = |name: &HeaderName| misspelt(name.as_str().as_bytes());
+    if let Some(violation) = head.headers.keys().find_map(misspelt) {
+        return Err(ProxyError::of(violation, limits));
+    }
     match head.uri.scheme_str() {
         None | Some("https") => Ok(()),
         Some(_) => Err(ProxyError::Malformed(
@@ -246,6 +252,8 @@ fn belongs_in_head(name: &str) -> bool {
         "session",
         "token",
     ];
+    // Servers that hand fields over as variables read `_` and `-` alike (RFC 3875, section 4.1.18).
+    let name = &*name.replace('_', "-");
     WHOLE.contains(&name)
         || METHOD_OVERRIDES.contains(&name)
         || PATH_OVERRIDES.contains(&name)
@@ -595,6 +603,11 @@ mod tests {
         assert!(bounds(&head(build().uri("http://a.com/"))).is_err());
         let lengths = build().uri("https://a.com/").header("content-length", "0");
         assert!(bounds(&head(lengths.header("content-length", "0"))).is_err());
+        for (name, value) in [("content_length", "5"), ("transfer_encoding", "chunked")] {
+            let misspelt = build().uri("https://a.com/").header(name, value);
+            let refused = bounds(&head(misspelt)).unwrap_err();
+            assert_eq!(refused.reason(), "ambiguous_request", "{name}");
+        }
         assert!(bounds(&head(build().uri("https://a.com/"))).is_ok());
     }
 

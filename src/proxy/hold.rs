@@ -137,6 +137,11 @@ impl Hold {
         self.opened.price.as_deref()
     }
 
+    /// Its place among requests at once, for whoever has it for longer than the reservation is open.
+    pub fn pace(&mut self) -> Option<RateGuard> {
+        self.opened.pace.take()
+    }
+
     /// A credential went into the request.
     pub fn injected(&mut self, credential: &Arc<str>) {
         self.credential.get_or_insert_with(|| credential.clone());

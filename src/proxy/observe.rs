@@ -1,6 +1,8 @@
 //! Owns what a span says of a call of a model. Where no budget reads the answer it is read here, beside its way
 //! and without holding anything: only what it used, never what it says.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
@@ -11,6 +13,7 @@ use crate::meter::call::{CacheUse, Call};
 use crate::meter::endpoint::{Endpoint, Operation, classify_request, model_of_path};
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::Reading;
+use crate::net::room::Room;
 use crate::policy::decision::Permit;
 use crate::telemetry::redact::SafeText;
 use crate::telemetry::span_notes::{BudgetNotes, Certainty, ModelNotes};
@@ -53,8 +56,12 @@ impl Watched {
         notes(self.0.api, self.0.operation, &self.0.model)
     }
 
-    /// Reads the answer with this head.
-    pub fn observer(self, response: &Response<Incoming>) -> Option<Box<Observer>> {
+    /// Reads the answer with this head, with `room` for its pieces.
+    pub fn observer(
+        self,
+        response: &Response<Incoming>,
+        room: &Arc<Room>,
+    ) -> Option<Box<Observer>> {
         let head = AnswerHead {
             status: response.status(),
             headers: response.headers(),
@@ -62,7 +69,7 @@ impl Watched {
         let is_answer = head.status.is_success();
         is_answer.then(|| {
             Box::new(Observer {
-                reader: Reader::new(&self.0, &head),
+                reader: Reader::new(&self.0, &head, room),
             })
         })
     }

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::error::ProxyError;
-use super::room::{Room, Taken};
+use crate::net::room::{Room, Taken};
 use crate::scrub::coding::Coding;
 use crate::scrub::decoder::{Decoder, Undecodable};
 use crate::scrub::head::{scrub_fields, settle_trailers};
@@ -43,7 +43,7 @@ impl Scrubbing {
             return Ok(self);
         }
         let full = || Limit::Windows.bytes(room.most());
-        let mut taken = taken.or_else(|| room.taken(0)).ok_or_else(full)?;
+        let mut taken = taken.unwrap_or_else(|| room.nothing());
         if !taken.grow_to(wanted) {
             return Err(full().into());
         }
@@ -57,7 +57,7 @@ impl Scrubbing {
     /// What is known with the first octet of a body.
     fn begins_with(&mut self, first: u8) {
         if let (Some(windows), [coding]) = (&mut self.windows, &self.codings[..]) {
-            windows.shrink_to(coding.window_of(first));
+            windows.shrink_to(coding.window_of(first).unwrap_or(0));
         }
     }
 }

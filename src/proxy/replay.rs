@@ -12,13 +12,13 @@ use super::account::{Accounting, Replay};
 use super::admission::Admission;
 use super::attempt::{Attempt, Sent};
 use super::error::ProxyError;
-use super::room::Room;
 use super::spool::Keep;
 use super::upload::Upload;
 use crate::credential::held::{HeldCredential, Renewer};
 use crate::inject::error::InjectError;
 use crate::inject::injector::InjectedCredential;
 use crate::inject::set::Injectors;
+use crate::net::room::Room;
 
 /// How long an agent waits for a renewal before it gets the first answer. The renewal itself goes on.
 const PATIENCE: Duration = Duration::from_secs(60);

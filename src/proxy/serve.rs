@@ -52,7 +52,8 @@ where
         // What is read ahead of the request under way is bounded by it as well: pipelining costs no more
         // memory than one head.
         .max_buf_size(limits.head_size + SLACK)
-        // An agent that hangs up ends its exchange: a model that nobody listens to still costs.
+        // An agent that hangs up ends its exchange: a model that nobody listens to still costs. One that had
+        // sent something ahead is heard only once that is read, behind the answer.
         .half_close(false);
     if limits.head_fields > FREE_FIELDS {
         builder.max_headers(limits.head_fields);

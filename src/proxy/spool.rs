@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::BodyError;
-use super::room::Room;
+use crate::net::room::Room;
 
 /// How much of one body is kept.
 #[derive(Debug, Clone)]

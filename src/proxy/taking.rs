@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 
@@ -79,15 +79,41 @@ async fn run(stream: impl Future<Output = ()>, taking: Arc<Taking>) {
 pub struct TakenBody {
     body: ResponseBody,
     taking: Option<Arc<Taking>>,
-    _held: Held,
+    place: Option<Arc<StreamPlace>>,
+    _open: Arc<()>,
 }
 
 /// What a stream has until its end: its place, if there was one, and a sign for its connection that it is there.
 pub type Held = (Option<StreamPlace>, Arc<()>);
 
+/// A piece of an answer. The library takes it whole where the agent's window has room for one octet, and is done
+/// with a stream that it has the last piece of: the stream has its place until the connection has written that.
+pub struct Piece {
+    octets: Bytes,
+    _place: Option<Arc<StreamPlace>>,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.octets.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.octets.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.octets.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
+        self.octets.copy_to_bytes(length)
+    }
+}
+
 impl TakenBody {
     /// The body of the answer on this task's stream.
-    pub fn new(body: ResponseBody, held: Held) -> Self {
+    pub fn new(body: ResponseBody, (place, open): Held) -> Self {
         let taking = TAKING.try_with(Arc::clone).ok();
         if let Some(taking) = &taking {
             let millis = u64::try_from(body.patience().as_millis()).unwrap_or(u64::MAX);
@@ -96,19 +122,20 @@ impl TakenBody {
         Self {
             body,
             taking,
-            _held: held,
+            place: place.map(Arc::new),
+            _open: open,
         }
     }
 }
 
 impl Body for TakenBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         if let Some(taking) = &this.taking {
@@ -116,7 +143,11 @@ impl Body for TakenBody {
             taking.given.fetch_add(u64::from(given), Ordering::Relaxed);
             taking.waiting.store(given, Ordering::Relaxed);
         }
-        polled
+        let piece = |octets| Piece {
+            octets,
+            _place: this.place.clone(),
+        };
+        polled.map_ok(|frame| frame.map_data(piece))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -32,7 +32,7 @@ pub struct Tunnel {
     pub sni: SniMode,
     /// The place of the agent's connection, which it keeps.
     pub place: Arc<Place>,
-    /// How long it may stay without a ClientHello.
+    /// How long it may stay without a first byte, or a ClientHello that is not whole.
     pub start: Duration,
     /// Longest silence.
     pub idle: Duration,
@@ -65,18 +65,20 @@ impl Refused {
 impl Tunnel {
     /// Carries it until a side closes, it is silent too long, or `allowed` no longer holds.
     pub async fn carry(mut self, snapshots: Arc<SnapshotStore>, allowed: impl Fn() -> bool) {
-        let first = match self.admit().await {
-            Ok(first) => first,
-            Err(refused) => {
+        let admitted = tokio::select! {
+            biased;
+            () = revoked(&snapshots, &allowed) => None,
+            admitted = self.admit() => Some(admitted),
+        };
+        let first = match admitted {
+            None => return self.accounting.closed("revoked"),
+            Some(Ok(first)) => first,
+            Some(Err(refused)) => {
                 tracing::warn!(authority = %self.authority, reason = refused.word(), "tunnel closed");
                 self.accounting.closed(refused.word());
                 return self.say_why(refused).await;
             }
         };
-        // Waiting for the first bytes takes time, and not one may pass that is no longer allowed.
-        if !allowed() {
-            return self.accounting.closed("revoked");
-        }
         let agent = Rewind::new(first, self.agent);
         let (relayed, end) =
             relay(agent, self.origin, self.idle, revoked(&snapshots, allowed)).await;
@@ -94,32 +96,40 @@ impl Tunnel {
         }
     }
 
-    /// Reads the agent's first bytes and checks them; they are returned to be passed on.
-    async fn admit(&mut self) -> Result<bytes::Bytes, Refused> {
+    /// What comes first, if it comes in time and may pass.
+    async fn admit(&mut self) -> Result<Bytes, Refused> {
+        let first = timeout(self.start, self.first()).await;
+        first.unwrap_or_else(|_| {
+            self.accounting.reached(Limit::TunnelStart);
+            Err(Refused::Silent)
+        })
+    }
+
+    /// Reads the agent's first bytes and checks them; they are returned to be passed on. There are none where
+    /// the origin speaks first.
+    async fn first(&mut self) -> Result<Bytes, Refused> {
         let mut first = BytesMut::new();
         if self.sni == SniMode::Optional && self.origin_speaks_first().await {
             return Ok(first.freeze());
         }
-        let read = timeout(self.start, async {
-            loop {
-                match peek(&first) {
-                    Peeked::Incomplete if first.len() < LONGEST => {
-                        let read = self.agent.read_buf(&mut first).await;
-                        if matches!(read, Ok(0) | Err(_)) {
-                            return Err(Refused::Silent);
-                        }
+        loop {
+            match peek(&first) {
+                Peeked::Incomplete if first.len() < LONGEST => {
+                    let read = self.agent.read_buf(&mut first).await;
+                    if matches!(read, Ok(0) | Err(_)) {
+                        return Err(Refused::Silent);
                     }
-                    Peeked::Incomplete | Peeked::NotTls => return self.judge(None),
-                    Peeked::Hello(hello) => return self.judge(Some(&hello)),
+                }
+                Peeked::Incomplete | Peeked::NotTls => {
+                    self.judge(None)?;
+                    return Ok(first.freeze());
+                }
+                Peeked::Hello(hello) => {
+                    self.judge(Some(&hello))?;
+                    return Ok(first.freeze());
                 }
             }
-        });
-        let read = read.await;
-        if read.is_err() {
-            self.accounting.reached(Limit::TunnelStart);
         }
-        read.unwrap_or(Err(Refused::Silent))?;
-        Ok(first.freeze())
     }
 
     fn judge(&self, hello: Option<&ClientHello>) -> Result<(), Refused> {

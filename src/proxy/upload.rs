@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header;
+use bytes::Bytes;
 use http::request::Parts;
+use http::{Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -19,20 +19,32 @@ use super::body::BodyError;
 use super::error::ProxyError;
 use super::expectation::{Continuation, Wanted};
 use super::headers::{announce, clean_trailers};
-use super::room::Room;
 use super::spool::{Keep, Kept, Recall, Rewound, Spool};
 use super::uploaded::Uploaded;
+use super::whole::Whole;
 use crate::inject::body::BodySwap;
 use crate::inject::injector::InjectedCredential;
+use crate::net::stall::Stall;
 use crate::types::secret::Secret;
 
 /// The agent's body until it is handed on, and again if it is asked for a second time.
 pub struct Upload<'r> {
-    /// The memory for bodies that are read whole.
-    room: &'r Arc<Room>,
+    /// What it may take if it is read whole.
+    whole: Whole<'r>,
+    /// Whether the silence within it is kept below, for the whole connection.
+    watched: Watched,
     body: Option<Unsent>,
     held_back: bool,
     sent: Sent,
+}
+
+/// Who keeps the time of a body that is passed on as it comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// The gate of its HTTP/1.1 connection.
+    Below,
+    /// Its own reader, on HTTP/2.
+    Here,
 }
 
 /// A body that is to be handed on.
@@ -73,17 +85,19 @@ pub struct Prepared {
 /// connection or a reset stream for the whole answer.
 const DISCARD_BYTES: usize = 1 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
-/// Longest silence within a body that is read whole.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Room that is made at once for a body that is read whole, on the word of its head.
-const MOST_ROOM: u64 = 1 << 20;
 
 impl<'r> Upload<'r> {
-    /// The body of a request whose head is `head`; where it is read whole, it takes its memory from `room`.
-    pub fn new(head: &Parts, body: Incoming, room: &'r Arc<Room>) -> Self {
+    /// The body of a request whose head is `head`.
+    pub fn new(head: &Parts, body: Incoming, whole: Whole<'r>) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
+        // Where no length was told, it may be one side of a conversation, whose silence is no fault.
+        let watched = match head.version == Version::HTTP_2 && body.size_hint().exact().is_some() {
+            true => Watched::Here,
+            false => Watched::Below,
+        };
         Self {
-            room,
+            whole,
+            watched,
             body: (!body.is_end_stream()).then_some(Unsent::Agent(body)),
             held_back,
             sent: Sent::Nothing,
@@ -103,12 +117,12 @@ impl<'r> Upload<'r> {
             // A body that is read whole here has been asked for here.
             head.headers.remove(header::EXPECT);
             self.held_back = false;
-            let whole = body.whole(swap.limit(), self.room, accounting).await?;
+            let whole = body.read(swap.limit(), self.whole, accounting).await?;
             self.body = None;
             self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
             let (whole, credentials, needles) = match swap.apply(&whole)? {
                 Some(swapped) => {
-                    let bytes = self.room.hold(swapped.bytes)?;
+                    let bytes = self.whole.room.hold(swapped.bytes)?;
                     (bytes, swapped.credentials, swapped.needles)
                 }
                 None => (whole, Vec::new(), Vec::new()),
@@ -130,7 +144,8 @@ impl<'r> Upload<'r> {
             return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
         }
         let source;
-        (source, self.sent) = body.begin(keep, accounting);
+        let idle = (self.watched == Watched::Here).then_some(self.whole.limits.body_idle);
+        (source, self.sent) = body.begin(keep, idle, accounting);
         announce(head, source.size_hint().exact());
         if !self.held_back {
             return Ok(Prepared::of(RequestBody::Stream(source)));
@@ -153,7 +168,7 @@ impl<'r> Upload<'r> {
         let Some(body) = &mut self.body else {
             return Ok(Bytes::new());
         };
-        let whole = body.whole(limit, self.room, accounting).await?;
+        let whole = body.read(limit, self.whole, accounting).await?;
         self.body = None;
         Ok(whole)
     }
@@ -173,7 +188,7 @@ impl<'r> Upload<'r> {
 
     /// Octets that were made of it, with room for as long as they are needed.
     pub fn hold(&self, octets: Bytes) -> Result<Bytes, ProxyError> {
-        Ok(self.room.hold(octets)?)
+        Ok(self.whole.room.hold(octets)?)
     }
 
     /// Sends this instead.
@@ -246,16 +261,16 @@ impl Sent {
 }
 
 impl Unsent {
-    async fn whole(
+    async fn read(
         &mut self,
         limit: u64,
-        room: &Arc<Room>,
+        whole: Whole<'_>,
         accounting: &mut Accounting,
     ) -> Result<Bytes, ProxyError> {
         match self {
-            Self::Agent(body) => whole(body, limit, room, &accounting.uploads()).await,
+            Self::Agent(body) => whole.read(body, limit, &accounting.uploads()).await,
             // Its bytes were counted when they came.
-            Self::Rewound(body) => whole(body, limit, room, &Uploaded::default()).await,
+            Self::Rewound(body) => whole.read(body, limit, &Uploaded::default()).await,
             Self::Read(body) if body.len() as u64 > limit => {
                 Err(ProxyError::BodyTooLarge { limit })
             }
@@ -263,13 +278,19 @@ impl Unsent {
         }
     }
 
-    fn begin(self, keep: Option<Keep>, accounting: &mut Accounting) -> (Source, Sent) {
+    fn begin(
+        self,
+        keep: Option<Keep>,
+        idle: Option<Duration>,
+        accounting: &mut Accounting,
+    ) -> (Source, Sent) {
         let body = match self {
             Self::Rewound(body) => return (Source::Rewound(body), Sent::Gone),
             Self::Read(whole) => return (Source::Read(Some(whole)), Sent::Gone),
             Self::Agent(inner) => AgentBody {
                 inner,
                 uploaded: accounting.uploads(),
+                silence: idle.map(|idle| (idle, Stall::default())),
             },
         };
         let Some(keep) = keep else {
@@ -280,51 +301,22 @@ impl Unsent {
     }
 }
 
-async fn whole<B>(
-    body: &mut B,
-    limit: u64,
-    memory: &Arc<Room>,
-    count: &Uploaded,
-) -> Result<Bytes, ProxyError>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut whole = BytesMut::new();
-    let mut taken = memory.taken(0).ok_or_else(|| memory.full())?;
-    let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
-    loop {
-        // On HTTP/2 nothing below keeps the time of a body.
-        let next = tokio::time::timeout(LONGEST_WAIT, body.frame()).await;
-        let Some(frame) = next.map_err(|_| ProxyError::AgentBody)? else {
-            break;
-        };
-        let frame = frame.map_err(|_| ProxyError::AgentBody)?;
-        let Ok(data) = frame.into_data() else {
-            return Err(ProxyError::Malformed(
-                "a body that a credential goes into cannot have trailers",
-            ));
-        };
-        count.add(data.len());
-        if (whole.len() + data.len()) as u64 > limit {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        if whole.is_empty() {
-            // Copied also where it is all in one piece: that is a part of the connection's buffer, which
-            // would have to be made anew while somebody has it.
-            whole.reserve(room as usize);
-        }
-        whole.extend_from_slice(&data);
-        if !taken.grow_to(whole.capacity() as u64) {
-            return Err(memory.full().into());
-        }
-    }
-    Ok(taken.with(whole.freeze()))
-}
-
 /// The agent's body as it comes: counted, and its trailers cleaned.
 pub struct AgentBody {
     inner: Incoming,
     uploaded: Arc<Uploaded>,
+    /// How long nothing of it may come, where nobody below keeps that time.
+    silence: Option<(Duration, Stall)>,
+}
+
+impl AgentBody {
+    /// Ready once nothing has come for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.silence {
+            Some((idle, stall)) => stall.poll(*idle, cx),
+            None => Poll::Pending,
+        }
+    }
 }
 
 impl Body for AgentBody {
@@ -336,7 +328,14 @@ impl Body for AgentBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let mut frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let Poll::Ready(mut frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            ready!(this.poll_silence(cx));
+            this.uploaded.was_slow();
+            return Poll::Ready(Some(Err(BodyError::Slow)));
+        };
+        if let Some((_, stall)) = &mut this.silence {
+            stall.moved();
+        }
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 this.uploaded.add(data.len());

@@ -1,4 +1,4 @@
-//! Owns what is known of an agent's body while it passes: how much has come, and whether it broke off.
+//! Owns what is known of an agent's body while it passes: how much has come, whether it broke off, and why.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Uploaded {
     octets: AtomicU64,
     broken: AtomicBool,
+    slow: AtomicBool,
 }
 
 impl Uploaded {
@@ -23,6 +24,17 @@ impl Uploaded {
     /// The agent ended it in the middle.
     pub fn broke_off(&self) {
         self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// It was given up here, since nothing of it came any more.
+    pub fn was_slow(&self) {
+        self.slow.store(true, Ordering::Relaxed);
+        self.broke_off();
+    }
+
+    /// Whether it was given up here, since nothing of it came any more.
+    pub fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
     }
 
     /// Whether the agent ended it in the middle: what the origin then says is not the origin's fault.

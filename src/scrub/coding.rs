@@ -56,17 +56,21 @@ impl Coding {
 
     /// The same once the first octet of what it made is known. A `br` stream begins with the size of its window
     /// (RFC 7932, section 9.1), which is a fraction of the largest as a rule.
-    pub fn window_of(self, first: u8) -> u64 {
+    ///
+    /// Nothing if no `br` stream begins so: its decoder would take it for one of "large window" Brotli, which is none of
+    /// HTTP's codings and may ask for 1 GiB.
+    pub fn window_of(self, first: u8) -> Option<u64> {
         if self != Self::Brotli {
-            return self.window();
+            return Some(self.window());
         }
         let bits = match (first & 1, first >> 1 & 7, first >> 4 & 7) {
             (0, ..) => 16,
             (_, 0, 0) => 17,
+            (_, 0, 1) => return None,
             (_, 0, short) => 8 + u32::from(short),
             (_, long, _) => 17 + u32::from(long),
         };
-        1 << bits
+        Some(1 << bits)
     }
 
     /// The coding of this name, in any case.
@@ -122,8 +126,15 @@ mod tests {
             (0b0010_0001, 10),
             (0b0111_0001, 15),
         ] {
-            assert_eq!(Coding::Brotli.window_of(first), 1 << bits, "{first:#b}");
+            assert_eq!(
+                Coding::Brotli.window_of(first),
+                Some(1 << bits),
+                "{first:#b}"
+            );
         }
-        assert_eq!(Coding::Gzip.window_of(31), 0);
+        for large in [0b0001_0001, 0b1001_0001] {
+            assert_eq!(Coding::Brotli.window_of(large), None);
+        }
+        assert_eq!(Coding::Gzip.window_of(0b0001_0001), Some(0));
     }
 }

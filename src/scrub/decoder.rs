@@ -154,7 +154,13 @@ impl Stage {
         self.part = Part::Within;
         let codec: Box<dyn DecodeV2 + Send> = match self.coding {
             Coding::Gzip => Box::new(GzipDecoder::new()),
-            Coding::Brotli => Box::new(BrotliDecoder::new()),
+            Coding::Brotli => {
+                let Some(first) = self.input.iter().flatten().next() else {
+                    return Ok(false);
+                };
+                self.coding.window_of(*first).ok_or(Undecodable)?;
+                Box::new(BrotliDecoder::new())
+            }
             Coding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW);
                 Box::new(ZstdDecoder::new_with_params(&[window]))

@@ -8,16 +8,18 @@ use async_compression::Level;
 use async_compression::tokio::bufread::{
     BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder,
 };
+use async_compression::tokio::write::ZstdEncoder as ZstdWriter;
+use async_compression::zstd::CParameter;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use proptest::prelude::*;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::coding::Coding;
-use super::decoder::Decoder;
+use super::decoder::{Decoder, Undecodable};
 use super::head::{self, Readable};
 use super::needles::Needles;
 use super::stand_in::Fit;
@@ -482,6 +484,21 @@ async fn a_bomb_unfolds_no_faster_than_it_is_read() {
     assert_eq!(total, 8 << 20);
 }
 
+/// A decoder must keep as much as the frame's head says (RFC 8878, section 3.1.1.1.2).
+#[tokio::test]
+async fn a_window_larger_than_the_coding_allows_is_refused() {
+    let text = vec![b'x'; 1 << 20];
+    for (log, fits) in [(23, true), (24, false), (27, false)] {
+        let window = [CParameter::window_log(log)];
+        let mut encoder = ZstdWriter::with_quality_and_params(Vec::new(), Level::Fastest, &window);
+        encoder.write_all(&text).await.unwrap();
+        encoder.shutdown().await.unwrap();
+        let coded = encoder.into_inner();
+        let unfolded = unfold(&[Coding::Zstd], &[&coded]);
+        assert_eq!(unfolded.is_some(), fits, "2^{log}");
+    }
+}
+
 /// One frame as a server sends it.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
@@ -559,15 +576,14 @@ fn a_message_of_a_websocket_never_waits_for_the_next() {
     let (out, left) = websocket(&set, &[&first, &second]);
     assert_eq!(left, [first.len(), first.len() + second.len()]);
     assert_eq!(out, [first, second].concat(), "two messages are two texts");
-    let mut broken = ServerFrames::new(set, 1 << 20);
-    assert!(
-        broken.feed(&[0xC1, 0], &mut Vec::new()).is_err(),
-        "compressed"
-    );
-    assert!(
-        broken.feed(&[0x81, 0x80], &mut Vec::new()).is_err(),
-        "masked"
-    );
+    for (head, what) in [
+        (&[0xC1, 0][..], "compressed"),
+        (&[0x81, 0x80], "masked"),
+        (&[0x89, 126, 0, 126], "a control frame that is too long"),
+    ] {
+        let mut broken = ServerFrames::new(set.clone(), 1 << 20);
+        assert!(broken.feed(head, &mut Vec::new()).is_err(), "{what}");
+    }
 }
 
 #[test]
@@ -839,5 +855,16 @@ proptest! {
     fn octets_without_a_secret_stay_as_they_are(text in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(all().scrub(&text, Fit::Free).is_none());
         prop_assert_eq!(stream(&all(), Fit::Free, &text.chunks(7).collect::<Vec<_>>()), text);
+    }
+}
+
+#[test]
+fn a_brotli_window_beyond_its_coding_is_undone_by_nobody() {
+    // The first seven bits say "large window", which may ask for 1 GiB.
+    for first in [0x11, 0x91] {
+        let mut decoder = Decoder::new(&[Coding::Brotli]);
+        decoder.feed(Bytes::new());
+        decoder.feed(Bytes::copy_from_slice(&[first, 0x1e, 0x03]));
+        assert_eq!(decoder.take(), Err(Undecodable));
     }
 }

@@ -39,7 +39,7 @@ pub struct ConnectionLimits {
     pub handshake: Duration,
 }
 
-/// Requests as they come in. Kept by `net/gate` and `net/framing`, on HTTP/2 by the library.
+/// Requests as they come in. Kept by `net/gate` and `net/framing`, on HTTP/2 by the library and `proxy/upload`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
     /// Octets of the request line and all fields together.
@@ -48,7 +48,7 @@ pub struct RequestLimits {
     pub head_fields: usize,
     /// From the first byte of a head to its last.
     pub head_time: Duration,
-    /// Silence within a body.
+    /// Silence within a body, but for one on HTTP/2 that tells no length and is not read whole.
     pub body_idle: Duration,
 }
 
@@ -77,6 +77,8 @@ pub struct BodyLimits {
 pub struct AnswerLimits {
     /// Memory for the windows of codings that are undone, in octets, of all answers together.
     pub windows: u64,
+    /// Memory for pieces of answers that are read for what they used, in octets, of all answers together.
+    pub read: u64,
     /// The longest frame of a WebSocket whose text is searched, in octets.
     pub web_socket_frame: u64,
 }
@@ -135,6 +137,7 @@ impl Limits {
             + self.bodies.kept
             + self.bodies.read
             + self.answers.windows
+            + self.answers.read
             + self.leaves.cached as u64 * LEAF
             + self.dns.lookups as u64 * LOOKUP
     }
@@ -205,6 +208,7 @@ impl Default for AnswerLimits {
     fn default() -> Self {
         Self {
             windows: 256 * MIB,
+            read: 128 * MIB,
             web_socket_frame: 64 * MIB,
         }
     }

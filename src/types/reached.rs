@@ -232,7 +232,10 @@ impl fmt::Display for Reached {
                     "the request line and headers took longer than {value} to arrive"
                 )
             }
-            Limit::BodyIdle => write!(f, "nothing came of the request's body for {value}"),
+            Limit::BodyIdle => write!(
+                f,
+                "nothing came of the request's body for {value}, or not all of it in ten times that"
+            ),
             Limit::AgentStreams => {
                 write!(
                     f,

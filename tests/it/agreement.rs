@@ -1,6 +1,8 @@
 //! Where a connection goes: the target, the server name, the Host field and the dialled address must
 //! name one place, and one that a rule allows.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -8,7 +10,7 @@ use tokio::net::TcpStream;
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
 use super::support::reply::{self, full};
-use super::support::scene::{BARE, HOST, Scene, TUNNEL};
+use super::support::scene::{self, BARE, HOST, Scene, TUNNEL};
 use super::support::wire::{self, Answer};
 use super::support::{hello, tunnel};
 
@@ -329,6 +331,39 @@ async fn the_host_within_tls_must_be_the_one_the_connection_is_for() {
             .await;
     }
     scene.still_serves().await;
+}
+
+/// Two names for one agent are two readings of who asks.
+#[tokio::test]
+async fn an_agent_names_itself_once() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin)
+        .env("TOKEN_a", "token-of-a-0000001")
+        .env("TOKEN_b", "token-of-b-0000001")
+        .setting(
+            "identity: {agents: [{name: a, token: {env: {name: TOKEN_a}}}, {name: b, token: {env: {name: TOKEN_b}}}]}",
+        )
+        .start()
+        .await;
+    let of = |agent: &str| {
+        let token = STANDARD.encode(format!("{agent}:token-of-{agent}-0000001"));
+        format!("Proxy-Authorization: Basic {token}\r\n")
+    };
+    for line in [
+        format!("CONNECT {BARE}:443 HTTP/1.1\r\nHost: {BARE}:443\r\n"),
+        format!("GET https://{BARE}/v1/x HTTP/1.1\r\nHost: {BARE}\r\n"),
+    ] {
+        for (named, status) in [
+            (of("a"), 200),
+            (of("a") + &of("b"), 400),
+            (of("a") + &of("a"), 400),
+        ] {
+            let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+            let answer = wire::say(&mut stream, format!("{line}{named}\r\n").as_bytes()).await;
+            assert_eq!(answer.status, status, "{line}{named}: {answer:?}");
+        }
+    }
+    assert_eq!(origin.requests().len(), 1);
 }
 
 #[tokio::test]

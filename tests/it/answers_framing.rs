@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::http::{SPOKEN, Speaks};
+use super::support::operator::PATIENCE;
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
 use super::support::reply::full;
@@ -273,6 +274,11 @@ async fn scene_before(origin: Origin) -> Scene {
 
 /// Status and body; nothing if it broke off.
 async fn ask(scene: &Scene, speaks: Speaks, method: &str, path: &str) -> Option<(u16, String)> {
+    let asked = tokio::time::timeout(PATIENCE, asked(scene, speaks, method, path)).await;
+    asked.unwrap_or_else(|_| panic!("{path} by {speaks:?} does not end"))
+}
+
+async fn asked(scene: &Scene, speaks: Speaks, method: &str, path: &str) -> Option<(u16, String)> {
     let request = http::Request::builder()
         .method(method)
         .header("authorization", format!("Bearer {PLACEHOLDER}"));

@@ -415,7 +415,7 @@ async fn trailers_bring_no_credential() {
     let scene = Scene::new().await;
     let head = format!(
         "POST /v1/x HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n\
-         2\r\nhi\r\n0\r\nAuthorization: Bearer attacker\r\nX-Api-Key: attacker\r\nCookie: a=b\r\nX-Checksum: 1\r\n\r\n"
+         2\r\nhi\r\n0\r\nAuthorization: Bearer attacker\r\nX-Api-Key: attacker\r\nCookie: a=b\r\nContent_Length: 5\r\nX-Checksum: 1\r\n\r\n"
     );
     assert_eq!(scene.ask(HOST, &head).await.status, 200);
     let seen = scene.origin.wait_for("the body", |r| r.complete).await;

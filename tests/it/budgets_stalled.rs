@@ -27,14 +27,14 @@ async fn scene(provider: Provider, spec: &str) -> Budgeted {
     Budgeted { provider, proxy }
 }
 
-/// Asks on a connection that takes little unread, and reads nothing.
-async fn ask_and_read_nothing(scene: &Budgeted, ask: &Ask) -> TcpStream {
+/// Asks on a connection that takes little unread, with this field as well, and reads nothing.
+async fn ask_and_read_nothing(scene: &Budgeted, ask: &Ask, field: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 << 10).unwrap();
     let mut stream = socket.connect(scene.proxy.addr).await.unwrap();
     let head = format!(
         "POST /anthropic{} HTTP/1.1\r\nhost: {}\r\nx-api-key: sk-ant-api03-placeholder-0001\r\n\
-         anthropic-version: 2023-06-01\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+         anthropic-version: 2023-06-01\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{field}\r\n",
         ask.target,
         scene.proxy.addr,
         ask.body.len()
@@ -56,7 +56,7 @@ async fn an_agent_that_stops_reading_is_left_and_gives_its_reservation_back() {
     let scene = scene(Provider::http1().await, &cap("100.00")).await;
     scene.provider.usually(endless());
     let ask = Ask::message(&streamed(message(HAIKU, ENDLESS)));
-    let mut agent = ask_and_read_nothing(&scene, &ask).await;
+    let mut agent = ask_and_read_nothing(&scene, &ask, "").await;
     let books = scene.proxy.books_of(1).await;
     let row = &books.entries[0];
     assert_eq!((row.ending(), row.is_estimated()), ("agent_left", true));
@@ -70,6 +70,19 @@ async fn an_agent_that_stops_reading_is_left_and_gives_its_reservation_back() {
     let ending = async { while agent.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
     let ended = tokio::time::timeout(Duration::from_secs(60), ending).await;
     assert!(ended.is_ok(), "the connection is open still");
+}
+
+/// It asks to leave HTTP, which nobody grants it: its answer is one like any other.
+#[tokio::test]
+async fn an_agent_that_asks_for_an_upgrade_and_stops_reading_is_left_too() {
+    let scene = scene(Provider::http1().await, &cap("100.00")).await;
+    scene.provider.usually(endless());
+    let ask = Ask::message(&streamed(message(HAIKU, ENDLESS)));
+    let agent = ask_and_read_nothing(&scene, &ask, "upgrade: x\r\n").await;
+    let books = scene.proxy.books_of(1).await;
+    assert_eq!(books.entries[0].ending(), "agent_left");
+    assert_eq!(ends(&scene, 1).await, ["agent_stalled"]);
+    drop(agent);
 }
 
 /// The same inside TLS that is ended here, and for an answer that no budget counts.

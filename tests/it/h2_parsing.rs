@@ -292,6 +292,16 @@ fn heads() -> Vec<(&'static str, Fields, Fate)> {
             Fate::Refused,
         ),
         (
+            "a length spelt otherwise",
+            with(&[("content_length", "5")]),
+            Fate::Refused,
+        ),
+        (
+            "an encoding spelt otherwise",
+            with(&[("transfer_encoding", "chunked")]),
+            Fate::Refused,
+        ),
+        (
             "an expectation of another kind",
             with(&[("expect", "200-ok")]),
             Fate::Refused,
@@ -399,6 +409,8 @@ async fn trailers_of_http2_bring_no_credential_and_no_framing() {
         ("x-api-key", PLACEHOLDER),
         ("cookie", "session=attacker"),
         ("content-length", "5"),
+        ("content_length", "5"),
+        ("transfer_encoding", "chunked"),
         ("host", "bare.example.com"),
         ("x-checksum", "1"),
     ];

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::{SinkExt as _, StreamExt as _};
 use http::Request;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
+use super::support::frames::{self, Fate, Peer, frame};
 use super::support::hello;
 use super::support::operator::{PATIENCE, until};
 use super::support::origin::Origin;
@@ -174,10 +177,15 @@ async fn a_websocket_keeps_the_place_of_its_connection() {
     let key = format!("Bearer {}", echo::PLACEHOLDER).parse().unwrap();
     request.headers_mut().insert("authorization", key);
     let stream = dial(&proxy).await;
-    let (socket, answer) = client_async(request, stream).await.unwrap();
+    let (mut socket, answer) = client_async(request, stream).await.unwrap();
     assert_eq!(answer.status(), 101);
-    let mut late = dial(&proxy).await;
-    assert_full(&wire::hear(&mut late).await, 503, "connections.total", "1");
+    // HTTP is over on it by the time something has passed.
+    for _ in 0..5 {
+        socket.send(Message::text("here")).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("here"));
+        let mut late = dial(&proxy).await;
+        assert_full(&wire::hear(&mut late).await, 503, "connections.total", "1");
+    }
     drop(socket);
     until("there is room again", PATIENCE, async || {
         let (stream, status) = tunnel::connect(&proxy.bare_door(), "none.example.com:443").await;
@@ -248,6 +256,42 @@ async fn the_streams_of_one_agent_are_limited_on_all_its_connections() {
         })
         .await;
     }
+}
+
+/// The library is done with a stream once it has the last piece of its answer. Its octets are in memory until the
+/// agent has room for them.
+#[tokio::test]
+async fn a_stream_has_its_place_until_its_answer_is_taken() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin)
+        .setting("limits: {streams: {perAgent: 2}}")
+        .start()
+        .await;
+    let mut agent = Peer::agent(&proxy.bare_door(), BARE).await;
+    let room = |stream| frame(frames::WINDOW_UPDATE, 0, stream, &[0, 1, 0, 0]);
+    // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2): one octet of each answer.
+    let little = frame(frames::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]);
+    agent.send(&little).await;
+    for stream in [1, 3] {
+        agent.send(&frames::get(stream, BARE, "/v1/x")).await;
+        assert_eq!(agent.fate(stream).await, Fate::Fine);
+    }
+    // As far as the exchanges go both are over.
+    proxy.access_log(2).await;
+    agent.send(&frames::get(5, BARE, "/v1/x")).await;
+    assert_eq!(agent.fate(5).await, Fate::Refused);
+    for stream in [1, 3, 5] {
+        agent.send(&room(stream)).await;
+    }
+    let mut stream = 5;
+    until("there is room again", PATIENCE, async || {
+        stream += 2;
+        agent.send(&frames::get(stream, BARE, "/v1/x")).await;
+        let fate = agent.fate(stream).await;
+        agent.send(&room(stream)).await;
+        fate == Fate::Fine
+    })
+    .await;
 }
 
 /// Clients are told how many streams a connection may have, and keep to it.
@@ -338,8 +382,10 @@ async fn an_http2_connection_without_requests_is_closed_and_one_with_a_long_one_
     })
     .await;
     counted(&proxy, "connections.idle", 1.0).await;
-    // Far longer than the idle time.
+    // Far longer than the idle time. One that was being left would let what is under way end, and take no more.
     tokio::time::sleep(Duration::from_millis(900)).await;
+    let beside = busy.send_request(ask("/beside")).await;
+    assert_eq!(beside.unwrap().status(), 200);
     gate.add_permits(1);
     assert_eq!(held.await.unwrap().unwrap().status(), 200);
 

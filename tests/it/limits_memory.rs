@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use async_compression::tokio::write::BrotliEncoder;
+use async_compression::tokio::write::{BrotliEncoder, GzipEncoder};
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Request;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::support::frames::{self, Fate, Peer, block, frame};
 use super::support::operator::{PATIENCE, until};
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, proxy};
@@ -146,6 +148,49 @@ async fn bodies_that_are_read_whole_share_their_room() {
     .await;
 }
 
+/// Nothing below keeps the time of a body on HTTP/2.
+#[tokio::test]
+async fn a_body_that_is_read_whole_has_the_time_of_any_other() {
+    let origin = Origin::tls(&[HOST], |mut exchange| async move {
+        exchange.body().await;
+        reply::text(200, "reached")
+    })
+    .await;
+    let proxy = in_front_of(&origin, "requests: {bodyIdle: 400ms}").await;
+    let door = proxy.bare_door();
+    let begun = b"{\"key\":";
+
+    let mut agent = Peer::agent(&door, HOST).await;
+    let mut fields = frames::request("POST", HOST, "/v1/x").to_vec();
+    fields.extend([
+        ("content-type", "application/json"),
+        ("content-length", "100"),
+    ]);
+    let head = frame(frames::HEADERS, frames::END_HEADERS, 1, &block(&fields));
+    agent.send(&head).await;
+    agent.send(&frame(frames::DATA, 0, 1, begun)).await;
+    assert_eq!(agent.fate(1).await, Fate::Refused);
+
+    let mut agent = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+    let head = format!(
+        "POST /v1/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    );
+    let answer = wire::say(&mut agent, &[head.as_bytes(), begun].concat()).await;
+    assert_eq!(answer.status, 408, "{answer:?}");
+    assert_eq!(answer.header("x-tollgate-limit"), Some("requests.bodyIdle"));
+
+    for record in proxy.access_log(2).await {
+        let told = (&record["status"], &record["reason"]);
+        assert!(told.0 == 408 && told.1 == "slow_body", "{record}");
+    }
+    let series = "tollgate_limits_reached_total{limit=\"requests.bodyIdle\"}";
+    until(series, PATIENCE, async || {
+        proxy.metric(series).await == Some(2.0)
+    })
+    .await;
+    assert!(origin.requests().is_empty());
+}
+
 async fn brotli(text: &[u8]) -> Vec<u8> {
     let mut encoder = BrotliEncoder::new(Vec::new());
     encoder.write_all(text).await.unwrap();
@@ -213,6 +258,65 @@ async fn codings_that_take_much_memory_share_their_room() {
             == 200
     })
     .await;
+}
+
+/// What is undone for the search is undone as fast as the agent reads it, whoever made it small.
+#[tokio::test]
+async fn a_bomb_that_nobody_reads_stays_folded() {
+    // Parts in a row are one body (RFC 1952, section 2.2).
+    let bomb: Bytes = gzip(&vec![0; 16 << 20]).await.repeat(8).into();
+    let origin = Origin::tls(&[HOST], move |exchange| {
+        let bomb = bomb.clone();
+        async move {
+            match exchange.head.path() {
+                "/bomb" => {
+                    let reply = reply::with_body(200, "text/plain", bomb);
+                    reply::with(reply, "content-encoding", "gzip")
+                }
+                _ => reply::text(200, "reached"),
+            }
+        }
+    })
+    .await;
+    let proxy = in_front_of(&origin, "").await;
+    let door = proxy.bare_door();
+    let get = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {PLACEHOLDER}\r\n\r\n"
+        )
+    };
+    let mut honest = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+    let fine = wire::say(&mut honest, get("/fine").as_bytes()).await;
+    assert_eq!(fine.status, 200);
+    let before = resident(&proxy);
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+        stream.write_all(get("/bomb").as_bytes()).await.unwrap();
+        // It is being undone, and then nobody reads on.
+        stream.read_exact(&mut [0; 64 << 10]).await.unwrap();
+        held.push(stream);
+    }
+    let fine = wire::say(&mut honest, get("/fine").as_bytes()).await;
+    assert_eq!(fine.status, 200);
+    let grown = resident(&proxy).saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB for eight who do not read");
+    drop(held);
+}
+
+/// KiB that the process has in memory (proc(5)).
+fn resident(proxy: &Proxy) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.unwrap().parse().unwrap()
+}
+
+async fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzipEncoder::new(Vec::new());
+    encoder.write_all(text).await.unwrap();
+    encoder.shutdown().await.unwrap();
+    encoder.into_inner()
 }
 
 #[tokio::test]

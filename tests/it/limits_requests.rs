@@ -1,11 +1,20 @@
 //! Limits on requests as they come in: each is told with its value and the setting that changes it.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http_body::Frame;
 use tokio::io::AsyncWriteExt as _;
 
 use super::support::operator::{PATIENCE, until};
-use super::support::reply::full;
+use super::support::origin::{Exchange, Origin};
+use super::support::proxy::{Proxy, proxy};
+use super::support::recorded::Recorded;
+use super::support::reply::{self, Reply, full};
 use super::support::scene::{self, HOST, PLACEHOLDER, Scene};
-use super::support::{tunnel, wire};
+use super::support::tunnel;
+use super::support::wire::{self, Answer};
 
 async fn scene(limits: &str) -> Scene {
     let origin = scene::origin().await;
@@ -115,6 +124,120 @@ async fn a_body_that_stalls_ends_its_request() {
     .await;
 }
 
+/// Its bodies are read whole, since a credential may go into them.
+const KEYS: &str = "keys.example.com";
+/// Its bodies are passed on as they come.
+const PASSED: &str = "passed.example.com";
+
+async fn before_both(origin: &Origin, limits: &str) -> Proxy {
+    let credential = format!(
+        "hosts: [{KEYS}]\nplaceholder: {{value: keys-placeholder-00001}}\n\
+         placements: [{{body: {{pointer: /key, limit: 64KiB}}}}]"
+    );
+    proxy()
+        .origin(origin)
+        .policy(&format!(
+            "- {{hosts: [{KEYS}], credentials: [keys]}}\n- {{hosts: [{PASSED}], tls: Intercept}}"
+        ))
+        .credential_file("keys", "keys-REAL-5f02c1aa-REAL", &credential)
+        .setting(&format!("limits: {{requests: {{{limits}}}}}"))
+        .start()
+        .await
+}
+
+async fn reached(mut exchange: Exchange) -> Reply {
+    exchange.body().await;
+    reply::text(200, "reached")
+}
+
+/// On HTTP/2 only the stream ends, and others on its connection go on.
+#[tokio::test]
+async fn a_body_that_stalls_on_a_stream_ends_that_stream_alone() {
+    for origin in [
+        Origin::tls(&[KEYS, PASSED], reached).await,
+        Origin::tls_http1(&[KEYS, PASSED], reached).await,
+    ] {
+        let proxy = before_both(&origin, "bodyIdle: 400ms").await;
+        let door = proxy.bare_door();
+        for (number, host) in [PASSED, KEYS].into_iter().enumerate() {
+            let mut sender = tunnel::http2(&door, host).await;
+            let begun = stream::once(async { Frame::data(Bytes::from("{\"a\":")) });
+            let request = http::Request::post(format!("https://{host}/slow"))
+                .header("content-type", "application/json")
+                .header("content-length", "10")
+                .body(reply::streamed(begun.chain(stream::pending())));
+            let asked = sender.send_request(request.unwrap());
+            let answer = tokio::time::timeout(PATIENCE, asked).await;
+            let answer = Answer::of(answer.expect("no answer").unwrap()).await;
+            assert_eq!(answer.status, 408, "{host}: {answer:?}");
+            let limit = answer.header("x-tollgate-limit");
+            assert_eq!(limit, Some("requests.bodyIdle"), "{host}");
+            let record = proxy.access_log(2 * number + 1).await.pop().unwrap();
+            assert_eq!(record["reason"], "slow_body", "{host}: {record}");
+            let next = http::Request::get(format!("https://{host}/next")).body(full(""));
+            let next = sender.send_request(next.unwrap()).await.unwrap();
+            assert_eq!(next.status(), 200, "after {host}");
+            proxy.access_log(2 * number + 2).await;
+        }
+        let cut = |r: &Recorded| r.path() == "/slow" && r.cut;
+        let sent = origin.wait_for("the cut", cut).await;
+        assert!(
+            !sent.complete && sent.authority.starts_with(PASSED),
+            "{sent:?}"
+        );
+        assert_eq!(origin.requests_for("/slow").len(), 1);
+    }
+}
+
+/// One side of a conversation may be silent: it tells no length, and the other side keeps the time.
+#[tokio::test]
+async fn a_stream_without_a_length_may_be_silent() {
+    let origin = Origin::tls(&[KEYS, PASSED], reached).await;
+    let proxy = before_both(&origin, "bodyIdle: 300ms").await;
+    let mut sender = tunnel::http2(&proxy.bare_door(), PASSED).await;
+    let said = stream::once(async { Frame::data(Bytes::from("hello")) });
+    let later = stream::once(async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        Frame::data(Bytes::from(" again"))
+    });
+    let request = http::Request::post(format!("https://{PASSED}/talk"))
+        .header("content-type", "text/plain")
+        .body(reply::streamed(said.chain(later)));
+    let answer = sender.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(origin.only("/talk").body, b"hello again");
+}
+
+/// What is read whole is refused as soon as it is past its bound, not once all of it is there.
+#[tokio::test]
+async fn a_body_past_its_bound_is_refused_before_all_of_it_has_come() {
+    let origin = Origin::tls(&[KEYS, PASSED], reached).await;
+    let proxy = before_both(&origin, "bodyIdle: 5m").await;
+    let door = proxy.bare_door();
+    let begun = "x".repeat(80 << 10);
+    let head =
+        format!("POST /large HTTP/1.1\r\nHost: {KEYS}\r\nContent-Type: application/json\r\n");
+    for (case, framing, body) in [
+        ("told", "Content-Length: 1000000", begun.clone()),
+        (
+            "in chunks",
+            "Transfer-Encoding: chunked",
+            format!("20000\r\n{begun}"),
+        ),
+    ] {
+        let mut stream = tunnel::tls(&door, KEYS, &[b"http/1.1"]).await;
+        let request = format!("{head}{framing}\r\n\r\n{body}");
+        let answer = wire::say(&mut stream, request.as_bytes()).await;
+        assert_eq!(answer.status, 413, "{case}: {answer:?}");
+    }
+    let mut stream = tunnel::tls(&door, KEYS, &[b"http/1.1"]).await;
+    let with_trailers =
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\nX-Checksum: 1\r\n\r\n");
+    let answer = wire::say(&mut stream, with_trailers.as_bytes()).await;
+    assert_eq!(answer.status, 400, "with trailers: {answer:?}");
+    assert!(origin.requests().is_empty());
+}
+
 /// Requests that are sent ahead wait in the kernel: what is read of them is less than two heads.
 #[tokio::test]
 async fn a_pipeline_without_end_is_not_read_ahead() {
@@ -136,25 +259,22 @@ async fn a_pipeline_without_end_is_not_read_ahead() {
         }
     };
     // The kernel takes some megabytes on both sides; then nobody reads.
-    let stuck = tokio::time::timeout(std::time::Duration::from_secs(3), flood).await;
+    let stuck = tokio::time::timeout(Duration::from_secs(3), flood).await;
     assert!(stuck.is_err());
     assert!(written < 32 << 20, "{written} octets were read ahead");
     assert_eq!(scene.origin.requests().len(), 1);
     gate.add_permits(1);
 }
 
-async fn held() -> (
-    super::support::origin::Origin,
-    std::sync::Arc<tokio::sync::Semaphore>,
-) {
+async fn held() -> (Origin, std::sync::Arc<tokio::sync::Semaphore>) {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let held = gate.clone();
     let names = [HOST, scene::PATHS, scene::BARE, scene::TUNNEL];
-    let origin = super::support::origin::Origin::tls(&names, move |_| {
+    let origin = Origin::tls(&names, move |_| {
         let held = held.clone();
         async move {
             held.acquire().await.unwrap().forget();
-            super::support::reply::text(200, "reached")
+            reply::text(200, "reached")
         }
     });
     (origin.await, gate)

@@ -1,5 +1,7 @@
 //! What the meter reads of requests and answers comes to what the provider bills, without a proxy between.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use tollgate::meter::bound;
@@ -8,6 +10,7 @@ use tollgate::meter::endpoint::{Endpoint, classify};
 use tollgate::meter::price_table::PriceTable;
 use tollgate::meter::reader::{AnswerHead, Reader};
 use tollgate::meter::scan;
+use tollgate::net::room::Room;
 use tollgate::types::charge::Need;
 use tollgate::types::model_api::ModelApi;
 
@@ -85,7 +88,7 @@ fn metered(ask: &Ask, answer: &Answer) -> (Need, Bill) {
         status: StatusCode::from_u16(answer.status).unwrap(),
         headers: &told,
     };
-    let mut reader = Reader::new(&call, &head);
+    let mut reader = Reader::new(&call, &head, &Arc::new(Room::of(u64::MAX)));
     for piece in answer.body.chunks(7) {
         reader.feed(piece);
     }

@@ -2,6 +2,7 @@
 //! and without: the agent is told, time limits hold, the next request is served, no credential strays and
 //! no request is sent twice.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -316,11 +317,10 @@ async fn an_answer_that_comes_before_the_upload_has_ended_is_passed_on() {
     assert_eq!((answer.status, answer.text().as_str()), (403, "no"));
 }
 
-/// A listener whose queue is full: nothing answers, not even with a refusal.
-async fn deaf() -> (Socket, std::net::SocketAddr, Vec<TcpStream>) {
+/// A listener at `addr` whose queue is full: nothing answers, not even with a refusal.
+pub(super) async fn deaf(addr: SocketAddr) -> (Socket, SocketAddr, Vec<TcpStream>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
+    socket.bind(&addr.into()).unwrap();
     socket.listen(0).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
     let mut queue = Vec::new();
@@ -336,7 +336,7 @@ async fn deaf() -> (Socket, std::net::SocketAddr, Vec<TcpStream>) {
 #[tokio::test]
 async fn an_origin_that_fails_before_tls_stands_is_given_up_in_time() {
     let origin = Faulty::speaking(Speaks::Http1, &[HOST, OTHER]).await;
-    let (_socket, nobody, _queue) = deaf().await;
+    let (_socket, nobody, _queue) = deaf(([127, 0, 0, 1], 0).into()).await;
     let listen = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (silent, closing, resetting, plain, half) = (
         listen().await,

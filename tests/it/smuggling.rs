@@ -45,6 +45,21 @@ fn ambiguous() -> Vec<(&'static str, String, &'static str)> {
             "plain number",
         ),
         (
+            "CL spelt otherwise, alone",
+            format!("{post}Content_Length: 5\r\n\r\nhello"),
+            "spelt with",
+        ),
+        (
+            "TE spelt otherwise, alone",
+            format!("{post}transfer_encoding: chunked\r\n\r\n0\r\n\r\n"),
+            "spelt with",
+        ),
+        (
+            "empty lines",
+            format!("\r\n\r\n\r\n{get}\r\n"),
+            "request line",
+        ),
+        (
             "CL in hex",
             format!("{post}Content-Length: 0x5\r\n\r\nhello"),
             "plain number",
@@ -179,12 +194,12 @@ fn ambiguous() -> Vec<(&'static str, String, &'static str)> {
         (
             "TE with an underscore",
             format!("{post}Content-Length: 5\r\nTransfer_Encoding: chunked\r\n\r\n0\r\n\r\n"),
-            "both Content-Length",
+            "spelt with",
         ),
         (
             "CL with an underscore",
             format!("{post}Content-Length: 5\r\nContent_Length: 0\r\n\r\nhello"),
-            "plain number",
+            "spelt with",
         ),
         (
             "TE in quotes",
@@ -474,6 +489,22 @@ async fn bytes_that_trickle_in_are_refused_alike() {
     scene.still_serves().await;
 }
 
+/// They are no request, and the library would gather them.
+#[tokio::test]
+async fn empty_lines_without_end_are_answered_here() {
+    let scene = Scene::new().await;
+    let lines = "\r\n".repeat(35_000);
+    for inside in [true, false] {
+        let answer = match inside {
+            true => scene.ask(HOST, &lines).await,
+            false => wire::say(&mut scene.outside().await, lines.as_bytes()).await,
+        };
+        scene
+            .refused("empty lines", &answer, 400, AMBIGUOUS, "request line")
+            .await;
+    }
+}
+
 /// What follows a CONNECT is the tunnel's, and nothing else (RFC 9110, section 9.3.6).
 #[tokio::test]
 async fn a_connect_with_a_body_is_refused() {
@@ -539,6 +570,12 @@ async fn requests_within_bodies_stay_there() {
             "POST /v1/x HTTP/1.1",
             format!("000{length:X}\r\n{inner}\r\n000\r\n\r\n"),
             "TRANSFER-ENCODING:\tCHUNKED \r\n".to_owned(),
+        ),
+        (
+            "a length, behind an empty line",
+            "\r\nPOST /v1/x HTTP/1.1",
+            inner.clone(),
+            format!("content-length: {length}\r\n"),
         ),
         (
             "HTTP/1.0",

@@ -231,6 +231,20 @@ fn iterations_stand_for_the_whole_answer_each_with_its_model() {
 }
 
 #[test]
+fn more_iterations_than_any_answer_has_are_no_usage() {
+    let told = |count: usize| {
+        let one = r#"{"input_tokens":1,"output_tokens":2}"#;
+        let all = vec![one; count].join(",");
+        let answer = format!(
+            r#"{{"type":"message","model":"m","usage":{{"input_tokens":1,"output_tokens":2,"iterations":[{all}]}}}}"#
+        );
+        read(&messages(), answer)
+    };
+    assert!(matches!(told(64), Reading::Exact(uses) if uses.len() == 64));
+    assert!(matches!(told(65), Reading::Unknown { .. }));
+}
+
+#[test]
 fn iterations_that_tell_less_than_the_total_hide_nothing() {
     let told = r#"{"input_tokens":1000,"output_tokens":500,"iterations":[{"type":"message","model":"claude-haiku-4-5","input_tokens":1,"output_tokens":2}]}"#;
     let body = format!(r#"{{"type":"message","model":"claude-opus-4-5","usage":{told}}}"#);

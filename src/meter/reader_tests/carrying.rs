@@ -1,6 +1,7 @@
 //! Owns the tests of how answers are carried: Ollama's lines, vectors, compression, size, any split.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use async_compression::codecs::brotli::params::EncoderParams;
 use async_compression::codecs::{
@@ -16,6 +17,7 @@ use crate::meter::answer::MAX_PIECE;
 use crate::meter::endpoint::Operation;
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::Reading;
+use crate::net::room::Room;
 
 #[test]
 fn lines_of_ollama_end_with_their_counts() {
@@ -80,7 +82,11 @@ fn an_answer_that_is_no_success_used_nothing() {
         status: StatusCode::TOO_MANY_REQUESTS,
         headers: &headers,
     };
-    let mut reader = Reader::new(&call(Operation::Messages), &head);
+    let mut reader = Reader::new(
+        &call(Operation::Messages),
+        &head,
+        &Arc::new(Room::of(u64::MAX)),
+    );
     reader.feed(br#"{"type":"error"}"#);
     assert!(reader.progress().complete);
     assert_eq!(reader.finish(), Reading::Exact(Vec::new()));
@@ -257,6 +263,45 @@ fn a_bomb_costs_little_and_is_never_zero() {
     let (progress, reading) = read_pieces(&asked, &headers, &[&bomb]);
     assert!(!progress.complete);
     assert!(matches!(reading, Reading::Unknown { .. }), "{reading:?}");
+}
+
+#[test]
+fn what_grows_beyond_a_hundredfold_is_not_decoded_to_its_end() {
+    let asked = call(Operation::ChatCompletions);
+    let headers = [("content-encoding", "zstd")];
+    let last = events(&[
+        r#"{"usage":{"prompt_tokens":7,"completion_tokens":9},"choices":[]}"#,
+        "[DONE]",
+    ]);
+    let read = |filler: &str| {
+        let packed = coded(
+            &mut ZstdEncoder::new(1),
+            &[filler.as_bytes(), last.as_bytes()],
+        );
+        (packed.len(), read_pieces(&asked, &headers, &[&packed]).1)
+    };
+    // Comments, so that nothing but the length keeps the usage from being read.
+    let (packed, reading) = read(&format!(": {}\n\n", "x".repeat(1020)).repeat(12 << 10));
+    assert!(packed < (12 << 20) / 100, "{packed}");
+    assert!(matches!(reading, Reading::Unknown { .. }), "{reading:?}");
+
+    let lines: String = (0..400_000_u32)
+        .map(|n| n.wrapping_mul(0x9E37_79B1))
+        .map(|n| format!(": {n:x} is a line as servers write them\n\n"))
+        .collect();
+    assert!(lines.len() > 12 << 20);
+    let (_, reading) = read(&lines);
+    assert!(matches!(reading, Reading::Exact(_)), "{reading:?}");
+}
+
+#[test]
+fn a_brotli_answer_with_a_window_beyond_its_coding_is_not_decoded() {
+    let asked = call(Operation::ChatCompletions);
+    let headers = [("content-encoding", "br")];
+    let octets = [0x11, 0x1e, 0x03];
+    let (progress, reading) = read_pieces(&asked, &headers, &[&octets]);
+    assert_eq!(progress.produced, 3);
+    assert_eq!(reading, Reading::Unknown { produced: 0 });
 }
 
 /// One answer of every API, with all that may be in it.

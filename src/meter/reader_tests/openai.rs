@@ -219,6 +219,19 @@ fn response_uses() -> Reading {
 }
 
 #[test]
+fn containers_without_end_take_no_memory_and_are_paid_for() {
+    let calls: Vec<String> = (0..3000)
+        .map(|n| format!(r#"{{"type":"code_interpreter_call","container_id":"c{n}"}}"#))
+        .collect();
+    let told = r#""usage":{"input_tokens":1,"output_tokens":2}"#;
+    let answer = format!(r#"{{"model":"m","output":[{}],{told}}}"#, calls.join(","));
+    let Reading::Exact(uses) = read(&call(Operation::Responses), answer) else {
+        panic!("no exact reading");
+    };
+    assert_eq!(uses[0].fees, [(Fee::CodeExecution, 3000)]);
+}
+
+#[test]
 fn a_response_is_read_streamed_and_whole() {
     for end in ["completed", "incomplete", "failed"] {
         let answer = events(&[

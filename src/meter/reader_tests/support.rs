@@ -8,6 +8,7 @@ use crate::meter::call::{CacheUse, Call};
 use crate::meter::endpoint::Operation;
 use crate::meter::reader::{AnswerHead, Reader};
 use crate::meter::reading::{Progress, Reading};
+use crate::net::room::Room;
 use crate::types::model_api::ModelApi;
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
@@ -48,7 +49,7 @@ pub(super) fn read_pieces(
         status: StatusCode::OK,
         headers: &map,
     };
-    let mut reader = Reader::new(call, &head);
+    let mut reader = Reader::new(call, &head, &Arc::new(Room::of(u64::MAX)));
     for piece in pieces {
         reader.feed(piece);
     }

@@ -1,12 +1,13 @@
 //! CONNECT and request heads, bodies and what follows them: what the gate lets through, the HTTP library reads
-//! the same way, and however the bytes are cut the gate says the same.
+//! the same way, each body with its end, and however the bytes are cut the gate says the same.
 #![no_main]
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Response;
+use http::header::TRANSFER_ENCODING;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,22 +17,30 @@ use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tollgate::net::framing::Framing;
 
-/// What the library makes of a stream: each request, and the octets of its body if it came to its end.
-async fn library(stream: &[u8]) -> Vec<(Method, Option<usize>)> {
+/// A request as the library reads it.
+#[derive(Clone)]
+struct Read {
+    chunked: bool,
+    /// The octets of its body, if it came to its end.
+    body: Option<usize>,
+}
+
+/// What the library makes of a stream.
+async fn library(stream: &[u8]) -> Vec<Read> {
     let (mut ours, theirs) = tokio::io::duplex(stream.len() + 1);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let seeing = seen.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let seen = seeing.clone();
         async move {
-            let method = request.method().clone();
+            let chunked = request.headers().contains_key(TRANSFER_ENCODING);
             let at = {
                 let mut seen = seen.lock().unwrap();
-                seen.push((method, None));
+                seen.push(Read { chunked, body: None });
                 seen.len() - 1
             };
             if let Ok(body) = request.into_body().collect().await {
-                seen.lock().unwrap()[at].1 = Some(body.to_bytes().len());
+                seen.lock().unwrap()[at].body = Some(body.to_bytes().len());
             }
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
         }
@@ -56,6 +65,23 @@ fn gate(pieces: &[&[u8]]) -> (Framing, bool) {
     let mut framing = Framing::default();
     let clean = pieces.iter().all(|piece| framing.feed(piece).is_ok());
     (framing, clean)
+}
+
+/// The octets of each body as they stand in the stream, chunk sizes and trailers included.
+fn bodies(stream: &[u8]) -> Vec<usize> {
+    let mut framing = Framing::default();
+    let mut bodies = Vec::new();
+    for octet in stream.chunks(1) {
+        let within = framing.within_body();
+        if framing.feed(octet).is_err() {
+            break;
+        }
+        bodies.resize(framing.heads(), 0);
+        if within && let Some(last) = bodies.last_mut() {
+            *last += 1;
+        }
+    }
+    bodies
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -84,11 +110,14 @@ fuzz_target!(|data: &[u8]| {
         read.len(),
         whole.heads()
     );
-    // Where it read all of them to their end, the last one has to have ended for the gate as well. (What the
-    // library refuses besides goes nowhere.)
-    if read.len() == whole.heads()
-        && let Some((_, Some(_))) = read.last()
-    {
+    // What it read to its end has the same end for the gate. (What the library refuses besides goes nowhere.)
+    for (number, (read, gate)) in read.iter().zip(bodies(stream)).enumerate() {
+        let Some(octets) = read.body else { continue };
+        // The last chunk and the end of the trailers are five octets at least.
+        let same = if read.chunked { gate >= octets + 5 } else { gate == octets };
+        assert!(same, "body {number}: the library reads {octets} octets, the gate {gate}");
+    }
+    if read.len() == whole.heads() && read.last().is_some_and(|read| read.body.is_some()) {
         assert!(!whole.within_body(), "the end of the last body");
     }
 });

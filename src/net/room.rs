@@ -24,6 +24,8 @@ pub struct Rooms {
     pub read: Arc<Room>,
     /// For the windows of codings that answers come in.
     pub windows: Arc<Room>,
+    /// For pieces of answers that are read for what they used.
+    pub answers: Arc<Room>,
 }
 
 /// Some of a room, given back when it is dropped.
@@ -40,6 +42,7 @@ impl Rooms {
             kept: Arc::new(Room::of(bodies.kept)),
             read: Arc::new(Room::of(bodies.read)),
             windows: Arc::new(Room::of(answers.windows)),
+            answers: Arc::new(Room::of(answers.read)),
         }
     }
 }
@@ -83,6 +86,14 @@ impl Room {
             room: self.clone(),
             octets,
         })
+    }
+
+    /// Nothing of it yet.
+    pub fn nothing(self: &Arc<Self>) -> Taken {
+        Taken {
+            room: self.clone(),
+            octets: 0,
+        }
     }
 
     /// The same octets, which have their room until the last that refers to them is gone.
