@@ -57,23 +57,7 @@ pub async fn open_audit(
     let Some(file) = file_terms(settings) else {
         return Ok(AuditLog::off());
     };
-    let signer = match &spec.signing_key {
-        None => None,
-        Some(source) => {
-            let name = "audit-signing-key";
-            let key = open_document(name, source, Need::Required, Patience::Answer, context).await;
-            let pem = key
-                .current()
-                .map_err(|error| StartError::setting(error, "mend spec.audit.signingKey"))?;
-            let signer = Signer::parse(&pem).map_err(|error| {
-                StartError::setting(
-                    format!("spec.audit.signingKey: {error}"),
-                    "make one with `openssl genpkey -algorithm ed25519 -out audit.key`",
-                )
-            })?;
-            Some(signer)
-        }
-    };
+    let signer = audit_signer(settings, context).await?;
     let terms = AuditTerms {
         file,
         exchanges: spec.exchanges,
@@ -87,11 +71,35 @@ pub async fn open_audit(
         .await
         .map_err(|error| StartError::setting(error, "this is a fault of the program; report it"))?;
     started.map_err(|error| {
-        StartError::setting(
+        StartError::of(
+            error.cure(),
             error,
             "set audit.file to a path this user can write, or audit.onFailure: continue",
         )
     })
+}
+
+/// What signs its heads; nothing where no key is named, or no log is kept.
+pub async fn audit_signer(
+    settings: &Settings,
+    context: &SourceContext,
+) -> Result<Option<Signer>, StartError> {
+    let source = settings.root.spec.audit.signing_key.as_ref();
+    let Some(source) = source.filter(|_| audit_path(settings).is_some()) else {
+        return Ok(None);
+    };
+    let name = "audit-signing-key";
+    let key = open_document(name, source, Need::Required, Patience::Answer, context).await;
+    let pem = key
+        .current()
+        .map_err(|error| StartError::setting(error, "mend spec.audit.signingKey"))?;
+    let signer = Signer::parse(&pem).map_err(|error| {
+        StartError::setting(
+            format!("spec.audit.signingKey: {error}"),
+            "make one with `openssl genpkey -algorithm ed25519 -out audit.key`",
+        )
+    })?;
+    Ok(Some(signer))
 }
 
 /// What the log begins with.

@@ -89,7 +89,8 @@ impl LedgerKeeper {
             StartError::setting(error, "this is a fault of the program; report it")
         })?;
         let ledger = opened.map_err(|error| {
-            StartError::setting(
+            StartError::of(
+                error.cure(),
                 error,
                 "set ledger.file to a path on storage that lasts and that this user can write",
             )

@@ -36,6 +36,7 @@ use crate::proxy::snapshot::{Snapshot, SnapshotStore};
 use crate::proxy::spending::Spending;
 use crate::proxy::upstream::Upstream;
 use crate::rt::drain::Drain;
+use crate::rt::file::cure_of;
 use crate::rt::ready::Warnings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::gate::{SecretSearch, guard_log};
@@ -286,7 +287,8 @@ fn open_log(settings: &Settings) -> Result<AccessLog, StartError> {
         AccessLogSpec::File(path) => AccessLog::file(path),
     }
     .map_err(|error| {
-        StartError::setting(
+        StartError::of(
+            cure_of(&error),
             error,
             "set accessLog to `stdout` or to a file this user can write",
         )

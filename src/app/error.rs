@@ -1,6 +1,7 @@
 //! Owns why the process cannot start: what, and what to do, for a person at a terminal.
 
 use crate::config::error::ConfigError;
+use crate::types::cure::Cure;
 
 /// Why the process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +17,7 @@ pub enum StartError {
         /// What to do.
         help: Option<String>,
     },
-    /// Something that may be gone in a moment: a port in use.
+    /// Something that may be gone in a moment: a port in use, a full disk.
     #[error("{what}")]
     Temporary {
         /// What failed.
@@ -32,6 +33,17 @@ impl StartError {
         Self::Setting {
             what: what.to_string(),
             help: Some(help.into()),
+        }
+    }
+
+    /// The same, or what may be gone the next time: whoever starts the process then starts it again.
+    pub fn of(cure: Cure, what: impl ToString, help: impl Into<String>) -> Self {
+        match cure {
+            Cure::Change => Self::setting(what, help),
+            Cure::Time => Self::Temporary {
+                what: what.to_string(),
+                help: help.into(),
+            },
         }
     }
 }

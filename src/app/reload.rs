@@ -53,7 +53,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 
 impl Reloader {
-    /// Reads the documents again. The answer is one sentence; an error leaves everything as it was.
+    /// Reads the documents again. The answer is one sentence. An error leaves in force what is; which documents are
+    /// looked at is then as the settings say now, and a ledger that budgets first asked for may be open.
     pub async fn reload(&mut self) -> Result<String, String> {
         let started = Instant::now();
         self.seen = documents(&self.settings).fingerprint().await;
@@ -229,7 +230,8 @@ fn describe(error: &StartError) -> String {
         StartError::Setting {
             what,
             help: Some(help),
-        } => format!("{what}; {help}"),
+        }
+        | StartError::Temporary { what, help } => format!("{what}; {help}"),
         other => other.to_string(),
     };
     text.chars().take(LONGEST_MESSAGE).collect()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::authority::CaChoice;
@@ -25,6 +25,8 @@ const GRACE: Duration = Duration::from_secs(25);
 const RENEWAL_GRACE: Duration = Duration::from_secs(35);
 /// How long abandoned answers are read on at the end.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// How long the books may take to be closed: what they have is in their journal by then, or never.
+const BOOKS: Duration = Duration::from_secs(5);
 /// How long the last spans may take, within `shutdown.grace`, and how long they may at least.
 const SPANS: Duration = Duration::from_secs(5);
 const LEAST: Duration = Duration::from_secs(1);
@@ -120,32 +122,36 @@ async fn serve(
     }
     finish(&renewals).await;
     spending.drained(DRAIN_GRACE).await;
-    books.close().await;
     let sinks = ledgers.sinks().clone();
-    sinks.tap.close();
-    let closing = tokio::task::spawn_blocking(move || {
-        sinks.audit.close();
-        sinks.log.flush();
-    });
-    if closing.await.is_err() {
-        tracing::error!("the logs were not closed in good order");
+    let closing = async {
+        if timeout(BOOKS, books.close()).await.is_err() {
+            tracing::error!("the ledger did not close in time; its journal has what is missing");
+        }
+        sinks.tap.close();
+        // Each of them gives up by itself.
+        let logs = tokio::task::spawn_blocking(move || {
+            sinks.audit.close();
+            sinks.log.flush();
+        });
+        if logs.await.is_err() {
+            tracing::error!("the logs were not closed in good order");
+        }
+        let left = grace.saturating_sub(draining.elapsed());
+        ledgers.traces().close(SPANS.min(left.max(LEAST))).await;
+    };
+    tokio::select! {
+        () = closing => {}
+        () = signals.end() => tracing::warn!("ended at once: the last records may be missing"),
     }
-    let left = grace.saturating_sub(draining.elapsed());
-    ledgers.traces().close(SPANS.min(left.max(LEAST))).await;
     admin_stop.send(()).ok();
-    tokio::time::timeout(Duration::from_secs(1), admin_task)
-        .await
-        .ok();
+    timeout(Duration::from_secs(1), admin_task).await.ok();
     Ok(())
 }
 
 /// Lets renewals end: a refresh token that was redeemed is lost unless what came for it is stored.
 async fn finish(renewals: &TaskTracker) {
     renewals.close();
-    if tokio::time::timeout(RENEWAL_GRACE, renewals.wait())
-        .await
-        .is_err()
-    {
+    if timeout(RENEWAL_GRACE, renewals.wait()).await.is_err() {
         tracing::error!(
             left = renewals.len(),
             "renewals were cut off; their grants may need a login"

@@ -224,7 +224,7 @@ impl Book {
     pub fn retry(&mut self, id: &HoldId) -> Result<(), LedgerError> {
         let next = next_attempt(id);
         if self.holds.contains_key(&next) {
-            return Err(LedgerError(format!(
+            return Err(LedgerError::new(format!(
                 "try {} of {} is under way",
                 next.attempt, id.request
             )));
@@ -246,6 +246,8 @@ impl Book {
         self.changes.entries.retain(|entry| entry.id != *id);
         self.changes.holds.extend([id.clone(), next_attempt(id)]);
         self.closed.remove(id);
+        // Closed once more later, it is remembered from then on.
+        self.closed_order.retain(|closed| closed != id);
         self.holds.insert(id.clone(), hold);
     }
 
@@ -560,7 +562,7 @@ pub fn next_attempt(id: &HoldId) -> HoldId {
 
 /// Why something cannot be done for a try that is not open.
 pub fn nothing_open(id: &HoldId) -> LedgerError {
-    LedgerError(format!(
+    LedgerError::new(format!(
         "nothing is reserved for try {} of {}",
         id.attempt, id.request
     ))

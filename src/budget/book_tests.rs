@@ -340,6 +340,57 @@ fn a_try_that_is_made_again_keeps_its_reservation_and_has_its_own_row() {
 }
 
 #[test]
+fn a_retry_that_was_taken_back_is_remembered_once_when_it_is_closed_after_all() {
+    let mut book = Book::default();
+    let moment = at("2026-11-21T12:00:00Z");
+    let whole = |book: &mut Book, request: &str| {
+        book.admit(&call(request, "a", moment, 1, &[]), moment, &[]);
+        book.settle(&settlement(request, 1)).unwrap();
+    };
+    book.admit(&call("r", "a", moment, 1, &[]), moment, &[]);
+    book.retry(&id("r")).unwrap();
+    book.unretry(&id("r"));
+    book.settle(&settlement("r", 1)).unwrap();
+    for number in 1..REMEMBERED {
+        whole(&mut book, &format!("other-{number}"));
+    }
+    assert!(book.is_closed(&id("r")));
+    whole(&mut book, "one-more");
+    assert!(!book.is_closed(&id("r")));
+}
+
+#[test]
+fn a_settlement_of_any_number_of_models_has_few_rows_that_add_up_to_it() {
+    let mut book = Book::default();
+    let moment = at("2026-11-21T12:00:00Z");
+    book.admit(&call("r", "a", moment, 1, &[]), moment, &[]);
+    let mut many = settlement("r", 3);
+    let charge = crate::types::charge::Charge {
+        fees: vec![(crate::types::usage::Fee::WebSearch, 2)],
+        ..many.charges.remove(0)
+    };
+    let named = |number| crate::types::charge::Charge {
+        model: format!("model-{number}").into(),
+        ..charge.clone()
+    };
+    many.charges = (0..100_000).map(named).collect();
+    book.settle(&many).unwrap();
+    let rows = &book.changes.entries;
+    assert_eq!(rows.len(), 64);
+    let sum = |of: &dyn Fn(&Entry) -> u64| rows.iter().map(of).sum::<u64>();
+    assert_eq!(sum(&|row| row.charge.cost.0), 300_000);
+    assert_eq!(sum(&|row| row.charge.usage.total_input()), 300_000);
+    assert_eq!(
+        sum(&|row| row.charge.fees.iter().map(|fee| fee.1).sum()),
+        200_000
+    );
+    let parts: Vec<u32> = rows.iter().map(|row| row.part).collect();
+    assert_eq!(parts, (0..64).collect::<Vec<_>>());
+    let models = [0, 62, 63].map(|row| &*rows[row].charge.model);
+    assert_eq!(models, ["model-0", "model-62", "(others)"]);
+}
+
+#[test]
 fn a_raise_ends_when_it_was_said_to() {
     let cap = Arc::new(limit("cap", 100));
     let mut desk = Desk::default();

@@ -49,6 +49,10 @@ pub struct Desk {
     pub(super) pending: Changes,
     /// Since when it has something.
     pub(super) pending_since: Option<Instant>,
+    /// The thread was told that there are [`MANY`].
+    pub(super) rung: bool,
+    /// When the tables last could not be written.
+    pub(super) failed: Option<Instant>,
     /// Reservations that the tables have.
     pub(super) tabled: HashSet<HoldId>,
     /// What is to be answered once the disk has it, and how far series may go then.
@@ -81,6 +85,8 @@ impl Desk {
             broken: None,
             pending: Changes::default(),
             pending_since: None,
+            rung: false,
+            failed: None,
             tabled: HashSet::default(),
             unsynced: Vec::new(),
             promises: BTreeMap::new(),
@@ -203,7 +209,9 @@ impl Desk {
         self.report(None);
         self.unwritten = 0;
         self.pending.absorb(std::mem::take(&mut self.book.changes));
-        if self.pending_since.is_none() || self.pending.entries.len() == MANY {
+        let many = self.pending.entries.len() >= MANY && !self.rung;
+        if self.pending_since.is_none() || many {
+            self.rung |= many;
             self.pending_since.get_or_insert_with(Instant::now);
             self.bell.send(Order::Look).ok();
         }
@@ -255,8 +263,8 @@ impl Desk {
         self.seen = Instant::now();
         self.in_place = self.place.check();
         if self.in_place.is_ok() && self.journal.is_gone() {
-            self.in_place = Err(LedgerError(format!(
-                "the journal of the ledger {} was removed while it is in use: start this process again",
+            self.in_place = Err(LedgerError::new(format!(
+                "the journal of the ledger {} was removed or replaced while it is in use: put it back, or start this process again",
                 self.place.path().display()
             )));
         }
@@ -342,7 +350,7 @@ impl Desk {
 
 /// Why nothing is done any more.
 pub fn closed() -> LedgerError {
-    LedgerError("the ledger is closed: the process is about to end".into())
+    LedgerError::new("the ledger is closed: the process is about to end")
 }
 
 /// Answers in the order in which it was done.
@@ -358,3 +366,7 @@ pub(super) fn answer_all(done: &mut Vec<Done>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

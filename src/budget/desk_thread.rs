@@ -19,6 +19,9 @@ use super::sqlite_order::Done;
 /// The tables have what changed so long after: many calls then share one transaction.
 const FOLD: Duration = Duration::from_millis(100);
 
+/// What could not be written is tried again so often.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+
 /// What the tables are to learn.
 #[derive(Debug)]
 pub struct Batch {
@@ -37,9 +40,14 @@ impl Desk {
     /// What the tables have not yet.
     pub fn batch(&mut self) -> Result<Option<Batch>, LedgerError> {
         self.pending_since = None;
-        if self.pending.is_empty() {
+        self.rung = false;
+        if self.pending.is_empty() && !self.journal.is_full() {
             return Ok(None);
         }
+        // Of what came and went without the tables there is nothing to tell them, now or the next time.
+        let (book, tabled) = (&self.book, &self.tabled);
+        let told = |id: &HoldId| book.is_open(id) || tabled.contains(id);
+        self.pending.holds.retain(told);
         // They are written from what they are: there may be many, and the desk is not kept waiting for them.
         let entries = std::mem::take(&mut self.pending.entries);
         let (book, pending, tabled) = (&self.book, &self.pending, &self.tabled);
@@ -73,7 +81,7 @@ impl Desk {
 
     /// The tables have it.
     pub fn folded(&mut self, batch: &Batch) {
-        self.behind = None;
+        (self.behind, self.failed) = (None, None);
         for id in &batch.closed {
             self.tabled.remove(id);
         }
@@ -84,13 +92,16 @@ impl Desk {
         &mut self.journal
     }
 
-    /// The tables could not take it: it is tried again.
+    /// The tables could not take it: it is tried again, after a while.
     pub fn unfolded(&mut self, batch: Batch, error: &LedgerError) {
         if self.behind.is_none() {
             tracing::warn!(%error, "the ledger's tables cannot be written: its journal keeps everything meanwhile");
         }
-        self.behind
-            .get_or_insert_with(|| (Instant::now(), error.clone()));
+        let now = Instant::now();
+        let since = self.behind.as_ref().map_or(now, |(since, _)| *since);
+        self.behind = Some((since, error.clone()));
+        self.failed = Some(now);
+        self.pending_since.get_or_insert(now);
         let later = std::mem::replace(&mut self.pending, batch.changes);
         self.pending.absorb(later);
     }
@@ -103,10 +114,20 @@ impl Desk {
     /// How long the tables may wait for what changed; nothing where nothing did.
     pub fn fold_in(&self) -> Option<Duration> {
         let since = self.pending_since?;
-        match self.pending.entries.len() >= MANY {
-            true => Some(Duration::ZERO),
-            false => Some(FOLD.saturating_sub(since.elapsed())),
-        }
+        let ripe = match self.pending.entries.len() >= MANY {
+            true => Duration::ZERO,
+            false => FOLD.saturating_sub(since.elapsed()),
+        };
+        let failed = self.failed.map(|failed| failed.elapsed());
+        Some(ripe.max(failed.map_or(Duration::ZERO, |ago| AGAIN.saturating_sub(ago))))
+    }
+
+    /// Why the tables are left alone: they could not be written a moment ago. To try it each time somebody wants
+    /// something would keep everybody waiting.
+    pub fn resting(&self) -> Option<LedgerError> {
+        let rests = self.failed.is_some_and(|failed| failed.elapsed() < AGAIN);
+        let (_, error) = self.behind.as_ref().filter(|_| rests)?;
+        Some(error.clone())
     }
 
     /// What waits for the disk, and the files that have to reach it.
@@ -135,7 +156,7 @@ impl Desk {
     /// The disk has it not.
     pub fn not_synced(&mut self, unsynced: Unsynced, error: &std::io::Error) {
         // The system may take for written what it could not write: no later wait proves anything.
-        let error = LedgerError(format!(
+        let error = LedgerError::new(format!(
             "the disk could not take the journal of the ledger {}: {error}; see to the disk, then start this process again",
             self.place.path().display()
         ));
@@ -156,7 +177,7 @@ impl Desk {
         if self.closed {
             return;
         }
-        let error = LedgerError(format!(
+        let error = LedgerError::new(format!(
             "the thread of the ledger {} ended unexpectedly: start this process again",
             self.place.path().display()
         ));
@@ -188,7 +209,7 @@ impl Desk {
         match (self.book.changes.is_empty(), &self.trouble) {
             (true, _) => Ok(()),
             (false, Some(error)) => Err(error.clone()),
-            (false, None) => Err(LedgerError("the ledger could not be written".into())),
+            (false, None) => Err(LedgerError::new("the ledger could not be written")),
         }
     }
 

@@ -28,7 +28,7 @@ impl Desk {
         if self.book.is_open(&ask.id) || self.book.is_closed(&ask.id) {
             let id = &ask.id;
             let why = format!("try {} of {} was reserved before", id.attempt, id.request);
-            return answer(reply, Err(LedgerError(why).into()));
+            return answer(reply, Err(LedgerError::new(why).into()));
         }
         let ticket = self.line.ticket(Rank::New);
         let at = ask.at;

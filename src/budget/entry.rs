@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::ledger::{Ending, HoldId, Settlement};
 use super::limit::Labels;
 use crate::types::charge::{Charge, Need};
+use crate::types::money::NanoUsd;
 use crate::types::usage::{TokenClass, Usage};
 
 /// The words of a try in the books that did not end as a call does.
@@ -35,8 +36,15 @@ pub struct Entry {
     pub credential: Option<Arc<str>>,
 }
 
+/// A settlement has no more rows: a call that names more models than anybody works with is an origin's
+/// invention.
+pub const MOST_ROWS: usize = 64;
+
+/// The model of the row that stands for the rest of them.
+pub const OTHERS: &str = "(others)";
+
 impl Entry {
-    /// The rows of a settlement: one for each charge, and one of nothing where there is none.
+    /// The rows of a settlement: one for each charge, as far as [`MOST_ROWS`] go, and one of nothing where there is none.
     pub fn of(settlement: &Settlement, at: i64, labels: &Arc<Labels>) -> Vec<Self> {
         let row = |(part, charge): (usize, &Charge)| Self {
             id: settlement.id.clone(),
@@ -53,7 +61,12 @@ impl Entry {
         if settlement.charges.is_empty() {
             return vec![row((0, &nothing(labels)))];
         }
-        settlement.charges.iter().enumerate().map(row).collect()
+        let (first, rest) = match settlement.charges.len() > MOST_ROWS {
+            true => settlement.charges.split_at(MOST_ROWS - 1),
+            false => (&*settlement.charges, &[][..]),
+        };
+        let rest = together(rest);
+        first.iter().chain(&rest).enumerate().map(row).collect()
     }
 
     /// The row of a try that came to nothing and is made once more.
@@ -118,6 +131,26 @@ impl From<&Entry> for Past {
             requests: u64::from(entry.is_request()),
         }
     }
+}
+
+/// What several charges come to.
+fn together(charges: &[Charge]) -> Option<Charge> {
+    let (first, rest) = charges.split_first()?;
+    let mut sum = Charge {
+        model: OTHERS.into(),
+        ..first.clone()
+    };
+    for charge in rest {
+        sum.usage = sum.usage.plus(&charge.usage);
+        sum.cost = NanoUsd(sum.cost.0.saturating_add(charge.cost.0));
+        for (fee, count) in &charge.fees {
+            match sum.fees.iter_mut().find(|(known, _)| known == fee) {
+                Some((_, known)) => *known = known.saturating_add(*count),
+                None => sum.fees.push((*fee, *count)),
+            }
+        }
+    }
+    Some(sum)
 }
 
 fn nothing(labels: &Labels) -> Charge {

@@ -10,29 +10,39 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::row::Row;
+use super::sqlite_file::InPlace;
 
 const HEAD: usize = 16;
 
 /// A file of so many octets is left for the other once the tables have what is in that.
 const LONG: u64 = 4 << 20;
 
-/// No file grows further: the tables have not been written for a long time.
+/// No file grows further: the tables have not been written for a long time. A record that is longer by itself
+/// has a file for itself.
 const MOST: u64 = 256 << 20;
+
+/// A buffer that one record made larger is not kept for the next.
+const BUFFER: usize = 1 << 20;
 
 /// The journal of one ledger, open to be written.
 #[derive(Debug)]
 pub struct Journal {
     files: [Arc<File>; 2],
+    places: [InPlace; 2],
     current: usize,
     at: u64,
     number: u64,
     /// The other file holds nothing that is still needed.
     spare: bool,
+    /// A record did not fit behind what is in this one.
+    full: bool,
+    /// See [`MOST`].
+    pub(super) most: u64,
     record: Vec<u8>,
 }
 
@@ -54,12 +64,16 @@ impl Journal {
             make_room(&file);
             Ok::<_, io::Error>(Arc::new(file))
         };
+        let place = |index| InPlace::of(name(path, index));
         Ok(Self {
             files: [open(0)?, open(1)?],
+            places: [place(0)?, place(1)?],
             current: 0,
             at: 0,
             number,
             spare: true,
+            full: false,
+            most: MOST,
             record: Vec::new(),
         })
     }
@@ -71,20 +85,24 @@ impl Journal {
         record.resize(HEAD, 0);
         let mut record = encode(record, rows)?;
         self.write(&mut record)?;
-        self.record = record;
+        if record.capacity() <= BUFFER {
+            self.record = record;
+        }
         Ok(())
     }
 
     fn write(&mut self, record: &mut [u8]) -> io::Result<()> {
         let number = self.number + 1;
-        let length = u32::try_from(record.len() - HEAD).unwrap_or(u32::MAX);
+        let length = u32::try_from(record.len() - HEAD)
+            .map_err(|_| io::Error::new(ErrorKind::StorageFull, "too much changed at once"))?;
         record[8..HEAD].copy_from_slice(&number.to_le_bytes());
         let check = crc32fast::hash(&record[8..]);
         record[..4].copy_from_slice(&length.to_le_bytes());
         record[4..8].copy_from_slice(&check.to_le_bytes());
         let file = &self.files[self.current];
         let end = self.at + record.len() as u64;
-        if end > MOST {
+        if end > self.most && self.at > 0 {
+            self.full = true;
             return Err(io::Error::new(
                 ErrorKind::StorageFull,
                 "its tables could not be written for a long time",
@@ -106,12 +124,18 @@ impl Journal {
         self.files.clone()
     }
 
-    /// Goes on in the other file if this one is long and the other is empty. What this one holds must be
+    /// Whether a record waits for the other file.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Goes on in the other file if this one is long, or too long for what comes next, and the other is empty. What this one holds must be
     /// in the tables, and on the disk, before it is [emptied](empty).
     pub fn turn(&mut self) -> Option<Turned> {
-        if self.at < LONG || !self.spare {
+        if (self.at < LONG && !self.full) || !self.spare {
             return None;
         }
+        self.full = false;
         let old = self.current;
         self.current = 1 - old;
         self.at = 0;
@@ -129,10 +153,9 @@ impl Journal {
         self.spare = true;
     }
 
-    /// Whether somebody took a file of it away.
+    /// Whether somebody took a file of it away: whoever reads it after this process would not find it.
     pub fn is_gone(&self) -> bool {
-        let file = &self.files[self.current];
-        file.metadata().is_ok_and(|file| file.nlink() == 0)
+        !self.places.iter().all(InPlace::is_there)
     }
 }
 

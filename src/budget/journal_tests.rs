@@ -92,13 +92,44 @@ fn what_builds_on_something_that_is_lost_is_not_read() {
 }
 
 #[test]
-fn a_file_of_the_journal_that_was_removed_is_noticed() {
+fn a_file_of_the_journal_that_was_taken_away_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     let journal = Journal::start(&path, 0).unwrap();
     assert!(!journal.is_gone());
+    // Moved, replaced by another, removed: whichever of the two is written now.
+    for index in [0, 1] {
+        let (place, aside) = (name(&path, index), dir.path().join("aside"));
+        std::fs::rename(&place, &aside).unwrap();
+        assert!(journal.is_gone(), "{index}");
+        std::fs::write(&place, "").unwrap();
+        assert!(journal.is_gone(), "{index}");
+        std::fs::rename(&aside, &place).unwrap();
+        assert!(!journal.is_gone(), "{index}");
+    }
     std::fs::remove_file(name(&path, 0)).unwrap();
     assert!(journal.is_gone());
+}
+
+#[test]
+fn a_record_that_is_longer_than_a_file_may_be_has_one_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let mut journal = Journal::start(&path, 0).unwrap();
+    journal.most = 1000;
+    closed(&mut journal, "short");
+    assert!(journal.turn().is_none());
+    let long = "x".repeat(4000);
+    let id = super::super::row::IdRow {
+        request: &long,
+        attempt: 1,
+    };
+    let refused = journal.append(|give| give(Row::Closed(id))).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::StorageFull);
+    assert!(journal.is_full());
+    journal.turn().unwrap();
+    closed(&mut journal, &long);
+    assert_eq!(found(&path, 0), (vec!["short".into(), long], 2));
 }
 
 proptest! {

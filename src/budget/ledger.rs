@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::limit::{Labels, Limit};
 use crate::types::charge::{Charge, Need};
+use crate::types::cure::Cure;
 use crate::types::money::NanoUsd;
 
 /// One try of one request. Each has its own row; settling it twice changes nothing.
@@ -108,7 +109,24 @@ pub struct Shortage {
 /// Why the books cannot be used now. The text names the place and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct LedgerError(pub String);
+pub struct LedgerError(pub String, Cure);
+
+impl LedgerError {
+    /// What may be gone the next time.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into(), Cure::Time)
+    }
+
+    /// The same, with what it takes to be gone.
+    pub fn of(cure: Cure, text: impl Into<String>) -> Self {
+        Self(text.into(), cure)
+    }
+
+    /// What it takes to be gone.
+    pub fn cure(&self) -> Cure {
+        self.1
+    }
+}
 
 /// How a call ended, for its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -62,6 +62,7 @@ impl SqliteLedger {
         let book = recover(&mut file, boot).map_err(|error| broken(path, &error))?;
         let journal = Journal::start(path, number).map_err(|error| unreachable(path, &error))?;
         sync_directory(path).map_err(|error| unreachable(path, &error))?;
+        file.serve()?;
         let (orders, received) = channel();
         let desk = Desk::new(book, journal, file.place.clone(), orders.clone());
         let desk = Arc::new(Mutex::new(desk));
@@ -283,7 +284,8 @@ fn start(writer: Writer, received: Receiver<Order>, end: ThreadEnd) -> Result<()
         let _end = end;
         writer.run(&received);
     });
-    let cannot = |error| LedgerError(format!("the ledger's thread cannot be started: {error}"));
+    let cannot =
+        |error| LedgerError::new(format!("the ledger's thread cannot be started: {error}"));
     started.map(drop).map_err(cannot)
 }
 

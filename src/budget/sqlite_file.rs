@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::ledger::LedgerError;
+use crate::rt::file::cure_of;
 use crate::rt::lock::Lock;
+use crate::types::cure::Cure;
 
 /// "TGLB" in the file's header: SQLite's application id.
 const APPLICATION: i64 = 0x5447_4c42;
@@ -20,6 +22,10 @@ const VERSION: i64 = 1;
 
 /// A process that checkpoints or reads holds the file for no longer.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// The thread that has the tables waits so long for somebody else who writes to them: those who wait for the
+/// disk wait behind it, and the journal has what the tables then miss.
+const BRIEFLY: Duration = Duration::from_millis(250);
 
 /// A report that finds nobody writing holds the lock for a moment, to read what the last process left.
 const READING: Duration = Duration::from_millis(500);
@@ -76,17 +82,28 @@ pub struct InPlace {
 }
 
 impl InPlace {
+    /// The file that is there now.
+    pub fn of(path: PathBuf) -> io::Result<Self> {
+        let identity = identity(&path)?;
+        Ok(Self { path, identity })
+    }
+
     /// Where the file was.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether the path still leads to the file that is written.
+    pub fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|there| there == self.identity)
+    }
+
+    /// The same, with why the ledger cannot be used.
     pub fn check(&self) -> Result<(), LedgerError> {
-        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+        if self.is_there() {
             return Ok(());
         }
-        Err(LedgerError(format!(
+        Err(LedgerError::new(format!(
             "the ledger {} was removed or replaced while it is in use: put it back, or start this process again",
             self.path.display()
         )))
@@ -133,17 +150,21 @@ impl LedgerFile {
             path: path.to_owned(),
             connection,
             left,
-            place: InPlace {
-                path: path.to_owned(),
-                identity: identity(path).map_err(|error| unreachable(path, &error))?,
-            },
+            place: InPlace::of(path.to_owned()).map_err(|error| unreachable(path, &error))?,
             _lock: lock,
         })
+    }
+
+    /// From now on nobody is waited for at length.
+    pub fn serve(&self) -> Result<(), LedgerError> {
+        let set = self.connection.busy_timeout(BRIEFLY);
+        set.map_err(|error| broken(&self.path, &error))
     }
 
     /// Marks the file as closed well, and moves everything into it.
     pub fn close(&self) -> Result<(), LedgerError> {
         let close = || {
+            self.connection.busy_timeout(BUSY)?;
             self.connection.pragma_update(None, "synchronous", "FULL")?;
             set_meta(&self.connection, "clean", "1")?;
             let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -202,7 +223,7 @@ pub fn read_only(path: &Path) -> Result<Connection, LedgerError> {
             "there is no ledger at {}; it is made when a proxy with a budget first runs",
             path.display()
         );
-        return Err(LedgerError(why));
+        return Err(LedgerError::new(why));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
@@ -211,7 +232,7 @@ pub fn read_only(path: &Path) -> Result<Connection, LedgerError> {
         .busy_timeout(BUSY)
         .map_err(|error| broken(path, &error))?;
     if is_fresh(&connection, path)? {
-        return Err(LedgerError(format!(
+        return Err(LedgerError::new(format!(
             "the ledger at {} is still empty",
             path.display()
         )));
@@ -254,7 +275,7 @@ pub fn unwritable(path: &Path, error: &io::Error) -> LedgerError {
         }
         _ => "see to its volume; it goes on by itself once it can be written",
     };
-    LedgerError(format!(
+    LedgerError::new(format!(
         "the journal of the ledger {} cannot be written: {error}; {hint}",
         path.display()
     ))
@@ -263,31 +284,47 @@ pub fn unwritable(path: &Path, error: &io::Error) -> LedgerError {
 /// Why the file cannot be used, from what SQLite said.
 pub fn broken(path: &Path, error: &rusqlite::Error) -> LedgerError {
     use rusqlite::ErrorCode as Code;
-    let hint = match error.sqlite_error_code() {
-        Some(Code::DiskFull) => "make room on its volume; it goes on by itself then",
-        Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen) => {
-            "its directory must be there and writable for this process"
-        }
-        Some(Code::NotADatabase) => {
-            "this file is not a ledger: name another, or move this one away"
-        }
-        Some(Code::DatabaseCorrupt) => {
-            "move it away together with its -wal file and restore a copy; limits count from it"
-        }
-        _ => "see to its volume; it goes on by itself once the file can be written",
+    let (cure, hint) = match error.sqlite_error_code() {
+        Some(Code::DiskFull) => (
+            Cure::Time,
+            "make room on its volume; it goes on by itself then",
+        ),
+        Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen) => (
+            Cure::Change,
+            "its directory must be there and writable for this process",
+        ),
+        Some(Code::NotADatabase) => (
+            Cure::Change,
+            "this file is not a ledger: name another, or move this one away",
+        ),
+        Some(Code::DatabaseCorrupt) => (
+            Cure::Change,
+            "move it away together with its -wal file and restore a copy; limits count from it",
+        ),
+        _ => (
+            Cure::Time,
+            "see to its volume; it goes on by itself once the file can be written",
+        ),
     };
-    LedgerError(format!(
+    let text = format!(
         "the ledger {} cannot be used: {error}; {hint}",
         path.display()
-    ))
+    );
+    LedgerError::of(cure, text)
 }
 
 /// Why the file cannot be opened.
 pub fn unreachable(path: &Path, error: &io::Error) -> LedgerError {
-    LedgerError(format!(
-        "the ledger {} cannot be opened: {error}; its directory must be there and writable for this process",
+    let cure = cure_of(error);
+    let hint = match cure {
+        Cure::Time => "see to its volume",
+        Cure::Change => "its directory must be there and writable for this process",
+    };
+    let text = format!(
+        "the ledger {} cannot be opened: {error}; {hint}",
         path.display()
-    ))
+    );
+    LedgerError::of(cure, text)
 }
 
 fn lock(path: &Path, patience: Duration) -> Result<Lock, LedgerError> {
@@ -303,7 +340,7 @@ fn lock(path: &Path, patience: Duration) -> Result<Lock, LedgerError> {
             None => break,
         }
     }
-    Err(LedgerError(format!(
+    Err(LedgerError::new(format!(
         "the ledger {} is in use by another process (which holds {}): a ledger has one writer, so give each proxy its own file",
         path.display(),
         name.display()
@@ -353,14 +390,20 @@ fn is_fresh(connection: &Connection, path: &Path) -> Result<bool, LedgerError> {
     match (application, version, tables) {
         (0 | APPLICATION, 0, 0) => Ok(true),
         (APPLICATION, VERSION, _) => Ok(false),
-        (APPLICATION, later, _) => Err(LedgerError(format!(
-            "the ledger {} was written by a later version (tables {later}, this one knows {VERSION}): run that version, or name another file",
-            path.display()
-        ))),
-        _ => Err(LedgerError(format!(
-            "{} is a database of another program: name another file for the ledger",
-            path.display()
-        ))),
+        (APPLICATION, later, _) => Err(LedgerError::of(
+            Cure::Change,
+            format!(
+                "the ledger {} was written by a later version (tables {later}, this one knows {VERSION}): run that version, or name another file",
+                path.display()
+            ),
+        )),
+        _ => Err(LedgerError::of(
+            Cure::Change,
+            format!(
+                "{} is a database of another program: name another file for the ledger",
+                path.display()
+            ),
+        )),
     }
 }
 

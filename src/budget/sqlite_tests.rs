@@ -13,6 +13,7 @@ use crate::budget::limit::{GroupBy, Limit, Unit, WindowKind};
 use crate::budget::sample::{ask, by_agent, id, labels, limit, need, settlement};
 use crate::budget::sqlite_order::Done;
 use crate::budget::sqlite_report::By;
+use crate::types::cure::Cure;
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -209,6 +210,7 @@ async fn a_second_process_on_the_same_file_is_refused() {
     let ledger = scene.open();
     let refused = SqliteLedger::open(&scene.path()).unwrap_err();
     assert!(refused.0.contains("in use by another process"), "{refused}");
+    assert_eq!(refused.cure(), Cure::Time);
     ledger.close().await.unwrap();
     scene.open();
 }
@@ -223,6 +225,7 @@ async fn files_of_others_and_of_later_versions_are_refused() {
     .unwrap();
     let refused = SqliteLedger::open(&scene.path()).unwrap_err();
     assert!(refused.0.contains("is not a ledger"), "{refused}");
+    assert_eq!(refused.cure(), Cure::Change);
     std::fs::remove_file(scene.path()).unwrap();
     let other = rusqlite::Connection::open(scene.path()).unwrap();
     other
@@ -231,6 +234,7 @@ async fn files_of_others_and_of_later_versions_are_refused() {
     drop(other);
     let refused = SqliteLedger::open(&scene.path()).unwrap_err();
     assert!(refused.0.contains("another program"), "{refused}");
+    assert_eq!(refused.cure(), Cure::Change);
     std::fs::remove_file(scene.path()).unwrap();
     scene.open().close().await.unwrap();
     let later = rusqlite::Connection::open(scene.path()).unwrap();
@@ -238,8 +242,10 @@ async fn files_of_others_and_of_later_versions_are_refused() {
     drop(later);
     let refused = SqliteLedger::open(&scene.path()).unwrap_err();
     assert!(refused.0.contains("later version"), "{refused}");
+    assert_eq!(refused.cure(), Cure::Change);
     let nowhere = SqliteLedger::open(&scene.dir.path().join("no/ledger.db")).unwrap_err();
     assert!(nowhere.0.contains("directory must be there"), "{nowhere}");
+    assert_eq!(nowhere.cure(), Cure::Change);
 }
 
 #[tokio::test]
@@ -632,6 +638,106 @@ async fn reports_add_up_what_was_spent_and_tell_where_limits_stand() {
         .standing(Timestamp::now())
         .unwrap();
     assert_eq!(read, standing);
+}
+
+/// Two answers that told `prompt_tokens: 18446744073709551615` were enough to end every report.
+#[tokio::test]
+async fn counts_that_no_model_ever_had_keep_nobody_from_the_books() {
+    let scene = Scene::new();
+    let ledger = scene.open();
+    for request in ["r1", "r2"] {
+        spend_beside(&ledger, request, u64::MAX).await;
+    }
+    ledger.fold().await.unwrap();
+    let tables = rusqlite::Connection::open(scene.path()).unwrap();
+    let sql = "SELECT max(input), max(cost) FROM entry";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    let most = tables.query_row(sql, [], read).unwrap();
+    assert_eq!(most, (1 << 50, 1 << 50));
+    // As versions before wrote them.
+    let sql = "UPDATE entry SET input = ?1, output = ?1, cost = ?1";
+    tables.execute(sql, [i64::MAX]).unwrap();
+    spend_beside(&ledger, "r3", 7).await;
+    let question = Question {
+        by: By::Agent,
+        from: None,
+        until: None,
+        agent: None,
+    };
+    let rows = ledger.spend(question).await.unwrap();
+    let sums = (rows[0].requests, rows[0].usage.total_output(), rows[0].cost);
+    assert_eq!(sums, (3, i64::MAX.unsigned_abs(), i64::MAX.unsigned_abs()));
+    // A limit that is new adds them up, too.
+    let cap = Arc::new(limit("cap", 1000));
+    let (settled, ..) = counts(&ledger, &cap).await;
+    assert!(settled >= i64::MAX.unsigned_abs(), "{settled}");
+}
+
+/// A whole call that no limit counts.
+async fn spend_beside(ledger: &SqliteLedger, request: &str, cost: u64) {
+    ledger.reserve(ask(request, 1, &[])).await.unwrap();
+    ledger.settle(settlement(request, cost)).await.unwrap();
+}
+
+/// An hour of `sqlite3 ledger.db 'BEGIN IMMEDIATE'` in a forgotten terminal.
+#[tokio::test]
+async fn whoever_keeps_the_tables_to_itself_keeps_nobody_waiting() {
+    let scene = Scene::new();
+    let ledger = scene.open();
+    spend_beside(&ledger, "r0", 1).await;
+    ledger.fold().await.unwrap();
+    let other = rusqlite::Connection::open(scene.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begun = std::time::Instant::now();
+    for number in 0..12 {
+        // Each asks the thread twice: what was spent before, and that the disk has it.
+        let cap = Arc::new(limit(&format!("cap-{number}"), 1000));
+        spend(&ledger, &format!("r{}", number + 1), 10, &cap).await;
+    }
+    let took = begun.elapsed();
+    assert!(
+        took < Duration::from_secs(25),
+        "{took:?}: five seconds each"
+    );
+    assert!(ledger.fold().await.is_err(), "a report would lack them");
+    other.execute_batch("ROLLBACK").unwrap();
+    while ledger.fold().await.is_err() {
+        assert!(begun.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let sql = "SELECT count(*) FROM entry";
+    let rows: i64 = other.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 13);
+}
+
+#[tokio::test]
+async fn more_than_a_file_of_the_journal_may_hold_is_written_all_the_same() {
+    let scene = Scene::new();
+    let ledger = scene.open();
+    ledger.desk.lock().unwrap().journal.most = 2000;
+    spend_beside(&ledger, "r1", 1).await;
+    ledger.reserve(ask("r2", 1, &[])).await.unwrap();
+    let mut large = settlement("r2", 1);
+    large.charges = vec![large.charges.remove(0); 60];
+    let refused = ledger.settle(large).await.unwrap_err();
+    assert!(refused.0.contains("cannot be written"), "{refused}");
+    let begun = std::time::Instant::now();
+    while ledger.health().is_err() {
+        assert!(begun.elapsed() < LONG, "{:?}", ledger.health());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ledger.desk.lock().unwrap().journal.most = u64::MAX;
+    spend_beside(&ledger, "r3", 1).await;
+    ledger.close().await.unwrap();
+    let question = Question {
+        by: By::Agent,
+        from: None,
+        until: None,
+        agent: None,
+    };
+    let rows = LedgerReader::open(&scene.path()).unwrap().spend(&question);
+    let rows = rows.unwrap();
+    assert_eq!((rows[0].requests, rows[0].cost), (3, 62));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::book::nothing_open;
 use super::desk::Desk;
-use super::desk_thread::Batch;
+use super::desk_thread::{AGAIN, Batch};
 use super::desk_wait::LOOK;
 use super::hold::Raise;
 use super::journal::{Turned, empty};
@@ -28,9 +28,6 @@ use super::sqlite_upkeep::{UPKEEP, Upkeep};
 /// So many orders are looked at together at most.
 const BATCH: usize = 512;
 
-/// What could not be written is tried again so often.
-const AGAIN: Duration = Duration::from_secs(1);
-
 /// The thread's state.
 pub struct Writer {
     file: LedgerFile,
@@ -38,6 +35,8 @@ pub struct Writer {
     prices: Prices,
     /// Limits that were read from documents and are not noted yet.
     configured: VecDeque<Vec<Arc<Limit>>>,
+    /// When that last failed.
+    unnoted: Option<Instant>,
     /// A file of the journal that is to be emptied.
     turned: Option<Turned>,
     upkeep: Upkeep,
@@ -52,6 +51,7 @@ impl Writer {
             desk,
             prices: Prices::default(),
             configured: VecDeque::new(),
+            unnoted: None,
             turned: None,
         }
     }
@@ -249,6 +249,10 @@ impl Writer {
 
     /// Notes which limits there are. Those that are back are added up anew when they are next asked for.
     fn configure(&mut self) {
+        if self.unnoted.is_some_and(|failed| failed.elapsed() < AGAIN) {
+            return;
+        }
+        self.unnoted = None;
         while let Some(limits) = self.configured.front() {
             match sqlite_rows::configure(&self.file.connection, limits) {
                 Ok(back) => self.desk().configured(&back),
@@ -257,6 +261,7 @@ impl Writer {
                     tracing::warn!(%error, "the ledger could not note which limits there are");
                     // Which of them are back is not known: all are added up anew.
                     self.desk().distrust(limits);
+                    self.unnoted = Some(Instant::now());
                     return;
                 }
             }
@@ -264,8 +269,13 @@ impl Writer {
         }
     }
 
-    /// Writes to the tables what only the journal has.
+    /// Writes to the tables what only the journal has, unless that failed a moment ago.
     fn fold(&mut self) -> Result<(), LedgerError> {
+        let resting = self.desk().resting();
+        resting.map_or_else(|| self.fold_now(), Err)
+    }
+
+    fn fold_now(&mut self) -> Result<(), LedgerError> {
         let batch = self.desk().batch()?;
         let Some(mut batch) = batch else {
             return Ok(());
@@ -360,7 +370,7 @@ impl Writer {
     fn close(mut self) -> Result<(), LedgerError> {
         let closed = self.desk().close();
         self.sync();
-        let folded = self.fold();
+        let folded = self.fold_now();
         let desk = self.desk.clone();
         self.upkeep.end();
         closed.and(folded)?;

@@ -1,6 +1,8 @@
-//! Owns `tollgate check`: everything that a start would find wrong, found without starting.
+//! Owns `tollgate check`: what a start would find wrong, found without starting. Ports are not tried: a running
+//! proxy has them.
 
 use super::args::CheckArgs;
+use super::check_files::check_files;
 use super::check_grants::check_grants;
 use super::context::{Context, block_on};
 use super::finding::{Finding, State, finding, print};
@@ -67,12 +69,16 @@ pub fn check(context: &Context, args: &CheckArgs) -> Result<Exit, StartError> {
     findings.push(authority(&settings, &engine)?);
     let spans = block_on(destination(&settings, &sources))?;
     findings.extend(traces(spans)?);
-    let (held, grants) = block_on(async {
+    let (held, rest) = block_on(async {
         let ownership = Ownership::Seen(settings.grants.clone());
         let credentials = Credentials::new(sources.clone(), ownership);
         let open = credentials.open(&bundle, Patience::Answer).await;
-        (open.held, check_grants(&bundle, &settings, &sources).await)
+        let grants = check_grants(&bundle, &settings, &sources).await;
+        let files = check_files(&settings, &sources, &budgets).await;
+        (open.held, (grants, files))
     })?;
+    let (grants, files) = rest;
+    findings.extend(files);
     let is_grant = |name: &str| logins(&bundle).any(|(login, _)| login == name);
     for credential in held.values().filter(|held| !is_grant(held.name())) {
         findings.push(plain(credential));

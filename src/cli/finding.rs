@@ -15,6 +15,13 @@ pub(super) struct Finding {
     help: Option<String>,
 }
 
+impl Finding {
+    /// The same, as serious as this.
+    pub(super) fn of(self, state: State) -> Self {
+        Self { state, ..self }
+    }
+}
+
 /// What it says.
 #[derive(Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

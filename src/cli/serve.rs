@@ -1,6 +1,6 @@
 //! Owns `tollgate serve`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -15,6 +15,9 @@ use crate::app::harden::{harden, required, tell};
 use crate::app::run::{Signals, run, start};
 use crate::net::descriptors;
 use crate::rt::protection::Protection;
+
+/// How long work that nobody asks for any more may take at the end.
+const LEFT: Duration = Duration::from_millis(500);
 
 /// Serves until a signal ends it.
 pub fn serve(context: &Context) -> Result<Exit, StartError> {
@@ -31,7 +34,7 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
         .worker_threads(workers())
         .build()
         .map_err(|error| StartError::setting(format!("no event loop: {error}"), ""))?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut signals = Signals::heeded().map_err(|error| {
             StartError::setting(format!("signals cannot be heard: {error}"), "")
         })?;
@@ -50,7 +53,10 @@ pub fn serve(context: &Context) -> Result<Exit, StartError> {
             .await
             .map_err(|error| StartError::setting(format!("serving failed: {error}"), ""))?;
         Ok(Exit::Ok)
-    })
+    });
+    // A file system that hangs has what waits for it; nobody waits for that.
+    runtime.shutdown_timeout(LEFT);
+    outcome
 }
 
 /// `tollgate 0.1.0 ready in 41 ms: listen=127.0.0.1:8888 admin=… hosts=4 credentials=2 dumps=off …`.

@@ -67,7 +67,8 @@ fn running(
     block_on(ask(context, settings, &target))?
 }
 
-/// Beside whoever may write it meanwhile; nothing of it is changed.
+/// Beside whoever may write it meanwhile. Where nobody does, the tables learn first what the last process left in
+/// its journal; nothing else of it is changed.
 fn from_file(
     context: &Context,
     settings: &Settings,

@@ -10,6 +10,26 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::types::cure::Cure;
+
+/// Whether it takes more than time for the system to do it after all. A full disk, a device that fails and a
+/// process in the way may be gone the next time; a path and its modes stay as they are.
+pub fn cure_of(error: &io::Error) -> Cure {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::NotFound
+        | Kind::PermissionDenied
+        | Kind::NotADirectory
+        | Kind::IsADirectory
+        | Kind::ReadOnlyFilesystem
+        | Kind::InvalidFilename
+        | Kind::InvalidInput
+        | Kind::Unsupported => Cure::Change,
+        _ if Errno::from_io_error(error) == Some(Errno::LOOP) => Cure::Change,
+        _ => Cure::Time,
+    }
+}
+
 /// An open file's metadata and everything in it.
 pub struct Contents {
     /// Of the file that was read, not of a path looked at before or after.
@@ -230,6 +250,26 @@ mod tests {
         let entries = std::fs::read_dir(directory).unwrap();
         let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
         entries.map(|e| name(e).into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_full_disk_passes_and_a_wrong_path_does_not() {
+        let table = [
+            (Errno::NOSPC, Cure::Time),
+            (Errno::DQUOT, Cure::Time),
+            (Errno::IO, Cure::Time),
+            (Errno::AGAIN, Cure::Time),
+            (Errno::MFILE, Cure::Time),
+            (Errno::NOENT, Cure::Change),
+            (Errno::ACCESS, Cure::Change),
+            (Errno::PERM, Cure::Change),
+            (Errno::ROFS, Cure::Change),
+            (Errno::NOTDIR, Cure::Change),
+            (Errno::LOOP, Cure::Change),
+        ];
+        for (errno, cure) in table {
+            assert_eq!(cure_of(&errno.into()), cure, "{errno}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
+use super::hand_over::hand_over;
 use super::redact::SafeTarget;
 use super::span_notes::SpanNotes;
 use super::trace_context::TraceId;
@@ -279,6 +280,9 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
+/// How long what is recorded may take at the end. A pipe that nobody reads takes for ever.
+const FLUSH: Duration = Duration::from_secs(2);
+
 /// Records that wait for the disk; past that they are dropped and counted, never waited for.
 const QUEUE: usize = 8192;
 
@@ -354,8 +358,10 @@ impl AccessLog {
     pub fn flush(&self) {
         let Some(queue) = &self.queue else { return };
         let (done, wait) = sync_channel(1);
-        if queue.send(Message::Flush(done)).is_ok() {
-            wait.recv_timeout(Duration::from_secs(2)).ok();
+        let deadline = Instant::now() + FLUSH;
+        if hand_over(queue, Message::Flush(done), deadline) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            wait.recv_timeout(left).ok();
         }
     }
 }
@@ -579,6 +585,21 @@ pub(super) mod tests {
         log.flush();
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
         assert_eq!((lines(&old), lines(&path)), (1, 1));
+    }
+
+    #[test]
+    fn a_writer_that_takes_nothing_is_not_waited_for_longer_than_was_said() {
+        let (queue, _held) = sync_channel(1);
+        let log = AccessLog {
+            queue: Some(queue),
+            dropped: Arc::default(),
+        };
+        log.record(Arc::new(record("a", 1)));
+        log.record(Arc::new(record("a", 2)));
+        assert_eq!(log.dropped(), 1);
+        let begun = Instant::now();
+        log.flush();
+        assert!(begun.elapsed() >= FLUSH);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use super::audit_event::Event;
 use super::audit_file::{AuditFile, FileError, FileTerms};
 use super::audit_key::Signer;
 use super::audit_line::Tip;
+use super::hand_over::hand_over;
 pub use crate::config::audit::{AuditExchanges, OnAuditFailure};
 
 /// How the log is kept.
@@ -96,6 +97,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const SYNC: Duration = Duration::from_secs(1);
 /// How soon a file that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the last records may take. A disk that hangs takes for ever.
+const CLOSING: Duration = Duration::from_secs(2);
 /// How long a request waits for its record.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -138,7 +141,12 @@ impl AuditLog {
             return Err(error);
         }
         let thread = std::thread::Builder::new().name("audit-log".to_owned());
-        match thread.spawn(move || writer.run(&messages)) {
+        let end = ThreadEnd(Arc::downgrade(&shared));
+        let work = move || {
+            let _end = end;
+            writer.run(&messages);
+        };
+        match thread.spawn(work) {
             Ok(_) => Ok(Self(Some(shared))),
             Err(error) => Err(FileError::no_thread(&error)),
         }
@@ -210,10 +218,14 @@ impl AuditLog {
     pub fn close(&self) {
         let Some(shared) = &self.0 else { return };
         let lost = shared.books.lost.load(Ordering::Relaxed);
-        self.note(Event::Stop { lost });
+        let deadline = Instant::now() + CLOSING;
+        let stop = Message::Event(SystemTime::now(), Box::new(Event::Stop { lost }));
         let (done, wait) = sync_channel(1);
-        if shared.queue.send(Message::Close(done)).is_ok() {
-            wait.recv_timeout(Duration::from_secs(2)).ok();
+        if hand_over(&shared.queue, stop, deadline)
+            && hand_over(&shared.queue, Message::Close(done), deadline)
+        {
+            let left = deadline.saturating_duration_since(Instant::now());
+            wait.recv_timeout(left).ok();
         }
     }
 }
@@ -221,6 +233,21 @@ impl AuditLog {
 impl Books {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Goes with the thread, however that ends: nobody is to believe that a log is kept which nobody writes.
+struct ThreadEnd(Weak<Shared>);
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        // It ends well when nobody has the log any more.
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        let error = FileError::thread_ended();
+        tracing::error!(%error, "nothing is recorded any more");
+        shared.books.state().trouble = Some(error);
     }
 }
 
@@ -238,7 +265,7 @@ struct Writer {
     unsigned_since: Option<Instant>,
     unsynced_since: Option<Instant>,
     retry: Option<Instant>,
-    shared: std::sync::Weak<Shared>,
+    shared: Weak<Shared>,
 }
 
 impl Writer {
@@ -262,9 +289,11 @@ impl Writer {
 
     /// When there is something to do without anybody asking.
     fn due(&self) -> Option<Instant> {
-        let head = self.unsigned_since.filter(|_| self.signer.is_some());
+        // A head that could not be written waits with everything else: it is due, and would be for ever.
+        let signs = self.signer.is_some() && self.retry.is_none();
+        let head = self.unsigned_since.filter(|_| signs);
         [
-            head.map(|since| since + self.head_every),
+            head.and_then(|since| since.checked_add(self.head_every)),
             self.unsynced_since.map(|since| since + SYNC),
             self.retry,
         ]
@@ -403,7 +432,8 @@ impl Writer {
             self.retry = None;
             self.write(books).ok();
         }
-        let due = |since: Option<Instant>, after| since.is_some_and(|since| since + after <= now);
+        let due =
+            |since: Option<Instant>, after| since.is_some_and(|since| since.elapsed() >= after);
         if due(self.unsigned_since, self.head_every) && self.retry.is_none() {
             self.sign(books);
         }

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use super::audit_event::Event;
 use super::audit_key::Signer;
 use super::audit_line::{Hash, Link, Tip, seal};
-use crate::rt::file::{make_private_dir, parent};
+use crate::rt::file::{cure_of, make_private_dir, parent};
 use crate::rt::lock::Lock;
+use crate::types::cure::Cure;
 
 /// When files are rotated, and how many are kept.
 #[derive(Clone, Debug)]
@@ -37,15 +38,32 @@ pub struct FileError {
     pub path: String,
     doing: &'static str,
     cause: String,
+    cure: Cure,
 }
 
 impl FileError {
+    /// What it takes to be gone.
+    pub fn cure(&self) -> Cure {
+        self.cure
+    }
+
     /// Nobody would write it.
     pub(super) fn no_thread(error: &io::Error) -> Self {
         Self {
             path: String::new(),
             doing: "written",
             cause: format!("no thread: {error}"),
+            cure: Cure::Time,
+        }
+    }
+
+    /// Nobody writes it any more.
+    pub(super) fn thread_ended() -> Self {
+        Self {
+            path: String::new(),
+            doing: "written",
+            cause: "its thread ended unexpectedly; start this process again".to_owned(),
+            cure: Cure::Time,
         }
     }
 }
@@ -101,7 +119,7 @@ impl AuditFile {
             Some(open) => open,
             None => self.find(&mut preface)?,
         };
-        let broken = |error: serde_json::Error| self.failed("written", error);
+        let broken = |error: serde_json::Error| self.failed("written", error.into());
         if let Some(cause) = self.is_full(&open, now) {
             let (next, rotated) = self.rotate(open, cause)?;
             open = next;
@@ -140,8 +158,9 @@ impl AuditFile {
         }
     }
 
-    fn failed(&self, doing: &'static str, cause: impl std::fmt::Display) -> FileError {
+    fn failed(&self, doing: &'static str, cause: io::Error) -> FileError {
         FileError {
+            cure: cure_of(&cause),
             path: self.terms.path.display().to_string(),
             doing,
             cause: cause.to_string(),
@@ -161,7 +180,7 @@ impl AuditFile {
                 }
                 None => {
                     let why = format!("another process holds {}", path.display());
-                    return Err(self.failed("locked", why));
+                    return Err(self.failed("locked", io::Error::other(why)));
                 }
             }
         }

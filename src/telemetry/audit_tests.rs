@@ -1,7 +1,9 @@
 use std::path::Path;
 
+use super::super::audit_key::tests::PRIVATE;
 use super::super::audit_verify::{Expected, verify};
 use super::*;
+use crate::types::secret::Secret;
 
 fn terms(path: &Path, on_failure: OnAuditFailure) -> AuditTerms {
     AuditTerms {
@@ -106,4 +108,84 @@ fn a_start_without_a_log_is_refused_only_where_the_operator_wants_that() {
     std::fs::remove_file(dir.path().join("file")).unwrap();
     log.close();
     assert_eq!(verify(&path, &Expected::default()).unwrap().records, 2);
+}
+
+/// A log whose thread is the test, and what it keeps its figures in.
+fn by_hand(terms: AuditTerms) -> (Writer, Books) {
+    let writer = Writer {
+        file: AuditFile::new(terms.file),
+        signer: terms.signer,
+        head_records: terms.head_records,
+        head_every: terms.head_every,
+        kept: vec![(SystemTime::now(), first())],
+        told_lost: 0,
+        unsigned: 0,
+        unsigned_since: None,
+        unsynced_since: None,
+        retry: None,
+        shared: Weak::new(),
+    };
+    (writer, Books::default())
+}
+
+#[test]
+fn a_head_that_cannot_be_written_is_tried_now_and_then_and_not_all_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit/audit.jsonl");
+    let mut signed = terms(&path, OnAuditFailure::Continue);
+    let pem = Secret::from(PRIVATE.to_owned());
+    signed.signer = Some(Signer::parse(&pem).unwrap());
+    signed.head_every = Duration::ZERO;
+    let (mut writer, books) = by_hand(signed);
+    writer.write(&books).unwrap();
+    let away = dir.path().join("away");
+    std::fs::rename(dir.path().join("audit"), &away).unwrap();
+    std::fs::write(dir.path().join("audit"), "").unwrap();
+    writer.keep_up(&books);
+    assert!(books.state().trouble.is_some());
+    let due = writer.due().unwrap();
+    let pause = due.saturating_duration_since(Instant::now());
+    assert!(pause > RETRY / 2, "{pause:?}");
+    std::fs::remove_file(dir.path().join("audit")).unwrap();
+    std::fs::rename(&away, dir.path().join("audit")).unwrap();
+    writer.retry = Some(Instant::now());
+    writer.keep_up(&books);
+    assert!(books.state().trouble.is_none());
+    assert!(verify(&path, &Expected::default()).unwrap().records >= 2);
+}
+
+#[test]
+fn a_log_that_takes_nothing_is_not_waited_for_longer_than_was_said() {
+    let (queue, _held) = sync_channel(1);
+    let log = AuditLog(Some(Arc::new(Shared {
+        queue,
+        exchanges: AuditExchanges::Denied,
+        on_failure: OnAuditFailure::Continue,
+        books: Books::default(),
+    })));
+    log.note(first());
+    let begun = Instant::now();
+    log.close();
+    assert!(begun.elapsed() >= CLOSING);
+}
+
+#[test]
+fn a_log_whose_thread_is_gone_says_so() {
+    let (queue, messages) = sync_channel(1);
+    let shared = Arc::new(Shared {
+        queue,
+        exchanges: AuditExchanges::Denied,
+        on_failure: OnAuditFailure::Continue,
+        books: Books::default(),
+    });
+    let end = ThreadEnd(Arc::downgrade(&shared));
+    let log = AuditLog(Some(shared));
+    assert!(log.status().unwrap().trouble.is_none());
+    let thread = std::thread::spawn(move || {
+        let _end = (end, messages);
+        panic!("on purpose");
+    });
+    assert!(thread.join().is_err());
+    let trouble = log.status().unwrap().trouble.unwrap().to_string();
+    assert!(trouble.contains("start this process again"), "{trouble}");
 }

@@ -17,6 +17,7 @@ pub mod denials;
 pub mod families;
 pub mod family;
 pub mod gate;
+pub mod hand_over;
 pub mod init;
 pub mod lanes;
 pub mod metrics;

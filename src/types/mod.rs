@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod agent_index;
 pub mod charge;
+pub mod cure;
 pub mod host;
 pub mod intent;
 pub mod limits;

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use tollgate::rt::lock::Lock;
+
 use super::support::agent::Finished;
 use super::support::ca::TestCa;
 use super::support::echo::{self, PLACEHOLDER};
@@ -14,6 +16,9 @@ use super::support::visitor::get;
 /// `EX_CONFIG` and `EX_TEMPFAIL` (sysexits.h).
 const CONFIG: i32 = 78;
 const TEMPORARY: i32 = 75;
+
+/// A budget that makes a start open the ledger.
+const CAP: &str = "limits: [{unit: usd, max: \"1.00\", window: total}]";
 
 const SENTINEL: &str = "sk-ant-api03-sentinel5c1d9e";
 
@@ -210,6 +215,90 @@ async fn a_port_in_use_is_a_temporary_failure_that_says_what_to_do() {
         "{text}"
     );
 }
+
+/// What may be gone the next time ends with 75, and whoever started it starts it again; what only a person can
+/// change ends with 78.
+#[tokio::test]
+async fn a_ledger_in_use_is_a_temporary_failure_and_one_of_another_program_is_not() {
+    let described = proxy().document("EgressBudget", "cap", CAP);
+    let state = described.file("state");
+    fs::create_dir(&state).unwrap();
+    let held = Lock::try_file(&state.join("ledger.db.lock")).unwrap();
+    let finished = described.serve_ends().await;
+    assert_eq!(finished.code, Some(TEMPORARY), "{finished:?}");
+    let text = &finished.stderr;
+    assert!(text.contains("is in use by another process"), "{text}");
+    drop(held);
+    fs::write(state.join("ledger.db"), "x".repeat(4096)).unwrap();
+    let finished = described.serve_ends().await;
+    assert_eq!(finished.code, Some(CONFIG), "{finished:?}");
+    told(&finished, &["this file is not a ledger"]);
+}
+
+#[tokio::test]
+async fn an_audit_log_in_use_is_a_temporary_failure_and_a_wrong_path_is_not() {
+    let described = proxy().setting("audit: {onFailure: refuse}");
+    let audit = described.file("state/audit");
+    fs::create_dir_all(&audit).unwrap();
+    let held = Lock::try_file(&audit.join(".audit.jsonl.lock")).unwrap();
+    let finished = described.serve_ends().await;
+    assert_eq!(finished.code, Some(TEMPORARY), "{finished:?}");
+    let text = &finished.stderr;
+    assert!(text.contains("another process holds"), "{text}");
+    drop(held);
+    fs::create_dir(audit.join("audit.jsonl")).unwrap();
+    let finished = described.serve_ends().await;
+    assert_eq!(finished.code, Some(CONFIG), "{finished:?}");
+}
+
+#[tokio::test]
+async fn a_check_finds_files_and_keys_of_its_own_that_a_start_could_not_use() {
+    let described = proxy()
+        .document("EgressBudget", "cap", CAP)
+        .setting("audit: {signingKey: {file: {path: key.pem}}}");
+    let at = |name: &str| described.file(name);
+    fs::create_dir_all(at("state")).unwrap();
+    let config = described.write();
+    let check = async || {
+        let mut command = tollgate(at("").as_path(), &[].into());
+        command.args(["check", "--config"]).arg(&config);
+        finish(command).await
+    };
+    fs::write(at("key.pem"), PRIVATE).unwrap();
+    fs::set_permissions(at("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    let well = check().await;
+    for part in [
+        "ledger",
+        "audit log",
+        "access log",
+        "admin token",
+        "placeholder key",
+    ] {
+        assert!(!well.stdout.contains(part), "{part}: {}", well.stdout);
+    }
+    fs::write(at("state/ledger.db"), "x".repeat(4096)).unwrap();
+    fs::write(at("state/audit"), "no directory").unwrap();
+    fs::write(at("key.pem"), "no key").unwrap();
+    fs::create_dir(at("access.log")).unwrap();
+    fs::write(at("state/admin.token"), "short").unwrap();
+    fs::write(at("state/placeholder.key"), "short").unwrap();
+    let wrong = check().await;
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    for said in [
+        "this file is not a ledger",
+        "audit.jsonl cannot be written",
+        "spec.audit.signingKey",
+        "access.log cannot be written",
+        "admin.token cannot be used",
+        "placeholder.key cannot be used",
+    ] {
+        assert!(wrong.stdout.contains(said), "{said}: {}", wrong.stdout);
+    }
+}
+
+/// RFC 8410, section 10.3 has its like.
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
 
 /// What is wrong with the authority's files, and what is said.
 type CaFlaw = (fn(&Path, &Path), &'static [&'static str]);

@@ -6,13 +6,17 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::http::{Speaks, ask, send};
 use super::support::agent::Agent;
 use super::support::echo::{self, HOST, PLACEHOLDER, REAL_KEY};
+use super::support::proxy::proxy;
 use super::support::reply::{full, streamed};
-use super::support::tunnel;
+use super::support::{tunnel, wire};
+
+/// Lines of the access log that were lost.
+const DROPPED: &str = "tollgate_telemetry_dropped_total{reason=\"queue_full\",sink=\"access_log\"}";
 
 /// SIGTERM: nobody new, but a stream in flight goes on to its end.
 #[tokio::test]
@@ -113,7 +117,7 @@ async fn an_agent_without_its_token_gets_407() {
 #[tokio::test]
 async fn a_tunnel_passes_the_origins_own_certificate() {
     let echo = echo::echo().await;
-    let proxy = super::support::proxy::proxy()
+    let proxy = proxy()
         .origin(&echo.origin)
         .policy("- {hosts: [echo.example.com], tls: Passthrough}")
         .start()
@@ -131,7 +135,7 @@ async fn a_tunnel_passes_the_origins_own_certificate() {
 #[tokio::test]
 async fn a_tunnel_for_another_server_name_is_closed() {
     let echo = echo::echo().await;
-    let proxy = super::support::proxy::proxy()
+    let proxy = proxy()
         .origin(&echo.origin)
         .policy("- {hosts: [echo.example.com], tls: Passthrough}")
         .start()
@@ -152,7 +156,7 @@ async fn a_tunnel_for_another_server_name_is_closed() {
 #[tokio::test]
 async fn plain_bytes_do_not_pass_a_tunnel() {
     let echo = echo::echo().await;
-    let proxy = super::support::proxy::proxy()
+    let proxy = proxy()
         .origin(&echo.origin)
         .policy("- {hosts: [echo.example.com], tls: Passthrough}")
         .start()
@@ -190,4 +194,44 @@ async fn a_crash_leaves_no_core_file() {
         !names.iter().any(|n| n.to_string_lossy().contains("core")),
         "{names:?}"
     );
+}
+
+/// A pipe that is not there any more when the proxy's files are searched: that would wait for a writer.
+struct Gone(std::path::PathBuf);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+/// A reader that stopped must not keep the process from its end: it would be killed, and its books with it.
+#[tokio::test]
+async fn an_access_log_on_a_pipe_that_nobody_reads_keeps_it_from_no_end() {
+    let described = proxy();
+    let pipe = described.file("access.log");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    // Whoever opens it for both waits for nobody, and lets the proxy open it.
+    let reader = std::fs::File::options().read(true).write(true).open(&pipe);
+    let reader = reader.unwrap();
+    let mut proxy = described.start().await;
+    let _pipe = Gone(pipe);
+    let mut stream = tokio::net::TcpStream::connect(proxy.addr).await.unwrap();
+    let request = b"GET http://a.example.com/ HTTP/1.1\r\nhost: a.example.com\r\n\r\n";
+    let deadline = std::time::Instant::now() + Duration::from_secs(120);
+    // It writes no more, and its queue is full.
+    while proxy.metric(DROPPED).await.unwrap_or(0.0) == 0.0 {
+        assert!(std::time::Instant::now() < deadline, "nothing was dropped");
+        for _ in 0..100 {
+            stream.write_all(&request.repeat(8)).await.unwrap();
+            for _ in 0..8 {
+                assert_eq!(wire::hear(&mut stream).await.status, 403);
+            }
+        }
+    }
+    drop(stream);
+    proxy.terminate().await;
+    proxy.ended().await;
+    drop(reader);
 }

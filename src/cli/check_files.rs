@@ -1,0 +1,128 @@
+//! Owns what `tollgate check` says of the files and keys that are the process's own. Nothing is said of what is well.
+
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
+use super::finding::{Finding, State, finding};
+use crate::app::audit::{audit_path, audit_signer};
+use crate::app::books::ledger_path;
+use crate::app::error::StartError;
+use crate::app::identity::fetch;
+use crate::app::settings::Settings;
+use crate::app::state::StateDir;
+use crate::budget::set::BudgetSet;
+use crate::budget::sqlite_file::read_only;
+use crate::config::audit::OnAuditFailure;
+use crate::config::root::AccessLogSpec;
+use crate::config::source::SourceSpec;
+use crate::credential::open::SourceContext;
+use crate::types::cure::Cure;
+
+/// What a start would find wrong with them.
+pub(super) async fn check_files(
+    settings: &Settings,
+    sources: &SourceContext,
+    budgets: &BudgetSet,
+) -> Vec<Finding> {
+    let spec = &settings.root.spec;
+    let mut findings = Vec::new();
+    if !budgets.is_empty() {
+        findings.extend(ledger(&ledger_path(settings)));
+    }
+    let path = audit_path(settings);
+    findings.extend(
+        path.and_then(|path| unwritable("audit log", &path))
+            .map(|audit| {
+                // It serves all the same, and keeps events until it can write them.
+                match spec.audit.on_failure {
+                    OnAuditFailure::Continue => audit.of(State::Warning),
+                    OnAuditFailure::Refuse => audit,
+                }
+            }),
+    );
+    if let Err(error) = audit_signer(settings, sources).await {
+        findings.push(failed("audit log", error));
+    }
+    if let AccessLogSpec::File(path) = &spec.access_log {
+        findings.extend(unwritable("access log", path));
+    }
+    for (part, file, source) in [
+        ("admin token", "admin.token", &spec.admin.token),
+        ("placeholder key", "placeholder.key", &spec.placeholders.key),
+    ] {
+        if let Err(error) = own_secret(settings, sources, file, source.as_ref()).await {
+            findings.push(failed(part, error));
+        }
+    }
+    findings
+}
+
+/// One of another program, or of a later version. One that is in use is its proxy's.
+fn ledger(path: &Path) -> Option<Finding> {
+    let foreign = match path.exists() {
+        true => read_only(path).err(),
+        false => None,
+    };
+    let foreign = foreign.filter(|error| error.cure() == Cure::Change);
+    match foreign {
+        Some(error) => Some(finding("ledger", State::Failed, error.to_string(), None)),
+        None => unwritable("ledger", path),
+    }
+}
+
+async fn own_secret(
+    settings: &Settings,
+    sources: &SourceContext,
+    file: &str,
+    source: Option<&SourceSpec>,
+) -> Result<(), StartError> {
+    match source {
+        Some(source) => fetch(file, source, sources).await.map(drop),
+        // A start makes one where there is none.
+        None => StateDir::locate(settings.root.spec.state_dir.as_deref())
+            .existing_secret(file)
+            .map(drop),
+    }
+}
+
+/// A file that cannot be written, or made: it has its lock or its successor beside it.
+fn unwritable(part: &'static str, path: &Path) -> Option<Finding> {
+    // A relative path has the present directory above it.
+    let mut above = path.ancestors().skip(1).map(|above| match above {
+        above if above.as_os_str().is_empty() => Path::new("."),
+        above => above,
+    });
+    let directory = above.find(|above| above.exists()).map(|above| {
+        let is_other = (!above.is_dir()).then_some(Errno::NOTDIR);
+        (above, is_other)
+    });
+    let own = path.exists().then(|| {
+        let is_other = path.is_dir().then_some(Errno::ISDIR);
+        (path, is_other)
+    });
+    let refused = |(at, is_other): (_, Option<Errno>)| {
+        let refused = is_other.or_else(|| access(at, Access::WRITE_OK).err());
+        Some((at, refused?))
+    };
+    let wrong = directory.into_iter().chain(own).find_map(refused);
+    let (at, error) = wrong?;
+    let message = format!(
+        "{} cannot be written: {}: {error}",
+        path.display(),
+        at.display()
+    );
+    let help = "name a path that this user can write".to_owned();
+    Some(finding(part, State::Failed, message, Some(help)))
+}
+
+fn failed(part: &'static str, error: StartError) -> Finding {
+    let what = error.to_string();
+    let help = match error {
+        StartError::Setting { help, .. } => help,
+        StartError::Temporary { help, .. } => Some(help),
+        StartError::Config(_) => None,
+    };
+    finding(part, State::Failed, what, help)
+}
