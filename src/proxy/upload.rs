@@ -31,7 +31,7 @@ use crate::types::secret::Secret;
 pub struct Upload<'r> {
     /// What it may take if it is read whole.
     whole: Whole<'r>,
-    /// Who keeps the time of it if it is passed on.
+    /// Whether the silence within it is kept below, for the whole connection.
     watched: Watched,
     body: Option<Unsent>,
     held_back: bool,
@@ -144,8 +144,7 @@ impl<'r> Upload<'r> {
             return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
         }
         let source;
-        let idle = self.whole.limits.body_idle;
-        let idle = (self.watched == Watched::Here).then_some(idle);
+        let idle = (self.watched == Watched::Here).then_some(self.whole.limits.body_idle);
         (source, self.sent) = body.begin(keep, idle, accounting);
         announce(head, source.size_hint().exact());
         if !self.held_back {
