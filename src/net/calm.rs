@@ -201,7 +201,9 @@ mod tests {
         let (_agent, proxy) = tokio::io::duplex(64);
         let mut calm = Calm::new(proxy, Opener::Other, Box::new(|| {}));
         let started = Instant::now();
-        let error = calm.write_all(&[0; 1024]).await.unwrap_err();
+        let writing = async { calm.write_all(&[0; 1024]).await };
+        let writing = tokio::time::timeout(PATIENCE * 3, writing).await;
+        let error = writing.expect("it is kept").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!((PATIENCE..PATIENCE * 2).contains(&started.elapsed()));
     }

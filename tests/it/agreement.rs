@@ -440,6 +440,13 @@ async fn a_tunnel_must_name_its_host_in_the_clear() {
             "tunnel_not_tls",
             false,
         ),
+        (
+            "two names in a list",
+            hello::naming_both(TUNNEL, HOST),
+            "tunnel_not_tls",
+            false,
+        ),
+        ("one without end", hello::endless(), "tunnel_not_tls", false),
         ("no name", hello::nameless(), "tunnel_no_server_name", true),
         (
             "an encrypted hello",

@@ -3,8 +3,9 @@
 use http::Request;
 use http_body_util::BodyExt as _;
 
+use super::support::proxy::proxy;
 use super::support::reply::full;
-use super::support::scene::{BARE, HOST, PATHS, PLACEHOLDER, REAL_KEY, Scene};
+use super::support::scene::{self, BARE, HOST, PATHS, PLACEHOLDER, REAL_KEY, Scene};
 use super::support::tunnel;
 use super::support::wire::{self, Answer};
 
@@ -246,6 +247,32 @@ async fn headers_that_name_another_method_or_path_do_not_pass_policy_by() {
             .await;
     }
     assert_eq!(ask("X-HTTP-Method-Override: GET").await.status, 200);
+}
+
+/// A header that names a method of another rule would bring that rule's credential, or take this one's along.
+#[tokio::test]
+async fn a_header_does_not_lead_from_one_rule_to_another() {
+    let origin = scene::origin().await;
+    let proxy = proxy()
+        .origin(&origin)
+        .policy(&format!(
+            "
+            - {{hosts: [{BARE}], http: [{{methods: [POST, PUT]}}]}}
+            - {{hosts: [{BARE}], http: [{{methods: [DELETE]}}]}}
+            "
+        ))
+        .start()
+        .await;
+    for (method, status) in [("PUT", 200), ("DELETE", 400)] {
+        let head = format!(
+            "POST /v1/x HTTP/1.1\r\nHost: {BARE}\r\nX-HTTP-Method-Override: {method}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let mut stream = tunnel::tls(&proxy.bare_door(), BARE, &[b"http/1.1"]).await;
+        let answer = wire::say(&mut stream, head.as_bytes()).await;
+        assert_eq!(answer.status, status, "{method}: {answer:?}");
+        assert_eq!(answer.text().contains("another rule"), status == 400);
+    }
+    assert_eq!(origin.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -189,6 +189,13 @@ async fn streams_that_are_opened_and_reset_bother_the_origin_a_bounded_number_of
     assert_eq!(told, Some(ENHANCE_YOUR_CALM));
     let asked = scene.origin.requests().len() - before;
     assert!(asked < 500, "the origin got {asked} requests");
+    // Before anybody takes them up: so few that nothing but their number can be what is wrong.
+    let burst: Vec<u8> = (0..100)
+        .flat_map(|n| [frames::get(2 * n + 1, HOST, "/v1/slow"), reset(2 * n + 1)].concat())
+        .collect();
+    let mut agent = Peer::agent(&scene.door, HOST).await;
+    agent.send(&burst).await;
+    assert_eq!(agent.goodbye().await, Some(ENHANCE_YOUR_CALM));
     // With their requests at the origin before they are reset.
     let started = Instant::now();
     let mut agent = Peer::agent(&scene.door, HOST).await;
@@ -278,6 +285,64 @@ async fn streams_that_the_proxy_is_made_to_reset_are_bounded_too() {
         let asked = scene.origin.requests().len() - before;
         assert!(asked < 500, "{case}: the origin got {asked} requests");
     }
+    // With their requests at the origin before that: DATA costs nothing, and its stream is over.
+    let get = block(&request("GET", HOST, "/v1/slow"));
+    let mut agent = Peer::agent(&scene.door, HOST).await;
+    for batch in 0.. {
+        let streams = || (0..20).map(|n| 2 * (20 * batch + n) + 1);
+        let open = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &get);
+        let opened: Vec<u8> = streams().flat_map(open).collect();
+        let ping = frame(PING, 0, 0, &[1; 8]);
+        let provoked: Vec<u8> = streams().flat_map(|s| frame(DATA, 0, s, b"x")).collect();
+        let goes_on = agent.send(&[opened, ping].concat()).await
+            && agent.find(|f| f.kind == PING).await.is_some()
+            && agent.send(&provoked).await;
+        if !goes_on {
+            break;
+        }
+        assert!(batch < 30, "the proxy resets 600 streams of one connection");
+    }
+    scene.still_serves().await;
+}
+
+/// What an agent sends and no origin takes waits in its windows: a part of the bound on memory.
+#[tokio::test]
+async fn windows_are_as_small_as_the_bound_on_memory_says() {
+    let origin = Origin::tls(&[HOST, PATHS, BARE, TUNNEL], |exchange| async move {
+        match exchange.head.path() {
+            "/v1/deaf" => std::future::pending().await,
+            _ => reply::text(200, "reached"),
+        }
+    })
+    .await;
+    let proxy = scene::in_front_of(&origin).start().await;
+    let scene = Scene::with(origin, proxy).await;
+    let mut agent = Peer::agent(&scene.door, HOST).await;
+    let settings = agent
+        .find(|f| f.kind == SETTINGS && !f.payload.is_empty())
+        .await;
+    let settings = settings.unwrap().payload;
+    let window = settings.chunks(6).find(|one| one[..2] == [0, 4]).unwrap();
+    assert_eq!(window[2..], (256_u32 << 10).to_be_bytes());
+    // Each stream within its own window, and all together far beyond that of the connection, and what the
+    // origin's side takes besides.
+    let post = block(&request("POST", HOST, "/v1/deaf"));
+    let piece = frame(DATA, 0, 0, &[b'x'; 16 << 10]);
+    let told = flooded(&scene, "windows", b"", |n| {
+        if n >= 32 {
+            return Vec::new();
+        }
+        let stream = 2 * n + 1;
+        let mut bytes = frame(HEADERS, END_HEADERS, stream, &post);
+        for _ in 0..16 {
+            bytes.extend(&piece[..5]);
+            bytes.extend(stream.to_be_bytes());
+            bytes.extend(&piece[9..]);
+        }
+        bytes
+    })
+    .await;
+    assert_eq!(told, Some(frames::FLOW_CONTROL_ERROR));
     scene.still_serves().await;
 }
 

@@ -84,14 +84,16 @@ async fn past_the_limit_of_all_a_connection_is_told_and_the_next_finds_room() {
     let mut intercepted = tunnel::tls(&door, BARE, &[b"http/1.1"]).await;
     let (_passed, status) = tunnel::connect(&door, &format!("{TUNNEL}:443")).await;
     assert!(status.starts_with("HTTP/1.1 200"), "{status}");
-    for words in [GET, ""] {
+    // What one has still to say does not keep it from hearing why.
+    let long = format!("{GET}{}", "x".repeat(300 << 10));
+    for words in [GET, "", &long] {
         let mut late = dial(&proxy).await;
-        late.write_all(words.as_bytes()).await.unwrap();
+        late.write_all(words.as_bytes()).await.ok();
         assert_full(&wire::hear(&mut late).await, 503, "connections.total", "3");
         assert!(wire::rest(&mut late).await.is_empty());
     }
-    counted(&proxy, "connections.total", 2.0).await;
-    let record = proxy.access_log(2).await.pop().unwrap();
+    counted(&proxy, "connections.total", 3.0).await;
+    let record = proxy.access_log(3).await.pop().unwrap();
     assert_eq!(record["reason"], "too_many_connections", "{record}");
     assert!(
         proxy.output().contains("connections.total"),
@@ -111,6 +113,28 @@ async fn past_the_limit_of_all_a_connection_is_told_and_the_next_finds_room() {
             == 404
     })
     .await;
+}
+
+/// Only so many are told at once, and none of them for ever.
+#[tokio::test]
+async fn those_who_are_told_and_stay_do_not_keep_others_from_being_told() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin)
+        .setting("limits: {connections: {total: 1}}")
+        .start()
+        .await;
+    let _held = dial(&proxy).await;
+    let mut crowd = Vec::new();
+    for _ in 0..80 {
+        crowd.push(dial(&proxy).await);
+    }
+    counted(&proxy, "connections.total", 80.0).await;
+    until("somebody is told again", PATIENCE, async || {
+        let mut late = dial(&proxy).await;
+        wire::rest(&mut late).await.starts_with(b"HTTP/1.1 503 ")
+    })
+    .await;
+    drop(crowd);
 }
 
 #[tokio::test]

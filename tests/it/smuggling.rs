@@ -1,10 +1,15 @@
 //! Requests with two readings (RFC 9112, section 11.2): refused at every door, and unknown to the origin, whether it
 //! is the framing, a line's end, a name or the request line that somebody else may read otherwise.
 
-use tokio::io::AsyncWriteExt as _;
+use std::sync::Arc;
 
-use super::support::scene::{self, HOST, PATHS, PLACEHOLDER, REAL_KEY, Scene};
-use super::support::{tape, tunnel, wire};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+
+use super::support::operator::{PATIENCE, until};
+use super::support::origin::Origin;
+use super::support::scene::{self, BARE, HOST, PATHS, PLACEHOLDER, REAL_KEY, Scene, TUNNEL};
+use super::support::{reply, tape, tunnel, wire};
 
 const AMBIGUOUS: &str = "ambiguous_request";
 
@@ -732,3 +737,77 @@ async fn tls_within_tls_is_no_request() {
     assert!(wire::rest(&mut outer).await.is_empty());
     scene.still_serves().await;
 }
+
+/// What comes behind a request that is being answered is judged in its turn: the one that is sound gets its answer,
+/// the other a refusal, and then the connection is closed.
+#[tokio::test]
+async fn what_has_two_readings_is_refused_behind_a_request_under_way() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let origin = Origin::tls(&[HOST, PATHS, BARE, TUNNEL], move |mut exchange| {
+        let held = held.clone();
+        async move {
+            exchange.body().await;
+            if exchange.head.path() == "/v1/held" {
+                held.acquire().await.unwrap().forget();
+            }
+            reply::text(200, "reached")
+        }
+    })
+    .await;
+    let proxy = scene::in_front_of(&origin).start().await;
+    let scene = Scene::with(origin, proxy).await;
+    let post = format!("POST /v1/smuggled HTTP/1.1\r\nHost: {HOST}\r\n");
+    let both = format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n");
+    let connect =
+        format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\nHost: {HOST}:443\r\n\r\n");
+    let absolute = |text: &str| text.replace(" /v1/", &format!(" https://{HOST}/v1/"));
+    for (number, (case, good, bad)) in [
+        (
+            "within",
+            format!("GET /v1/held HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
+            both.clone(),
+        ),
+        (
+            "outside",
+            absolute(&format!("GET /v1/held HTTP/1.1\r\nHost: {HOST}\r\n\r\n")),
+            absolute(&both),
+        ),
+        (
+            "outside, CONNECT",
+            absolute(&format!("GET /v1/held HTTP/1.1\r\nHost: {HOST}\r\n\r\n")),
+            connect,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut stream: Box<dyn Both> = match case {
+            "within" => Box::new(scene.inside(HOST).await),
+            _ => Box::new(scene.outside().await),
+        };
+        stream.write_all(good.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        until("it is under way", PATIENCE, async || {
+            scene.origin.requests_for("/v1/held").len() == number + 1
+        })
+        .await;
+        stream.write_all(bad.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        // It is read by the time another connection is answered.
+        let beside = format!("GET /v1/beside HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        assert_eq!(scene.ask(HOST, &beside).await.status, 200);
+        gate.add_permits(1);
+        assert_eq!(wire::hear(&mut stream).await.status, 200, "{case}");
+        let refused = wire::hear(&mut stream).await;
+        assert_eq!(refused.status, 400, "{case}: {refused:?}");
+        let rest = tokio::time::timeout(PATIENCE, wire::rest(&mut stream)).await;
+        assert!(rest.is_ok_and(|rest| rest.is_empty()), "{case}: it goes on");
+    }
+    assert!(scene.origin.requests_for("/v1/smuggled").is_empty());
+}
+
+/// A connection, within TLS or not.
+trait Both: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Both for S {}

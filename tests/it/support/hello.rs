@@ -21,8 +21,14 @@ fn long(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn server_name(name: &str) -> Vec<u8> {
-    let entry = [&[0][..], &long(name.as_bytes())].concat();
-    [&[0, 0][..], &long(&long(&entry))].concat()
+    server_names(&[name])
+}
+
+/// One extension with a list of names (RFC 6066, section 3).
+fn server_names(names: &[&str]) -> Vec<u8> {
+    let entry = |name: &&str| [&[0][..], &long(name.as_bytes())].concat();
+    let entries: Vec<u8> = names.iter().flat_map(entry).collect();
+    [&[0, 0][..], &long(&long(&entries))].concat()
 }
 
 /// One that names this server.
@@ -39,6 +45,18 @@ pub fn nameless() -> Vec<u8> {
 pub fn encrypted(outer_name: &str) -> Vec<u8> {
     let inner = [&[0xfe, 0x0d][..], &long(&[0; 64])].concat();
     hello(&[server_name(outer_name), inner].concat())
+}
+
+/// One that names two servers in one list.
+pub fn naming_both(first: &str, second: &str) -> Vec<u8> {
+    hello(&server_names(&[first, second]))
+}
+
+/// One that announces more than anybody sends.
+pub fn endless() -> Vec<u8> {
+    let mut record = vec![22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff];
+    record.resize(5 + 0x4000, 0);
+    record
 }
 
 /// One that names two servers.
