@@ -109,26 +109,33 @@ pub fn message() -> Bytes {
 /// A whole answer, event by event.
 pub fn events() -> impl Iterator<Item = Bytes> {
     static EVENTS: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
-        let mut data = vec![
+        let told = |data: Value| (data["type"].as_str().unwrap().to_owned(), data.to_string());
+        let mut data = [
             json!({"type": "message_start", "message": {
                 "id": "msg_01", "type": "message", "role": "assistant", "model": MODEL, "content": [],
                 "stop_reason": null, "stop_sequence": null, "usage": usage(1),
             }}),
             json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-        ];
+        ]
+        .map(told)
+        .to_vec();
         for piece in 0..PIECES {
-            let text = format!(" piece {piece} of it");
-            let delta = json!({"type": "text_delta", "text": text});
-            data.push(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
+            // With its fields in the provider's order: https://platform.claude.com/docs/en/build-with-claude/streaming
+            let delta = format!(
+                r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":" piece {piece} of it"}}}}"#
+            );
+            data.push(("content_block_delta".to_owned(), delta));
         }
-        data.push(json!({"type": "content_block_stop", "index": 0}));
         let delta = json!({"stop_reason": "end_turn", "stop_sequence": null});
-        data.push(json!({"type": "message_delta", "delta": delta, "usage": usage(PIECES * 5)}));
-        data.push(json!({"type": "message_stop"}));
-        let event = |data: Value| {
-            let name = data["type"].as_str().unwrap();
-            format!("event: {name}\ndata: {data}\n\n").into()
-        };
+        data.extend(
+            [
+                json!({"type": "content_block_stop", "index": 0}),
+                json!({"type": "message_delta", "delta": delta, "usage": usage(PIECES * 5)}),
+                json!({"type": "message_stop"}),
+            ]
+            .map(told),
+        );
+        let event = |(name, data)| format!("event: {name}\ndata: {data}\n\n").into();
         data.into_iter().map(event).collect()
     });
     EVENTS.iter().cloned()

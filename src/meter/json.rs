@@ -299,25 +299,8 @@ impl<'t> Walker<'t> {
     }
 }
 
-/// How many octets from the beginning of `bytes` stand for themselves in a string. Names and words are short; what is
-/// longer is looked at in blocks, which the compiler takes as vectors.
+/// How many octets from the beginning of `bytes` stand for themselves in a string. Eight at a time.
 pub(super) fn plain(bytes: &[u8]) -> usize {
-    const SHORT: usize = 16;
-    const BLOCK: usize = 32;
-    let short = plain_words(&bytes[..bytes.len().min(SHORT)]);
-    if short < SHORT {
-        return short;
-    }
-    let special = |octet: &u8| *octet < 0x20 || *octet == b'"' || *octet == b'\\';
-    let blocks = bytes[SHORT..].chunks_exact(BLOCK);
-    let passed =
-        blocks.take_while(|block| !block.iter().fold(false, |any, octet| any | special(octet)));
-    let passed = SHORT + BLOCK * passed.count();
-    passed + plain_words(&bytes[passed..])
-}
-
-/// The same, eight at a time.
-fn plain_words(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 128;
     // Marks octets below `limit`; the lowest mark is right, a borrow can only put false ones above it.
