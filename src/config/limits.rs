@@ -79,8 +79,9 @@ pub struct RequestLimitsSpec {
     /// ones get a 408.
     #[serde(default)]
     pub head_time: Option<Located<Span>>,
-    /// Longest silence within a body, and a tenth of the time for one that is read whole; 60s when absent. Slower ones get a 408.
-    /// A body on HTTP/2 that tells no length and is passed on as it comes may be silent: its origin keeps the time.
+    /// Longest silence within a body, and a tenth of the time for one that is read whole; 60s when absent. Slower
+    /// ones get a 408. A body on HTTP/2 that tells no length and is passed on as it comes may be silent: its origin
+    /// keeps the time.
     #[serde(default)]
     pub body_idle: Option<Located<Span>>,
 }

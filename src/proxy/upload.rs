@@ -31,7 +31,7 @@ use crate::types::secret::Secret;
 pub struct Upload<'r> {
     /// What it may take if it is read whole.
     whole: Whole<'r>,
-    /// Who keeps the time of it if it is passed on.
+    /// Whether the silence within it is kept below, for the whole connection.
     watched: Watched,
     body: Option<Unsent>,
     held_back: bool,
@@ -52,7 +52,7 @@ enum Unsent {
     /// As it comes from the agent.
     Agent(Incoming),
     /// For the second time.
-    Rewound(Rewound<AgentBody>),
+    Rewound(Box<Rewound<AgentBody>>),
     /// Read ahead.
     Read(Bytes),
 }
@@ -144,8 +144,7 @@ impl<'r> Upload<'r> {
             return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
         }
         let source;
-        let idle = self.whole.limits.body_idle;
-        let idle = (self.watched == Watched::Here).then_some(idle);
+        let idle = (self.watched == Watched::Here).then_some(self.whole.limits.body_idle);
         (source, self.sent) = body.begin(keep, idle, accounting);
         announce(head, source.size_hint().exact());
         if !self.held_back {
@@ -217,7 +216,7 @@ impl<'r> Upload<'r> {
             Sent::Whole(kept) => Some(Rewound::from(kept)),
             Sent::Spooled(recall) => recall.take(),
         };
-        self.body = rewound.map(Unsent::Rewound);
+        self.body = rewound.map(Box::new).map(Unsent::Rewound);
         self.body.is_some()
     }
 
@@ -286,7 +285,7 @@ impl Unsent {
         accounting: &mut Accounting,
     ) -> (Source, Sent) {
         let body = match self {
-            Self::Rewound(body) => return (Source::Rewound(body), Sent::Gone),
+            Self::Rewound(body) => return (Source::Rewound(*body), Sent::Gone),
             Self::Read(whole) => return (Source::Read(Some(whole)), Sent::Gone),
             Self::Agent(inner) => AgentBody {
                 inner,
