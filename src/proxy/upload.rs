@@ -52,7 +52,7 @@ enum Unsent {
     /// As it comes from the agent.
     Agent(Incoming),
     /// For the second time.
-    Rewound(Rewound<AgentBody>),
+    Rewound(Box<Rewound<AgentBody>>),
     /// Read ahead.
     Read(Bytes),
 }
@@ -216,7 +216,7 @@ impl<'r> Upload<'r> {
             Sent::Whole(kept) => Some(Rewound::from(kept)),
             Sent::Spooled(recall) => recall.take(),
         };
-        self.body = rewound.map(Unsent::Rewound);
+        self.body = rewound.map(|body| Unsent::Rewound(Box::new(body)));
         self.body.is_some()
     }
 
@@ -285,7 +285,7 @@ impl Unsent {
         accounting: &mut Accounting,
     ) -> (Source, Sent) {
         let body = match self {
-            Self::Rewound(body) => return (Source::Rewound(body), Sent::Gone),
+            Self::Rewound(body) => return (Source::Rewound(*body), Sent::Gone),
             Self::Read(whole) => return (Source::Read(Some(whole)), Sent::Gone),
             Self::Agent(inner) => AgentBody {
                 inner,
