@@ -285,7 +285,7 @@ async fn streams_that_the_proxy_is_made_to_reset_are_bounded_too() {
         let asked = scene.origin.requests().len() - before;
         assert!(asked < 500, "{case}: the origin got {asked} requests");
     }
-    // With their requests at the origin before that: DATA costs nothing, and its stream is over.
+    // With their requests at the origin before that; what their frames cost would do for far more.
     let get = block(&request("GET", HOST, "/v1/slow"));
     let mut agent = Peer::agent(&scene.door, HOST).await;
     for batch in 0.. {
@@ -293,7 +293,7 @@ async fn streams_that_the_proxy_is_made_to_reset_are_bounded_too() {
         let open = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &get);
         let opened: Vec<u8> = streams().flat_map(open).collect();
         let ping = frame(PING, 0, 0, &[1; 8]);
-        let provoked: Vec<u8> = streams().flat_map(|s| frame(DATA, 0, s, b"x")).collect();
+        let provoked: Vec<u8> = streams().flat_map(|s| window(s, 0x7fff_ffff)).collect();
         let goes_on = agent.send(&[opened, ping].concat()).await
             && agent.find(|f| f.kind == PING).await.is_some()
             && agent.send(&provoked).await;
@@ -328,7 +328,7 @@ async fn windows_are_as_small_as_the_bound_on_memory_says() {
     // origin's side takes besides.
     let post = block(&request("POST", HOST, "/v1/deaf"));
     let piece = frame(DATA, 0, 0, &[b'x'; 16 << 10]);
-    let told = flooded(&scene, "windows", b"", |n| {
+    let told = flooded(&scene, "windows", &frame(SETTINGS, 1, 0, &[]), |n| {
         if n >= 32 {
             return Vec::new();
         }

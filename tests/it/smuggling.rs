@@ -514,7 +514,7 @@ async fn empty_lines_without_end_are_answered_here() {
 #[tokio::test]
 async fn a_connect_with_a_body_is_refused() {
     let scene = Scene::new().await;
-    for host in [HOST, scene::TUNNEL] {
+    for host in [HOST, TUNNEL] {
         for (framing, body) in [
             ("Content-Length: 5", "hello"),
             ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
@@ -534,7 +534,7 @@ async fn a_connect_with_a_body_is_refused() {
 /// One request, whatever stands in its body: the origin gets it as a body, and one answer comes back.
 #[tokio::test]
 async fn requests_within_bodies_stay_there() {
-    let (origin, tape) = tape::origin(&[HOST, PATHS, scene::BARE, scene::TUNNEL]).await;
+    let (origin, tape) = tape::origin(&[HOST, PATHS, BARE, TUNNEL]).await;
     let proxy = scene::in_front_of(&origin).start().await;
     let scene = Scene::with(origin, proxy).await;
     let inner = format!("GET /v1/smuggled HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
@@ -687,7 +687,7 @@ async fn targets_without_a_path_are_refused() {
 /// What old clients do is carried, with the framing of HTTP/1.1 behind.
 #[tokio::test]
 async fn http_1_0_is_carried_with_one_framing() {
-    let (origin, tape) = tape::origin(&[HOST, PATHS, scene::BARE, scene::TUNNEL]).await;
+    let (origin, tape) = tape::origin(&[HOST, PATHS, BARE, TUNNEL]).await;
     let proxy = scene::in_front_of(&origin).start().await;
     let scene = Scene::with(origin, proxy).await;
     let mut stream = scene.inside(HOST).await;
