@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use super::support::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Fate, HEADERS, PING,
     PRIORITY, Peer, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, request,
@@ -61,7 +63,16 @@ async fn flooded(
     begin: &[u8],
     flood: impl Fn(u32) -> Vec<u8>,
 ) -> Option<u32> {
-    let agent = Peer::agent(&scene.door, HOST).await;
+    flooded_on(Peer::agent(&scene.door, HOST).await, case, begin, flood).await
+}
+
+/// The same on a connection that stands.
+async fn flooded_on<S: AsyncRead + AsyncWrite + Unpin>(
+    agent: Peer<S>,
+    case: &str,
+    begin: &[u8],
+    flood: impl Fn(u32) -> Vec<u8>,
+) -> Option<u32> {
     let (read, write) = tokio::io::split(agent.stream);
     let mut hears = Peer {
         stream: tokio::io::join(read, tokio::io::sink()),
@@ -324,11 +335,17 @@ async fn windows_are_as_small_as_the_bound_on_memory_says() {
     let settings = settings.unwrap().payload;
     let window = settings.chunks(6).find(|one| one[..2] == [0, 4]).unwrap();
     assert_eq!(window[2..], (256_u32 << 10).to_be_bytes());
+    // All begin with 64 KiB (RFC 9113, section 6.9.2), and hold until this is heard.
+    let opened = agent
+        .find(|f| f.kind == WINDOW_UPDATE && f.stream == 0)
+        .await;
+    let opened: [u8; 4] = opened.unwrap().payload.try_into().unwrap();
+    assert_eq!(u32::from_be_bytes(opened) + 65_535, 1 << 20);
     // Each stream within its own window, and all together far beyond that of the connection, and what the
     // origin's side takes besides.
     let post = block(&request("POST", HOST, "/v1/deaf"));
     let piece = frame(DATA, 0, 0, &[b'x'; 16 << 10]);
-    let told = flooded(&scene, "windows", &frame(SETTINGS, 1, 0, &[]), |n| {
+    let told = flooded_on(agent, "windows", &frame(SETTINGS, 1, 0, &[]), |n| {
         if n >= 32 {
             return Vec::new();
         }
