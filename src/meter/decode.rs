@@ -192,3 +192,40 @@ pub(super) fn is_large_window(body: &[u8]) -> bool {
 fn is_zlib(first: u8, second: u8) -> bool {
     first & 0x0F == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, second]).is_multiple_of(31)
 }
+
+#[cfg(test)]
+mod tests {
+    use async_compression::codecs::{EncodeV2, ZstdEncoder};
+
+    use super::*;
+
+    #[test]
+    fn however_honestly_it_grows_decoding_ends_at_its_bound() {
+        let mut encoder = ZstdEncoder::new(1);
+        let mut decoder = Decoder::new(Coding::Zstd).unwrap();
+        // It grows about sixtyfold.
+        let mut piece = vec![0; 128 << 10];
+        let mut packed = vec![0; 256 << 10];
+        let mut noise: u64 = 1;
+        let (mut decoded, mut lost) = (0, 0);
+        for _ in 0..MAX_DECODED / piece.len() as u64 + 8 {
+            for word in piece[..2048].chunks_mut(8) {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                word.copy_from_slice(&noise.to_le_bytes());
+            }
+            let mut input = PartialBuffer::new(&piece[..]);
+            let mut output = WriteBuffer::new_initialized(&mut packed);
+            encoder.encode(&mut input, &mut output).unwrap();
+            assert!(input.unwritten().is_empty());
+            assert!(encoder.flush(&mut output).unwrap());
+            lost += decoder.feed(output.written(), &mut |octets| {
+                decoded += octets.len() as u64;
+            });
+        }
+        assert!(lost > 0);
+        let room = decoder.room.len() as u64;
+        assert!((MAX_DECODED..=MAX_DECODED + room).contains(&decoded));
+    }
+}

@@ -92,5 +92,8 @@ mod tests {
         assert_eq!(read("[1,2,3]"), Some(vec![1, 2, 3]));
         assert_eq!(read("[1,2,3,4]"), None);
         assert_eq!(read("7"), None);
+        let mut few = Few::<u8, 3>::default();
+        (1..=4).for_each(|one| few.push(one));
+        assert_eq!(few.0, [1, 2, 3]);
     }
 }

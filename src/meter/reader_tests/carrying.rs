@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use async_compression::codecs::brotli::params::EncoderParams;
+use async_compression::codecs::zstd::params::CParameter;
 use async_compression::codecs::{
     BrotliEncoder, DeflateEncoder, EncodeV2, GzipEncoder, ZlibEncoder, ZstdEncoder,
 };
@@ -302,6 +303,27 @@ fn a_brotli_answer_with_a_window_beyond_its_coding_is_not_decoded() {
     let (progress, reading) = read_pieces(&asked, &headers, &[&octets]);
     assert_eq!(progress.produced, 3);
     assert_eq!(reading, Reading::Unknown { produced: 0 });
+}
+
+/// A decoder must keep as much as the frame's head says (RFC 8878, section 3.1.1.1.2).
+#[test]
+fn a_zstd_answer_with_a_window_beyond_its_coding_is_not_decoded() {
+    let asked = call(Operation::ChatCompletions);
+    let headers = [("content-encoding", "zstd")];
+    let answer = events(&[
+        r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9}}"#,
+        "[DONE]",
+    ]);
+    for (log, fits) in [(23, true), (24, false), (27, false)] {
+        let mut encoder = ZstdEncoder::new_with_params(1, &[CParameter::window_log(log)]);
+        let packed = coded(&mut encoder, &[answer.as_bytes()]);
+        let (_, reading) = read_pieces(&asked, &headers, &[&packed]);
+        assert_eq!(
+            matches!(reading, Reading::Exact(_)),
+            fits,
+            "2^{log}: {reading:?}"
+        );
+    }
 }
 
 /// One answer of every API, with all that may be in it.
