@@ -151,15 +151,11 @@ impl Upstream {
             Some(same) => same.ways.clone(),
             None => Arc::new(self.open(permit)?),
         };
-        let mut next: Vec<Pool> = pools
-            .iter()
-            .skip(pools.len().saturating_sub(MOST_POOLS - 1))
-            .cloned()
-            .collect();
-        next.push(Pool {
+        let pool = Pool {
             profile: profile.clone(),
             ways: ways.clone(),
-        });
+        };
+        let next = with_newest(&pools, pool, MOST_POOLS);
         self.pools.store(Arc::new(next));
         Ok(ways)
     }
@@ -232,6 +228,12 @@ impl Upstream {
     }
 }
 
+/// As many of `all` and `newest` as there may be: the oldest go.
+fn with_newest<T: Clone>(all: &[T], newest: T, most: usize) -> Vec<T> {
+    let kept = all.iter().skip((all.len() + 1).saturating_sub(most));
+    kept.cloned().chain([newest]).collect()
+}
+
 fn client(connector: Connector, most_idle: usize) -> OriginClient {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
@@ -284,4 +286,16 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_ways_go_when_there_are_too_many() {
+        assert_eq!(with_newest(&[], 1, 3), [1]);
+        assert_eq!(with_newest(&[1, 2], 3, 3), [1, 2, 3]);
+        assert_eq!(with_newest(&[1, 2, 3], 4, 3), [2, 3, 4]);
+    }
 }

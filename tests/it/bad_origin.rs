@@ -52,6 +52,12 @@ async fn conduct(mut stream: TlsStream<TcpStream>) {
             }
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
         }
+        "/large-head" => {
+            let field = format!("X-Large: {}\r\n", "x".repeat(3000));
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}", field.repeat(90));
+            stream.write_all(head.as_bytes()).await.ok();
+            b"\r\nhi"
+        }
         "/silent" => {
             tokio::time::sleep(Duration::from_secs(60)).await;
             b""
@@ -127,6 +133,7 @@ async fn answers_that_are_none_become_502() {
         "/two-lengths",
         "/bad-length",
         "/both",
+        "/large-head",
     ] {
         let (answer, _) = ask(&proxy, HOST, path).await;
         assert_told(path, &answer, 502, "origin_error", "sent no valid HTTP");
