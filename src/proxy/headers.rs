@@ -485,6 +485,7 @@ mod tests {
                 .header("keep-alive", "timeout=5")
                 .header("proxy-authorization", "Basic eDp5")
                 .header("proxy-connection", "keep-alive")
+                .header("x-tollgate-decision", "allow")
                 .header("te", "gzip, trailers")
                 .header("accept", "*/*"),
         );
@@ -518,6 +519,9 @@ mod tests {
             ("host", false),
             ("if-match", false),
             ("x-original-url", false),
+            ("content_length", false),
+            ("transfer_encoding", false),
+            ("x_original_url", false),
             ("grpc-status", true),
             ("x-checksum", true),
             ("x-amz-checksum-crc32", true),

@@ -146,6 +146,9 @@ fn a_head_that_cannot_be_written_is_tried_now_and_then_and_not_all_the_time() {
     let due = writer.due().unwrap();
     let pause = due.saturating_duration_since(Instant::now());
     assert!(pause > RETRY / 2, "{pause:?}");
+    let retry = writer.retry;
+    writer.keep_up(&books);
+    assert_eq!(writer.retry, retry, "it was tried again at once");
     std::fs::remove_file(dir.path().join("audit")).unwrap();
     std::fs::rename(&away, dir.path().join("audit")).unwrap();
     writer.retry = Some(Instant::now());

@@ -19,3 +19,23 @@ pub fn hand_over<T>(queue: &SyncSender<T>, message: T, deadline: Instant) -> boo
         std::thread::sleep(AGAIN);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_that_nobody_empties_is_left_at_the_deadline() {
+        let (queue, held) = sync_channel(1);
+        assert!(hand_over(&queue, 1, Instant::now()));
+        let (done, ended) = sync_channel(1);
+        std::thread::spawn(move || {
+            let soon = Instant::now() + AGAIN * 3;
+            done.send(hand_over(&queue, 2, soon)).ok();
+        });
+        assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(false));
+        drop(held);
+    }
+}

@@ -2,6 +2,7 @@
 
 use http::Request;
 use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::proxy::proxy;
 use super::support::reply::full;
@@ -365,6 +366,29 @@ async fn a_refusal_reaches_those_who_are_uploading() {
     scene
         .refused("asking first", &answer, 403, "path_not_allowed", "/v1/**")
         .await;
+}
+
+/// Fast agents are cut by octets long before the time for it is over.
+#[tokio::test]
+async fn of_a_refused_body_only_a_little_is_read() {
+    let scene = Scene::new().await;
+    let (mut hears, mut says) = tokio::io::split(scene.inside(PATHS).await);
+    let head =
+        format!("POST /v2/x HTTP/1.1\r\nHost: {PATHS}\r\nContent-Length: 1000000000\r\n\r\n");
+    let sending = async {
+        says.write_all(head.as_bytes()).await.unwrap();
+        let piece = vec![b'x'; 64 << 10];
+        let mut sent = 0;
+        while sent < 1 << 29 && says.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+        }
+        sent
+    };
+    let mut answer = Vec::new();
+    let (sent, _) = tokio::join!(sending, hears.read_to_end(&mut answer));
+    // The bound, and what the sockets hold besides.
+    assert!(sent < 24 << 20, "{sent} octets were taken");
+    scene.still_serves().await;
 }
 
 #[tokio::test]
