@@ -2,7 +2,9 @@
 //! holds the token. A page in a browser reaches neither (`Host` is checked).
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -10,25 +12,81 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::api::{self, Admin};
 use super::problem::problem;
 use super::{amend, denials, scrape, spend, tap, witness};
 use crate::types::host::Authority;
 
-/// Serves until `stop` ends.
+/// Connections at once. Probes, scrapers and operators have a few; what comes beyond is closed, so that whoever reaches
+/// the port cannot take the descriptors that agents need.
+const CONNECTIONS: usize = 512;
+/// From a connection's beginning, or its last answer, to the end of a head.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// The longest head, in octets.
+const HEAD_SIZE: usize = 16 << 10;
+
+/// Serves until `stop` ends, and what was asked until then to its end.
 pub async fn run(
     listener: TcpListener,
     admin: Arc<Admin>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
-    if let Err(error) = axum::serve(listener, router(admin))
-        .with_graceful_shutdown(stop)
-        .await
-    {
-        tracing::error!(%error, "the admin port failed");
+    let service = TowerToHyperService::new(router(admin));
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (ending, under_way) = (CancellationToken::new(), TaskTracker::new());
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.as_mut() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin port took no connection");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            continue;
+        };
+        let served = serve(stream, service.clone(), ending.clone());
+        under_way.spawn(async move {
+            served.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    ending.cancel();
+    under_way.close();
+    under_way.wait().await;
+}
+
+async fn serve(stream: TcpStream, service: TowerToHyperService<Router>, ending: CancellationToken) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_SIZE)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the admin port broke off");
     }
 }
 

@@ -69,6 +69,15 @@ pub fn agree(head: &Parts, scheme: Scheme, target: &Authority) -> Result<(), Pro
     {
         return Err(misdirected());
     }
+    if head
+        .uri
+        .scheme()
+        .is_some_and(|named| named.as_str() != scheme.as_str())
+    {
+        return Err(ProxyError::Malformed(
+            "the request names a scheme that the connection does not have",
+        ));
+    }
     let mut hosts = head.headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => Err(ProxyError::Malformed(
@@ -468,6 +477,12 @@ mod tests {
                 .uri("https://api.example.com/x")
                 .header("host", "evil.example.com"),
             build().uri("/x"),
+            build()
+                .uri("http://api.example.com:443/x")
+                .header("host", "api.example.com"),
+            build()
+                .uri("ftp://api.example.com:443/x")
+                .header("host", "api.example.com"),
         ] {
             assert!(agree(&head(bad), Scheme::Https, &target()).is_err());
         }

@@ -421,3 +421,40 @@ async fn an_http2_connection_without_requests_is_closed_and_one_with_a_long_one_
     });
     assert!(ended.await.is_ok(), "it stays open");
 }
+
+/// Whoever reaches the admin port needs no token to open a connection to it.
+#[tokio::test]
+async fn those_who_sit_on_the_admin_port_take_nothing_from_agents_and_are_closed() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin).start().await;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(TcpStream::connect(proxy.admin).await.unwrap());
+    }
+    let mut octet = [0; 1];
+    let mut told = 0;
+    for beyond in &mut silent[512..] {
+        let end = tokio::time::timeout(PATIENCE, beyond.read(&mut octet)).await;
+        told += usize::from(!matches!(
+            end.expect("beyond the limit it is closed"),
+            Ok(1..)
+        ));
+    }
+    assert_eq!(told, 88);
+    let (_passed, status) = tunnel::connect(&proxy.bare_door(), &format!("{TUNNEL}:443")).await;
+    assert!(status.starts_with("HTTP/1.1 200"), "{status}");
+    for kept in &mut silent[..512] {
+        let end = tokio::time::timeout(PATIENCE, kept.read(&mut octet)).await;
+        assert!(!matches!(
+            end.expect("without a head it is closed"),
+            Ok(1..)
+        ));
+    }
+    let mut probe = TcpStream::connect(proxy.admin).await.unwrap();
+    let answer = wire::say(
+        &mut probe,
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answer.status, 200);
+}
