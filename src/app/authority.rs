@@ -9,12 +9,14 @@ use super::state::StateDir;
 use crate::config::root::NameConstraintsMode;
 use crate::policy::compile::compile;
 use crate::policy::engine::Engine;
+use crate::rt::file::cure_of;
 use crate::tls::authority::{
     CertificateAuthority, Constraints, EPHEMERAL_LIFETIME, PERSISTENT_LIFETIME,
 };
 use crate::tls::error::CaError;
 use crate::tls::roots::SystemRoots;
 use crate::tls::trust::{TrustFiles, bundle_pem, write_trust};
+use crate::types::cure::Cure;
 use crate::types::host::{Host, HostPattern};
 
 /// How the authority comes to be.
@@ -81,9 +83,10 @@ pub fn open_authority(
     };
     let pem = authority.certificate_pem();
     let trust = write_trust(&dir, pem, &bundle_pem(pem, SystemRoots::load())).map_err(|error| {
-        StartError::setting(
+        StartError::of(
+            cure_of(&error),
             format!("the trust files cannot be written to {}: {error}", dir.display()),
-            "mount a writable volume there, or set ca.ephemeralDir or stateDir to another directory",
+            "mount a writable volume with room there, or set ca.ephemeralDir or stateDir to another directory",
         )
     })?;
     Ok((authority, trust, made))
@@ -164,13 +167,17 @@ fn constraints(settings: &Settings, policy: &Engine) -> Constraints {
 
 fn failed(error: CaError) -> StartError {
     let help = error.help().unwrap_or_else(|| {
-        "check the owner and mode of that path; stateDir, ca.certificateFile and ca.keyFile say where the authority is kept"
+        "check the owner and mode of that path, and that there is room; stateDir, ca.certificateFile and ca.keyFile say where the authority is kept"
             .to_owned()
     });
     let cause = std::error::Error::source(&error)
         .map(|cause| format!(": {cause}"))
         .unwrap_or_default();
-    StartError::setting(format!("{error}{cause}"), help)
+    let cure = match &error {
+        CaError::Io { source, .. } => cure_of(source),
+        _ => Cure::Change,
+    };
+    StartError::of(cure, format!("{error}{cause}"), help)
 }
 
 /// Which names the authority may sign, for [`Engine::signed_by`].

@@ -40,7 +40,8 @@ impl StateDir {
     /// Makes the directory with mode 0700 if it is not there.
     pub fn create(&self) -> Result<(), StartError> {
         file::make_private_dir(&self.0).map_err(|error| {
-            StartError::setting(
+            StartError::of(
+                file::cure_of(&error),
                 format!(
                     "the state directory {} cannot be made: {error}",
                     self.0.display()
@@ -59,7 +60,8 @@ impl StateDir {
         self.create()?;
         let secret = random_hex()?;
         write(&path, secret.expose()).map_err(|error| {
-            StartError::setting(
+            StartError::of(
+                file::cure_of(&error),
                 format!("{} cannot be written: {error}", path.display()),
                 "set stateDir to a directory this user can write",
             )

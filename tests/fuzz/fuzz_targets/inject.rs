@@ -109,7 +109,9 @@ fuzz_target!(|data: &[u8]| {
         Ok(injected) => injected,
         Err(error) => {
             let said = format!("{error:?} {} {}", error.message(), error.remedy());
-            assert!(!said.contains(SECRET) && !said.contains(PLACEHOLDER), "{said}");
+            // A field that has it in its name is told by that name: it is no secret.
+            let names_it = head.headers.keys().any(|name| holds(name.as_str().as_bytes(), PLACEHOLDER));
+            assert!(!said.contains(SECRET) && (names_it || !said.contains(PLACEHOLDER)), "{said}");
             return;
         }
     };
