@@ -209,9 +209,8 @@ async fn change(
     amendment: Amendment,
     request: &AmendRequest,
 ) -> Result<(u64, u64), LedgerError> {
-    let ledger = (admin.books)().ok_or_else(|| {
-        LedgerError::new("the ledger is not open; see the log for why".to_owned())
-    })?;
+    let ledger = (admin.books)()
+        .ok_or_else(|| LedgerError::new("the ledger is not open; see the log for why"))?;
     let change = Change {
         limit: limit.clone(),
         scope,

@@ -129,8 +129,8 @@ impl Journal {
         self.full
     }
 
-    /// Goes on in the other file if this one is long, or too long for what comes next, and the other is empty. What this one holds must be
-    /// in the tables, and on the disk, before it is [emptied](empty).
+    /// Goes on in the other file if this one is long, or too long for what comes next, and the other is empty. What
+    /// this one holds must be in the tables, and on the disk, before it is [emptied](empty).
     pub fn turn(&mut self) -> Option<Turned> {
         if (self.at < LONG && !self.full) || !self.spare {
             return None;

@@ -53,7 +53,8 @@ pub enum UpgradeWish {
 
 /// Refuses a head that does not agree with what the connection was opened for.
 ///
-/// `target` is what was authorized: every place that names a host must name that one.
+/// `target` is what was authorized: every place that names a host must name that one, and a scheme that is named
+/// (HTTP/2 does for each request) is the connection's.
 pub fn agree(head: &Parts, scheme: Scheme, target: &Authority) -> Result<(), ProxyError> {
     let misdirected = || ProxyError::Misdirected {
         target: target.clone(),
@@ -134,7 +135,7 @@ pub fn has_path(uri: &Uri) -> Result<(), ProxyError> {
     }
 }
 
-/// Bounds that the HTTP/1.1 gate keeps by itself, and the scheme, which only HTTP/2 repeats per request.
+/// Bounds that the HTTP/1.1 gate keeps by itself.
 pub fn bounds(head: &Parts, limits: &RequestLimits) -> Result<(), ProxyError> {
     if head.version != Version::HTTP_2 {
         return Ok(());
@@ -153,12 +154,7 @@ pub fn bounds(head: &Parts, limits: &RequestLimits) -> Result<(), ProxyError> {
     if let Some(violation) = head.headers.keys().find_map(misspelt) {
         return Err(ProxyError::of(violation, limits));
     }
-    match head.uri.scheme_str() {
-        None | Some("https") => Ok(()),
-        Some(_) => Err(ProxyError::Malformed(
-            "the request names a scheme that the connection does not have",
-        )),
-    }
+    Ok(())
 }
 
 /// The method that a header names besides the request line: policy must judge it as well. A header
@@ -483,6 +479,9 @@ mod tests {
             build()
                 .uri("ftp://api.example.com:443/x")
                 .header("host", "api.example.com"),
+            build()
+                .version(Version::HTTP_2)
+                .uri("http://api.example.com:443/x"),
         ] {
             assert!(agree(&head(bad), Scheme::Https, &target()).is_err());
         }
@@ -619,7 +618,6 @@ mod tests {
         });
         let bounds = |head: &Parts| bounds(head, &RequestLimits::default());
         assert!(bounds(&head(crowded)).is_err());
-        assert!(bounds(&head(build().uri("http://a.com/"))).is_err());
         let lengths = build().uri("https://a.com/").header("content-length", "0");
         assert!(bounds(&head(lengths.header("content-length", "0"))).is_err());
         for (name, value) in [("content_length", "5"), ("transfer_encoding", "chunked")] {

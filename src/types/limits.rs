@@ -132,7 +132,8 @@ pub const LEFT_ANSWERS: usize = 100;
 const BASE: u64 = 48 * MIB;
 /// An agent's connection besides its head: an HTTP/2 window of uploads that no origin takes, TLS, buffers.
 const CONNECTION: u64 = MIB + MIB / 4;
-/// A request under way: what was read of its answer and not taken, and its connection to the origin.
+/// A request under way: what was read of its answer and not taken, what of a piece of it is kept outside
+/// `answers.read`, and its connection to the origin.
 const EXCHANGE: u64 = MIB;
 /// An answer that is read on: taken as it comes, and its connection to the origin.
 const LEFT_ANSWER: u64 = MIB / 2;

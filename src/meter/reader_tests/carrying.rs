@@ -266,14 +266,19 @@ fn a_bomb_costs_little_and_is_never_zero() {
     assert!(matches!(reading, Reading::Unknown { .. }), "{reading:?}");
 }
 
+/// The end of an answer of Chat Completions, which tells its usage.
+fn told() -> String {
+    events(&[
+        r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9}}"#,
+        "[DONE]",
+    ])
+}
+
 #[test]
 fn what_grows_beyond_a_hundredfold_is_not_decoded_to_its_end() {
     let asked = call(Operation::ChatCompletions);
     let headers = [("content-encoding", "zstd")];
-    let last = events(&[
-        r#"{"usage":{"prompt_tokens":7,"completion_tokens":9},"choices":[]}"#,
-        "[DONE]",
-    ]);
+    let last = told();
     let read = |filler: &str| {
         let packed = coded(
             &mut ZstdEncoder::new(1),
@@ -310,10 +315,7 @@ fn a_brotli_answer_with_a_window_beyond_its_coding_is_not_decoded() {
 fn a_zstd_answer_with_a_window_beyond_its_coding_is_not_decoded() {
     let asked = call(Operation::ChatCompletions);
     let headers = [("content-encoding", "zstd")];
-    let answer = events(&[
-        r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9}}"#,
-        "[DONE]",
-    ]);
+    let answer = told();
     for (log, fits) in [(23, true), (24, false), (27, false)] {
         let mut encoder = ZstdEncoder::new_with_params(1, &[CParameter::window_log(log)]);
         let packed = coded(&mut encoder, &[answer.as_bytes()]);
