@@ -108,7 +108,20 @@ impl Needle {
         (read, head + read)
     }
 
-    /// Where each of its characters stands in `text`, which is all of it.
+    /// How many characters it has.
+    pub(super) fn length(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Where the last character of `text`, which is all of it, begins, if some of its bits may be a neighbour's.
+    pub(super) fn shared(&self, text: &[u8]) -> Option<usize> {
+        match self.form {
+            Form::Plain => None,
+            Form::Base64 { .. } => Some(text.len() - self.pieces(text).last()?.len()),
+        }
+    }
+
+    /// Where each of its characters stands in `text`, which is all of it, or all but the last.
     pub(super) fn pieces<'t>(&self, text: &'t [u8]) -> Vec<&'t [u8]> {
         let mut steps = vec![Heads::one(0)];
         for index in 0..self.values.len() {
@@ -126,8 +139,9 @@ impl Needle {
                 let read = read(&text[*head..], |byte| self.wants(index, byte));
                 read.lengths().any(|length| head + length == end)
             };
+            // The last one may have been left to another secret.
             let Some(head) = steps[index].iter().find(leads_there) else {
-                break;
+                continue;
             };
             pieces.push(&text[head..end]);
             end = head;

@@ -27,6 +27,7 @@ pub struct Needles {
     beginnings: Option<AhoCorasick>,
     /// The length of the longest of them.
     reach: usize,
+    /// The most octets that one secret may be written in.
     longest: usize,
 }
 
@@ -95,9 +96,9 @@ impl Needles {
         self.needles.is_empty()
     }
 
-    /// The most octets that one secret may be written in: nothing is held back for longer than that.
-    pub fn longest(&self) -> usize {
-        self.longest
+    /// The most octets that are held back: one secret, and another that may begin with its last character.
+    pub fn most_held(&self) -> usize {
+        2 * self.longest
     }
 
     /// The text without the secrets, and how many stood there; nothing if none did.
@@ -194,6 +195,29 @@ impl Needles {
                 };
             }
         }
-        longest
+        match longest {
+            Next::Secret { start, end, needle } => self.apart(text, start, end, needle, rest),
+            none => none,
+        }
+    }
+
+    /// What was found, without its last character if another secret begins with that: of a base64 that was cut
+    /// short by one character, the first of what follows may have been taken for it.
+    fn apart(&self, text: &[u8], start: usize, end: usize, needle: usize, rest: Rest) -> Next {
+        let whole = Next::Secret { start, end, needle };
+        let Some(last) = self.needles[needle].0.shared(&text[start..end]) else {
+            return whole;
+        };
+        let end = start + last;
+        for (other, _) in &self.needles {
+            let found = other.find(text, end);
+            if found.end.is_some() {
+                return Next::Secret { start, end, needle };
+            }
+            if found.open && rest == Rest::ToCome {
+                return Next::Perhaps { start };
+            }
+        }
+        whole
     }
 }

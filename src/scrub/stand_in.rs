@@ -65,7 +65,9 @@ impl StandIn {
         }
         let (mut groups, _) = sextets(&placeholder, lead);
         let last = pieces.last().and_then(|last| needle.last_group(last));
-        if let (Some(group), Some((stood, mask))) = (groups.last_mut(), last) {
+        if pieces.len() < needle.length() {
+            groups.pop();
+        } else if let (Some(group), Some((stood, mask))) = (groups.last_mut(), last) {
             *group = *group & mask | stood & !mask;
         }
         let is_url_safe = pieces.iter().any(|piece| matches!(piece, [b'-' | b'_']));

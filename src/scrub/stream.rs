@@ -17,7 +17,7 @@ const SEAM: usize = 256;
 pub struct Scrubber {
     needles: Arc<Needles>,
     fit: Fit,
-    /// What may be the beginning of a secret; never longer than the longest.
+    /// What may be the beginning of a secret; never longer than [`Needles::most_held`].
     held: Zeroizing<Vec<u8>>,
     hits: u64,
 }
