@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use super::spelling::{self, LONGEST, is_plain, read};
+use super::spelling::{self, LONGEST, LONGEST_BREAK, ends_line, is_plain, line_end, read};
+
+/// How many characters of a base64 stand together before a line may end within it: as many as the quick search
+/// sees. Fewer would hold back the end of many a line that is no beginning, and with it the line.
+const TOGETHER: usize = 3;
 
 /// How the secret was changed before it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,14 @@ pub(super) struct Needle {
     values: Zeroizing<Vec<u8>>,
     /// Which bits of the last group are the secret's; the others are its neighbour's.
     last_mask: u8,
+}
+
+/// One character as it stands in a text.
+#[derive(Clone, Copy)]
+pub(super) struct Piece<'t> {
+    /// What ends the line before it, if it is the first of one.
+    pub(super) line_end: &'t [u8],
+    pub(super) written: &'t [u8],
 }
 
 /// What was found at one place.
@@ -58,7 +70,11 @@ impl Needle {
 
     /// The most octets that it may be written in.
     pub(super) fn longest(&self) -> usize {
-        self.values.len() * LONGEST
+        let each = match self.form {
+            Form::Plain => LONGEST,
+            Form::Base64 { .. } => LONGEST + LONGEST_BREAK,
+        };
+        self.values.len() * each
     }
 
     /// Whether and how far it stands in `text` from `at` on.
@@ -80,15 +96,17 @@ impl Needle {
                         found.end = Some(head);
                         return found;
                     }
-                    Some(byte) if is_plain(*byte) => return found,
+                    Some(byte)
+                        if is_plain(*byte) && !(ends_line(*byte) && self.may_break(index)) =>
+                    {
+                        return found;
+                    }
                     _ => heads = Heads::one(head),
                 }
             }
             let mut next = Heads::default();
             for head in heads.iter() {
-                let read = read(&text[head..], |byte| self.wants(index, byte));
-                found.open |= read.open;
-                read.lengths().for_each(|length| next.add(head + length));
+                found.open |= self.step(text, head, index, &mut next);
             }
             if next.is_empty() {
                 return found;
@@ -98,6 +116,29 @@ impl Needle {
         }
         found.end = heads.iter().max();
         found
+    }
+
+    /// Adds where the character at `index` may end that is read from `head` on, or from the next line on, and
+    /// says whether more text might make it one.
+    fn step(&self, text: &[u8], head: usize, index: usize, next: &mut Heads) -> bool {
+        let mut open = false;
+        let mut from = |head: usize| {
+            let read = read(&text[head..], |byte| self.wants(index, byte));
+            read.lengths().for_each(|length| next.add(head + length));
+            open |= read.open;
+        };
+        from(head);
+        if self.may_break(index) {
+            let breaks = line_end(&text[head..]);
+            breaks.lengths().for_each(|length| from(head + length));
+            open |= breaks.open;
+        }
+        open
+    }
+
+    /// Whether the character at `index` may be the first of a line (RFC 2045, section 6.8; RFC 7468, section 2).
+    fn may_break(&self, index: usize) -> bool {
+        index >= TOGETHER && self.form != Form::Plain
     }
 
     /// How many of the characters from `index` on stand there as they are, and where they end.
@@ -117,18 +158,17 @@ impl Needle {
     pub(super) fn shared(&self, text: &[u8]) -> Option<usize> {
         match self.form {
             Form::Plain => None,
-            Form::Base64 { .. } => Some(text.len() - self.pieces(text).last()?.len()),
+            Form::Base64 { .. } => Some(text.len() - self.pieces(text).last()?.written.len()),
         }
     }
 
-    /// Where each of its characters stands in `text`, which is all of it, or all but the last.
-    pub(super) fn pieces<'t>(&self, text: &'t [u8]) -> Vec<&'t [u8]> {
+    /// Its characters as they stand in `text`, which is all of it, or all but the last.
+    pub(super) fn pieces<'t>(&self, text: &'t [u8]) -> Vec<Piece<'t>> {
         let mut steps = vec![Heads::one(0)];
         for index in 0..self.values.len() {
             let mut next = Heads::default();
             for head in steps.last().into_iter().flat_map(Heads::iter) {
-                let read = read(&text[head..], |byte| self.wants(index, byte));
-                read.lengths().for_each(|length| next.add(head + length));
+                self.step(text, head, index, &mut next);
             }
             steps.push(next);
         }
@@ -136,18 +176,31 @@ impl Needle {
         let mut end = text.len();
         for index in (0..self.values.len()).rev() {
             let leads_there = |head: &usize| {
-                let read = read(&text[*head..], |byte| self.wants(index, byte));
-                read.lengths().any(|length| head + length == end)
+                let mut ends = Heads::default();
+                self.step(text, *head, index, &mut ends);
+                ends.iter().any(|place| place == end)
             };
             // The last one may have been left to another secret.
             let Some(head) = steps[index].iter().find(leads_there) else {
                 continue;
             };
-            pieces.push(&text[head..end]);
+            pieces.push(self.piece(&text[head..end], index));
             end = head;
         }
         pieces.reverse();
         pieces
+    }
+
+    /// The character at `index`, which is all of `text` but for what ends the line before it.
+    fn piece<'t>(&self, text: &'t [u8], index: usize) -> Piece<'t> {
+        let is_all = |from: &usize| {
+            let read = read(&text[*from..], |byte| self.wants(index, byte));
+            read.lengths().any(|length| from + length == text.len())
+        };
+        let breaks = line_end(text);
+        let from = std::iter::once(0).chain(breaks.lengths()).find(is_all);
+        let (line_end, written) = text.split_at(from.unwrap_or(0));
+        Piece { line_end, written }
     }
 
     /// The last group of six bits as it stands in the text, of which some bits may be a neighbour's.
@@ -172,7 +225,10 @@ impl Needle {
                     ways.extend(spelling::beginnings(byte));
                 }
                 for (before, way) in begun.iter().flat_map(|b| ways.iter().map(move |w| (b, w))) {
-                    let text = [before.as_slice(), way].concat();
+                    let mut text = [before.as_slice(), way].concat();
+                    if !before.is_empty() {
+                        text.truncate(3);
+                    }
                     match text.len() < 3 {
                         true => next.push(text),
                         false => {

@@ -18,6 +18,10 @@ const MOST_BACKSLASHES: usize = 8;
 const MOST_DIGITS: usize = 7;
 /// The longest way to write one character: eight backslashes and `u002f`.
 pub(super) const LONGEST: usize = MOST_BACKSLASHES + 5;
+/// How far the lines of a text may be set in.
+const MOST_BLANKS: usize = 16;
+/// The longest way to end one line and begin the next.
+pub(super) const LONGEST_BREAK: usize = 2 * LONGEST + MOST_BLANKS;
 
 const NAMED: [(&[u8], u8); 5] = [
     (b"&amp;", b'&'),
@@ -89,6 +93,28 @@ pub(super) fn read(text: &[u8], wanted: impl Fn(u8) -> bool) -> Read {
         _ => {}
     }
     read
+}
+
+/// Whether a line may end with this byte.
+pub(super) fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
+/// Reads the end of a line, CRLF or LF, whichever way it is written, with the blanks that begin the next.
+pub(super) fn line_end(text: &[u8]) -> Read {
+    let mut ends = Read::default();
+    let carriage = read(text, |byte| byte == b'\r');
+    ends.open = carriage.open;
+    for from in std::iter::once(0).chain(carriage.lengths()) {
+        let feed = read(&text[from..], |byte| byte == b'\n');
+        ends.open |= feed.open;
+        for length in feed.lengths() {
+            let line = text[from + length..].iter().take(MOST_BLANKS);
+            let blanks = line.take_while(|byte| matches!(byte, b' ' | b'\t'));
+            ends.add(from + length + blanks.count());
+        }
+    }
+    ends
 }
 
 fn percent(text: &[u8], wanted: impl Fn(u8) -> bool, read: &mut Read) {
@@ -223,7 +249,8 @@ fn digit(byte: u8) -> Option<u8> {
 }
 
 /// The octets with which each way to write `byte` may begin; as it is, is left out. Where they are fewer than
-/// three, they are all of it, and what follows says the third.
+/// three, they are all of it, and what follows says the third. The fewer there are of all bytes together, the
+/// faster is the search: beyond 64 it is no longer vectorized.
 pub(super) fn beginnings(byte: u8) -> Vec<Vec<u8>> {
     let high = format!("{byte:02x}");
     let high = &high[..1];
@@ -234,15 +261,13 @@ pub(super) fn beginnings(byte: u8) -> Vec<Vec<u8>> {
         format!("\\u00{high}"),
         "\\\\u00".to_owned(),
         "\\\\\\".to_owned(),
-        format!("&#x{high}"),
-        format!("&#X{high}"),
-        "&#x0".to_owned(),
-        "&#X0".to_owned(),
+        "&#x".to_owned(),
+        "&#X".to_owned(),
         "&#0".to_owned(),
     ]
     .map(String::into_bytes)
     .to_vec();
-    found.push(format!("&#{byte}").bytes().take(4).collect());
+    found.push(format!("&#{byte}").bytes().take(3).collect());
     for (written, meant) in SHORT {
         if meant == byte {
             found.push(vec![b'\\', written]);

@@ -34,11 +34,14 @@ impl StandIn {
     /// What stands in the place of `found`, all of which is the secret in the form of `needle`.
     pub(super) fn write(&self, needle: &Needle, found: &[u8], fit: Fit) -> Vec<u8> {
         let pieces = needle.pieces(found);
+        let line_ends: Vec<&[u8]> = pieces.iter().map(|piece| piece.line_end).collect();
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.written).collect();
         let characters = self.characters(needle, &pieces, fit);
         let manner = Manner::of(&pieces);
         let mut text = Vec::with_capacity(found.len());
-        for character in characters {
+        for (index, character) in characters.into_iter().enumerate() {
             let before = text.len();
+            text.extend_from_slice(line_ends.get(index).unwrap_or(&&b""[..]));
             rewrite(example(&pieces, character), character, manner, &mut text);
             if fit == Fit::Same && text.len() > found.len() {
                 text.truncate(before);

@@ -204,6 +204,83 @@ fn base64_that_is_escaped_again_is_found() {
     }
 }
 
+/// RFC 2045, section 6.8, has lines of 76 characters, RFC 7468, section 2, of 64.
+#[test]
+fn base64_that_is_broken_into_lines_is_found_and_stays_in_lines() {
+    for (secret, placeholder) in PAIRS {
+        // Only what ends a line within the first three characters hides it.
+        for before in (0..76).step_by(5).map(|length| "x".repeat(length)) {
+            for (line, line_end) in [
+                (76, "\r\n"),
+                (64, "\n"),
+                (64, "\n      "),
+                (76, "\\r\\n"),
+                (64, "\\n"),
+                (64, "\\\\n"),
+                (76, "%0D%0A"),
+                (19, "&#10;"),
+            ] {
+                let broken = |secret: &str| {
+                    let text = STANDARD.encode(format!("{before}{secret}, and more"));
+                    let lines = text.as_bytes().chunks(line).map(str::from_utf8);
+                    lines.map(Result::unwrap).collect::<Vec<_>>().join(line_end)
+                };
+                let first = (8 * before.len()).div_ceil(6) % line;
+                if first > line - 3 {
+                    continue;
+                }
+                let text = format!("key: {}\n", broken(secret));
+                let found = all().scrub(text.as_bytes(), Fit::Free);
+                let (clean, hits) = found.unwrap_or_else(|| panic!("{text}"));
+                assert_eq!((hits, clean.len()), (1, text.len()), "{text}");
+                assert_eq!(
+                    all().scrub(text.as_bytes(), Fit::Same),
+                    Some((clean.clone(), 1))
+                );
+                let unbroken = |text: &str| text["key: ".len()..].replace(line_end, "");
+                let (read, wanted) = (
+                    unbroken(str::from_utf8(&clean).unwrap()),
+                    unbroken(&format!("key: {}\n", broken(placeholder))),
+                );
+                // What of the first octet is a neighbour's stays.
+                assert_eq!(read.len(), wanted.len());
+                let ends_alike = |skip: usize| read[skip..] == wanted[skip..];
+                assert!(
+                    ends_alike((8 * before.len()).div_ceil(6)),
+                    "{read} is not {wanted}"
+                );
+                for cut in (0..text.len()).step_by(1 + before.len() % 25) {
+                    let (one, two) = text.as_bytes().split_at(cut);
+                    assert_eq!(
+                        stream(&all(), Fit::Same, &[one, two]),
+                        clean,
+                        "{text}, cut at {cut}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// An empty line ends an event, and a line a message in JSON.
+#[test]
+fn the_end_of_a_line_does_not_wait_for_the_next_unless_a_secret_may_go_on_there() {
+    let set = needles(&PAIRS[..1]);
+    for (text, held) in [
+        ("data: it ends with c2\n", 0),
+        ("data: it ends with c2stYW50\n", 9),
+        ("data: it ends with c2stYW50\r\n", 10),
+        ("data: it ends with c2stYW50\n\n", 0),
+        ("data: it ends with c2stYW50\r\n\r", 0),
+        ("data: {\"c2stYW50\"}\n", 0),
+    ] {
+        let mut scrubber = Scrubber::new(set.clone(), Fit::Free);
+        let mut out = VecDeque::new();
+        scrubber.feed(Bytes::from(text), &mut out);
+        assert_eq!(scrubber.held(), held, "{text:?}");
+    }
+}
+
 /// No decoder reads such a text, but who sees it does.
 #[test]
 fn a_secret_that_follows_another_whose_base64_lacks_its_last_character_is_found() {
