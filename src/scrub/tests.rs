@@ -64,6 +64,9 @@ fn forms(text: &str) -> Vec<(&'static str, String)> {
         true => write,
         false => char::from(byte).to_string(),
     };
+    let in_json = |json: &str| json.replace('\\', "\\\\").replace('"', "\\\"");
+    let with_slashes = json.replace('/', "\\/");
+    let code_points = each(&|b| coded(b, format!("\\u{b:04x}")));
     vec![
         ("raw", text.to_owned()),
         ("percent", percent.clone()),
@@ -76,15 +79,24 @@ fn forms(text: &str) -> Vec<(&'static str, String)> {
             "JSON, code points, capitals",
             each(&|b| format!("\\u{b:04X}")),
         ),
-        (
-            "JSON, some code points",
-            each(&|b| coded(b, format!("\\u{b:04x}"))),
-        ),
+        ("JSON, some code points", code_points.clone()),
         ("JSON", json.clone()),
-        ("JSON with slashes", json.replace('/', "\\/")),
+        ("JSON with slashes", with_slashes.clone()),
+        ("JSON in JSON", in_json(&json)),
+        ("JSON with slashes in JSON", in_json(&with_slashes)),
         (
-            "JSON in JSON",
-            json.replace('\\', "\\\\").replace('"', "\\\""),
+            "JSON in JSON with slashes",
+            in_json(&with_slashes).replace('/', "\\/"),
+        ),
+        ("JSON in JSON in JSON", in_json(&in_json(&with_slashes))),
+        ("JSON, some code points, in JSON", in_json(&code_points)),
+        (
+            "JSON in JSON with a code point for quotes",
+            json.replace('\\', "\\\\").replace('"', "\\u0022"),
+        ),
+        (
+            "JSON in JSON, all code points",
+            in_json(&each(&|b| format!("\\u{b:04x}"))),
         ),
         ("HTML, decimal", each(&|b| coded(b, format!("&#{b};")))),
         (
@@ -957,7 +969,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_simple_search_replaces_is_replaced_alike(noise in "[ -~&&[^%&\\\\]]{0,30}", pair in 0..4_usize, form in 0..17_usize) {
+    fn what_a_simple_search_replaces_is_replaced_alike(noise in "[ -~&&[^%&\\\\]]{0,30}", pair in 0..4_usize, form in 0..23_usize) {
         let (form, written) = forms(PAIRS[pair].0).swap_remove(form);
         prop_assume!(replaced(form, "x").is_some());
         let text = format!("{noise}{written}{noise}");
