@@ -1,5 +1,5 @@
 //! Owns the search for secrets in what is to be written down: raw, in base64 wherever they stand in it, in
-//! hexadecimal, percent-encoded, and as JSON or HTML write them.
+//! hexadecimal, percent-encoded, in small letters, and as JSON or HTML write them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,6 +38,9 @@ impl Disguises {
             let secret = secret.expose();
             let encoded = encoded(secret).into_iter();
             forms.extend(encoded.filter(|form| form.len() >= SHORTEST_FORM));
+            // What an agent made the name of a host is read in small letters.
+            let small = Zeroizing::new(secret.to_ascii_lowercase());
+            forms.extend(Some(small).filter(|form| form.len() >= SHORTEST_FORM));
             forms.push(Zeroizing::new(secret.to_vec()));
         }
         forms.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
@@ -179,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    const SECRET: &str = "sk-ant-api03-ab\"c/d&e<f>g'h\\i+j=k";
+    const SECRET: &str = "sk-ant-api03-Ab\"c/D&e<f>g'h\\i+j=k";
 
     fn disguises(secrets: &[&str]) -> Disguises {
         let secrets = secrets
@@ -215,6 +218,7 @@ mod tests {
             json.trim_matches('"').to_owned(),
             json.trim_matches('"').replace('/', "\\/"),
             html,
+            SECRET.to_ascii_lowercase(),
         ];
         for before in ["", "u", "us", "user:"] {
             for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {

@@ -39,7 +39,11 @@ pub async fn answer(
     let _in_flight = gate.exchange();
     let ledgers = doors.exchange.ledgers.clone();
     let mut accounting = ledgers.open(Ingress::Connect, Kind::Connect, peer);
-    accounting.traced(request.headers(), connection.number, connection.request());
+    let number = (connection.number, connection.request());
+    accounting.traced(request.headers(), number, |text| {
+        let snapshot = doors.exchange.snapshots.load();
+        snapshot.injectors.holds_secret(text)
+    });
     let opened = open(&doors, agent, &request, (gate, connection), &mut accounting).await;
     let upgrade = hyper::upgrade::on(&mut request);
     let exchange = doors.exchange.clone();

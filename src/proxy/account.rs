@@ -225,14 +225,16 @@ impl Accounting {
 
     /// Begins its span, if one is made: where it stands in its trace, which an origin may go on from.
     ///
-    /// `connection` and `request` number the connection it came on, and the requests on that.
+    /// `connection` and `request` number the connection it came on, and the requests on that. No id that
+    /// `holds_secret` finds one in is taken from the head.
     pub fn traced(
         &mut self,
         headers: &HeaderMap,
-        connection: u64,
-        request: u64,
+        (connection, request): (u64, u64),
+        holds_secret: impl Fn(&[u8]) -> bool,
     ) -> Option<Position> {
-        let position = self.ledgers.sinks.traces.begin(headers)?;
+        let traces = &self.ledgers.sinks.traces;
+        let position = traces.begin(headers, holds_secret)?;
         let unnamed = Invocation::Connection {
             boot: self.ledgers.boot & 0xff_ffff_ffff,
             connection,

@@ -88,8 +88,10 @@ impl Exchange {
         });
         accounting.asked(request.method(), target, request.version());
         let connection = &passage.connection;
-        let position =
-            accounting.traced(request.headers(), connection.number, connection.request());
+        let number = (connection.number, connection.request());
+        let position = accounting.traced(request.headers(), number, |text| {
+            snapshot.injectors.holds_secret(text)
+        });
         let told = match *request.method() {
             Method::HEAD => Told::InHead,
             _ => Told::InBody,

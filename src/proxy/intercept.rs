@@ -232,7 +232,8 @@ fn record(
     reason: &'static str,
 ) {
     let mut accounting = exchange.ledgers.open(Ingress::Connect, Kind::Connect, peer);
-    accounting.traced(&HeaderMap::new(), exchange.ledgers.connection(), 1);
+    let number = (exchange.ledgers.connection(), 1);
+    accounting.traced(&HeaderMap::new(), number, |_| false);
     accounting.identified(agent);
     accounting.aimed(Scheme::Https, authority);
     let snapshot = exchange.snapshots.load();

@@ -35,7 +35,8 @@ impl Caller {
     /// The whole response that ends the connection with `error`, which is on record then.
     pub fn told(&self, ledgers: &Arc<Ledgers>, error: &ProxyError) -> Bytes {
         let mut accounting = ledgers.open(self.ingress, Kind::Request, self.peer);
-        accounting.traced(&HeaderMap::new(), ledgers.connection(), 1);
+        let number = (ledgers.connection(), 1);
+        accounting.traced(&HeaderMap::new(), number, |_| false);
         let target = self.tunnel.as_ref().map(|(agent, authority)| {
             accounting.identified(agent);
             accounting.aimed(Scheme::Https, authority);

@@ -117,7 +117,7 @@ impl Scene {
             connection: 1,
             request: 1,
         };
-        let position = self.traces.begin(&headers).unwrap();
+        let position = self.traces.begin(&headers, |_| false).unwrap();
         let notes = position.notes(&headers, unnamed);
         self.traces.record(&Arc::new(Record {
             span: notes,
@@ -316,11 +316,11 @@ async fn what_is_not_sampled_costs_nothing_and_is_not_sent() {
         connection: 1,
         request: 1,
     };
-    let position = scene.traces.begin(&headers).unwrap();
+    let position = scene.traces.begin(&headers, |_| false).unwrap();
     let [parent, _] = position.outgoing();
     assert!(parent.1.to_str().unwrap().ends_with("-00"));
     assert!(position.notes(&headers, unnamed).is_none());
-    assert!(Traces::off().begin(&headers).is_none());
+    assert!(Traces::off().begin(&headers, |_| false).is_none());
     scene.traces.close(Duration::from_secs(5)).await;
     assert_eq!(collector.tries.load(Ordering::SeqCst), 0);
 }

@@ -13,7 +13,9 @@ use super::access_log::Record;
 use super::sampler::Sampler;
 use super::sink_metrics::{Lost, SinkMetrics};
 use super::span_notes::{Invocation, Pieces, Present, SpanNotes, client};
-use super::trace_context::{Ids, Recorded, SpanId, TraceContext, TraceId, TraceState, outgoing};
+use super::trace_context::{
+    Ids, Recorded, SpanId, TRACEPARENT, TraceContext, TraceId, TraceState, outgoing,
+};
 
 /// The way spans go. Cloning is shallow.
 #[derive(Clone, Default)]
@@ -116,10 +118,19 @@ impl Traces {
         (Self(Some(inner)), waiting)
     }
 
-    /// Where a request stands that begins now; nothing where no spans are made.
-    pub fn begin(&self, headers: &HeaderMap) -> Option<Position> {
+    /// Where a request stands that begins now; nothing where no spans are made. A context whose ids hold what
+    /// `holds_secret` finds counts as absent: ids are written down, and an agent chooses them.
+    pub fn begin(
+        &self,
+        headers: &HeaderMap,
+        holds_secret: impl Fn(&[u8]) -> bool,
+    ) -> Option<Position> {
         let inner = self.0.as_ref()?;
         let context = TraceContext::of(headers);
+        let context = context.filter(|_| {
+            let parent = headers.get(TRACEPARENT);
+            !parent.is_some_and(|parent| holds_secret(parent.as_bytes()))
+        });
         let parent = context.as_ref().map(|context| context.parent);
         let trace = parent.map_or_else(|| inner.ids.trace(), |parent| parent.trace);
         Some(Position {

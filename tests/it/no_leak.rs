@@ -818,21 +818,30 @@ async fn a_program_finds_no_secret_in_its_surroundings() {
 /// Names are the usual way out where only names are let through.
 #[tokio::test]
 async fn a_secret_in_the_name_of_a_host_is_in_no_log() {
-    const SECRET: &str = "f3a91c07be55d2284e6b0c7d91aa34ef5566b1c2";
+    // Names of hosts are read in small letters.
+    for secret in [
+        "f3a91c07be55d2284e6b0c7d91aa34ef5566b1c2",
+        "sk-Mirror-0R3al1K3y2Of3The4Or1gin5Zq7",
+    ] {
+        in_the_name_of_a_host(secret).await;
+    }
+}
+
+async fn in_the_name_of_a_host(secret: &str) {
     let proxy = proxy()
-        .env("HEX_KEY", SECRET)
+        .env("HOST_KEY", secret)
         .document(
             "EgressCredential",
-            "hex",
-            "{hosts: ['*.mirror.example.com'], source: {env: {name: HEX_KEY}}, placements: [{bearer: {}}]}",
+            "key",
+            "{hosts: ['*.mirror.example.com'], source: {env: {name: HOST_KEY}}, placements: [{bearer: {}}]}",
         )
-        .policy("[{hosts: ['*.mirror.example.com'], credentials: [hex], tls: Intercept}]")
+        .policy("[{hosts: ['*.mirror.example.com'], credentials: [key], tls: Intercept}]")
         .start()
         .await;
     for host in [
-        format!("{SECRET}.example.com"),
-        format!("a.{SECRET}.mirror.example.com"),
-        format!("{SECRET}.mirror.example.com"),
+        format!("{secret}.example.com"),
+        format!("a.{secret}.mirror.example.com"),
+        format!("{secret}.mirror.example.com"),
     ] {
         for head in [
             format!("CONNECT {host}:443 HTTP/1.1\r\nhost: {host}:443\r\n\r\n"),
@@ -852,5 +861,9 @@ async fn a_secret_in_the_name_of_a_host_is_in_no_log() {
         hay.assert_mentions(file, "redacted.invalid");
     }
     hay.add("what it printed", proxy.output());
-    hay.assert_free_of(&[Needle::new("the key", SECRET)]);
+    let small = secret.to_ascii_lowercase();
+    hay.assert_free_of(&[
+        Needle::new("the key", secret),
+        Needle::new("the key in small letters", &small),
+    ]);
 }

@@ -398,6 +398,59 @@ async fn an_agents_trace_goes_on_in_our_span_and_at_the_origin_only_where_the_ru
     }
 }
 
+/// An id is 32 or 16 hexadecimal digits, and so are many keys.
+#[tokio::test]
+async fn a_secret_as_the_id_of_a_trace_or_a_span_is_in_no_span_and_no_log() {
+    const KEY: &str = "4BF92F3577B34DA6A3CE929D0E0E4736";
+    const SHORT: &str = "00f067aa0ba902b7";
+    let collector = Collector::start(Mood::Well).await;
+    let echo = echo().await;
+    let described =
+        "hosts: [echo.example.com]\nplacements: [{header: {name: x-key}}]\nplaceholder: {value: ";
+    let proxy = in_front_of(&echo, "traceContext: Propagate")
+        .credential_file("long", KEY, &format!("{described}long-placeholder-0001}}"))
+        .credential_file(
+            "short",
+            SHORT,
+            &format!("{described}short-placeholder-0001}}"),
+        )
+        .spans_to(collector.addr())
+        .start()
+        .await;
+    let door = proxy.bare_door();
+    let small = KEY.to_ascii_lowercase();
+    for (number, ids) in [format!("{small}-{PARENT}"), format!("{TRACE}-{SHORT}")]
+        .iter()
+        .enumerate()
+    {
+        let path = format!("/{number}");
+        let mut sender = tunnel::http1(&door, HOST).await;
+        let request = Request::get(&path)
+            .header("host", HOST)
+            .header("authorization", format!("Bearer {PLACEHOLDER}"))
+            .header("traceparent", format!("00-{ids}-01"))
+            .body(full(Bytes::new()))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.into_body().collect().await.unwrap();
+        let [parent, _, _] = told(&echo, &path);
+        let span = collector.spans(number + 1).await.remove(number);
+        assert_eq!(parent, Some(format!("00-{}-{}-01", span.trace, span.id)));
+        assert_eq!(span.parent, "");
+        assert!(!ids.contains(&span.trace), "{}", span.trace);
+    }
+    let needles = [("long", &*small), ("short", SHORT)].map(|(n, key)| Needle::new(n, key));
+    let log = format!("{:?}", proxy.access_log(2).await);
+    assert!(log.contains("trace_id"), "{log}");
+    for needle in &needles {
+        assert_eq!(needle.find(log.as_bytes()), None, "{log}");
+        for request in collector.requests() {
+            assert_eq!(needle.find(&request.body), None);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_agent_that_does_not_record_its_trace_makes_no_span_and_the_origin_is_told_so() {
     let collector = Collector::start(Mood::Well).await;
