@@ -17,7 +17,7 @@ use crate::credential::source::{Fetched, SourceError};
 use crate::oauth::asking::Asking;
 use crate::oauth::grant::Grant;
 use crate::oauth::grant_secrets::GrantSecrets;
-use crate::oauth::holding::hold_out;
+use crate::oauth::holding::{hold_out, renewing};
 use crate::oauth::manager::own;
 use crate::oauth::owner::{GrantOwner, GrantParts};
 use crate::oauth::record::GrantRecord;
@@ -220,6 +220,7 @@ fn expired(record: &GrantRecord) -> Option<Fetched> {
     (renewable && !tokens.access.is_empty()).then(|| Fetched {
         secret: Secret::new(tokens.access.expose().to_vec()),
         expires_at: Some(ended),
+        beside: renewing(tokens),
     })
 }
 

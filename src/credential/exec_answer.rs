@@ -50,6 +50,7 @@ pub fn read(
         return Ok(Fetched {
             secret,
             expires_at: Some(lasting),
+            beside: None,
         });
     }
     if stdout.is_empty() {
@@ -76,6 +77,7 @@ pub fn read(
     Ok(Fetched {
         secret,
         expires_at: Some(expires_at),
+        beside: None,
     })
 }
 

@@ -72,6 +72,8 @@ pub struct CurrentSecret {
     pub secret: Arc<Secret>,
     /// Grows with each new value.
     pub version: u64,
+    /// What belongs to it and never leaves: to look for it, never to use it.
+    pub beside: Option<Arc<Secret>>,
 }
 
 /// Why a credential cannot be used now. Without any part of a secret.
@@ -277,12 +279,9 @@ impl HeldCredential {
     }
 
     /// The value held, expired or not: to look for it, never to use it.
-    pub fn last(&self) -> Option<Arc<Secret>> {
+    pub fn last(&self) -> Option<CurrentSecret> {
         let state = self.state.load();
-        state
-            .value
-            .as_ref()
-            .map(|value| value.current.secret.clone())
+        state.value.as_ref().map(|value| value.current.clone())
     }
 
     /// Whether the proxy can be ready: there is a value to use, or none is needed.
@@ -388,6 +387,15 @@ impl HeldCredential {
         let expiry = fetched.expires_at.map(|at| Expiry::new(at, now));
         let value = match &held.value {
             Some(old) if *old.current.secret == fetched.secret => Value {
+                current: CurrentSecret {
+                    beside: match fetched.beside {
+                        same if same.as_ref() == old.current.beside.as_deref() => {
+                            old.current.beside.clone()
+                        }
+                        other => other.map(Arc::new),
+                    },
+                    ..old.current.clone()
+                },
                 expiry,
                 since: match held.failure.is_some() || old.expired(now) {
                     true => now,
@@ -400,6 +408,7 @@ impl HeldCredential {
                 current: CurrentSecret {
                     secret: Arc::new(fetched.secret),
                     version: self.version() + 1,
+                    beside: fetched.beside.map(Arc::new),
                 },
                 since: now,
                 expiry,
@@ -585,6 +594,7 @@ mod tests {
         held.report(Ok(Fetched {
             secret: secret("one"),
             expires_at: Some(expires_at),
+            beside: None,
         }));
         assert!(held.current().is_ok());
         assert!(held.current_at(expires_at).is_err());

@@ -16,6 +16,8 @@ pub struct Fetched {
     pub secret: Secret,
     /// When it stops being valid, if that is known.
     pub expires_at: Option<SystemTime>,
+    /// What belongs to it and never leaves, such as the token that it is renewed with.
+    pub beside: Option<Secret>,
 }
 
 impl Fetched {
@@ -24,6 +26,7 @@ impl Fetched {
         Self {
             secret,
             expires_at: None,
+            beside: None,
         }
     }
 }

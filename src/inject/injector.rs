@@ -108,8 +108,10 @@ impl<'a> Reveal<'a> {
             .iter()
             .any(|(known, _)| Arc::ptr_eq(known, &current.secret))
         {
-            let placeholder = self.placeholder.to_owned();
-            outgoing.needles.push((current.secret.clone(), placeholder));
+            let placeholder = || self.placeholder.to_owned();
+            let beside = current.beside.map(|beside| (beside, placeholder()));
+            let secret = (current.secret.clone(), placeholder());
+            outgoing.needles.extend([secret].into_iter().chain(beside));
         }
         Ok(current.secret)
     }

@@ -185,7 +185,8 @@ impl Injectors {
             return known.1.clone();
         }
         let before = versions().collect();
-        let secrets = self.credentials.iter().filter_map(|c| c.held.last());
+        let held = self.credentials.iter().filter_map(|c| c.held.last());
+        let secrets = held.flat_map(|last| std::iter::once(last.secret).chain(last.beside));
         let disguises = Arc::new(Disguises::of(secrets));
         self.disguises
             .store(Some(Arc::new((before, disguises.clone()))));

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::record::{GrantRecord, NeedsLogin};
+use super::token::TokenSet;
 use crate::credential::held::HeldCredential;
 use crate::credential::source::{Fetched, SourceError};
 use crate::types::secret::Secret;
@@ -46,10 +47,17 @@ pub fn hold_out(held: &HeldCredential, record: &GrantRecord, clock_offset: Optio
     held.report(Ok(Fetched {
         secret: Secret::new(tokens.access.expose().to_vec()),
         expires_at,
+        beside: renewing(tokens),
     }));
     if let Some(at) = record.refreshed_at {
         held.renewed(at);
     }
+}
+
+/// What `tokens` are renewed with. It never goes into a request, and must not stand in an answer either.
+pub fn renewing(tokens: &TokenSet) -> Option<Secret> {
+    let refresh = tokens.refresh.as_ref()?;
+    Some(Secret::new(refresh.expose().to_vec()))
 }
 
 /// Requests take time to arrive: a token is not put into one in its last seconds.

@@ -393,11 +393,13 @@ impl Exchange {
     ) -> Option<Arc<Needles>> {
         let pairs = called.iter().filter_map(|endpoint| {
             let credential = endpoint.grant.owner.credential();
-            let secret = snapshot.injectors.held(credential)?.current().ok()?;
+            let held = snapshot.injectors.held(credential)?;
+            let current = held.current_versioned().ok()?;
             let placeholder = snapshot.injectors.placeholder(agent, credential)?;
-            Some((secret, placeholder))
+            let secrets = std::iter::once(current.secret).chain(current.beside);
+            Some(secrets.map(move |secret| (secret, placeholder.clone())))
         });
-        self.scrubbers.of(&pairs.collect())
+        self.scrubbers.of(&pairs.flatten().collect())
     }
 
     /// Passes the 101 on and relays both ways from then on.

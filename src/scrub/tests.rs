@@ -319,7 +319,7 @@ fn a_secret_that_follows_another_whose_base64_lacks_its_last_character_is_found(
                     assert!(!left.contains(second), "{form}: {left} of {text}");
                     assert!(fit == Fit::Free || left.len() == text.len());
                     met += u32::from(hits == 2);
-                    for at in 0..text.len() {
+                    for at in (cut.len().saturating_sub(3)..text.len()).step_by(7) {
                         let (one, two) = text.as_bytes().split_at(at);
                         assert_eq!(stream(&set, fit, &[one, two]), clean, "{text} cut at {at}");
                     }

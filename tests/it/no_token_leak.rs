@@ -164,6 +164,14 @@ async fn tokens_of_an_owned_login_are_in_nothing_that_is_written_told_or_shown()
     let placeholder = proxy.cli(&["creds", "placeholder", "claude-login"]).await;
     let placeholder = placeholder.ok().trim().to_owned();
 
+    // The API repeats what the login has: the token that came, and the one that it is renewed with.
+    let bearer = format!("Bearer {placeholder}");
+    let (path, auth) = ((API, "/v1/indiscreet"), ("authorization", &*bearer));
+    let status = agent(&proxy, &mut hay, path, auth, String::new()).await;
+    assert_eq!(status, 200);
+    let told = format!("an agent's answer from {API}/v1/indiscreet");
+    hay.assert_mentions(&told, &placeholder);
+
     agents_ask(&proxy, &server, &placeholder, &mut hay).await;
     for fault in indiscreet(&server) {
         server.fault_next(1, fault);

@@ -164,6 +164,7 @@ async fn answer(mut exchange: Exchange, gate: Arc<Semaphore>) -> Reply {
         "cut" => cut(&key, rest.parse().unwrap()),
         "coded" => coded(rest, &key).await,
         "events" => events(rest, &key, gate).await,
+        "torn" => torn(&key, rest.parse().unwrap(), gate),
         "trailers" => trailers(&key),
         "large" => {
             let text = format!("{key}{}{key}", "0123456789".repeat(20_000));
@@ -322,6 +323,26 @@ async fn events(coding: &str, key: &str, gate: Arc<Semaphore>) -> Reply {
         reply::with(reply, "content-type", "text/event-stream"),
         coding,
     )
+}
+
+/// Events whose pieces on the wire are not theirs: with each, but the last, come so many octets of the key in the next.
+fn torn(key: &str, at: usize, gate: Arc<Semaphore>) -> Reply {
+    let (one, two) = key.split_at(at);
+    let pieces = [
+        format!("data: begin\n\nevent: tick\ndata: {one}"),
+        format!("{two}\n\ndata: {one}"),
+        format!("{two}\n\n"),
+    ];
+    let frames = futures_util::stream::iter(pieces).then(move |piece| {
+        let gate = gate.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Frame::data(Bytes::from(piece))
+        }
+    });
+    let mut reply = reply::status(200);
+    *reply.body_mut() = reply::streamed(frames);
+    reply::with(reply, "content-type", "text/event-stream")
 }
 
 fn trailers(key: &str) -> Reply {
@@ -512,9 +533,10 @@ async fn compressed_answers_are_searched_in_every_coding() {
 #[tokio::test]
 async fn an_event_leaves_as_soon_as_it_has_come() {
     let stage = Stage::new().await;
-    for coding in ["identity"].iter().chain(&CODINGS) {
+    let codings = ["identity"].iter().chain(&CODINGS);
+    for (coding, version) in codings.flat_map(|coding| BOTH.map(|version| (coding, version))) {
         let mut answer = stage
-            .send(Version::HTTP_2, with_key(&format!("/events/{coding}")))
+            .send(version, with_key(&format!("/events/{coding}")))
             .await
             .into_body();
         for text in ["begin", PLACEHOLDER, &REAL[..12]] {
@@ -532,6 +554,39 @@ async fn an_event_leaves_as_soon_as_it_has_come() {
         assert!(rest.is_empty(), "{coding}");
         // What the end of a stream that is not compressed has not taken.
         stage.gate.try_acquire().map(|permit| permit.forget()).ok();
+    }
+}
+
+/// Each piece brings the end of an event and the beginning of the next one's secret: the end may not wait for it.
+#[tokio::test]
+async fn a_secret_torn_between_the_pieces_of_events_is_found_and_no_event_waits_for_the_next() {
+    let stage = Stage::new().await;
+    for version in BOTH {
+        for at in [1, 3, REAL.len() / 2, REAL.len() - 1] {
+            let request = with_key(&format!("/torn/{at}"));
+            let mut answer = stage.send(version, request).await.into_body();
+            let mut seen = String::new();
+            for expected in [
+                "data: begin\n\n".to_owned(),
+                format!("event: tick\ndata: {PLACEHOLDER}\n\n"),
+                format!("data: {PLACEHOLDER}\n\n"),
+            ] {
+                stage.gate.add_permits(1);
+                // Nothing more is sent until it is here.
+                while !seen.contains(&expected) {
+                    let frame = answer.frame().await.expect("the stream goes on").unwrap();
+                    let data = frame.into_data().unwrap();
+                    seen.push_str(str::from_utf8(&data).unwrap());
+                    assert!(
+                        !seen.contains(&REAL[..at.max(12)]),
+                        "{version:?}, {at}: {seen}"
+                    );
+                }
+                seen = seen.split_off(seen.find(&expected).unwrap() + expected.len());
+            }
+            let rest = answer.collect().await.unwrap().to_bytes();
+            assert!(rest.is_empty(), "{version:?}, {at}");
+        }
     }
 }
 

