@@ -244,6 +244,8 @@ pub enum FeeSpec {
     CodeExecution,
     /// A prompt grounded in search results.
     Grounding,
+    /// A search made to ground a prompt.
+    GroundedSearch,
 }
 
 /// A day (`2026-11-21`).

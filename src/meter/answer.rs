@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 
 use super::call::CacheUse;
 use super::reading::{Progress, Reading};
+use crate::types::said::Said;
 use crate::types::usage::{ModelUse, Terms, TokenClass, Usage};
 
 /// The most octets of one piece of an answer that are kept. The largest real ones carry images
@@ -40,6 +41,11 @@ pub(super) trait Answer: Send {
 
     /// What was seen and told so far.
     fn so_far(&self) -> SoFar;
+
+    /// Why it ended, and what it was made of, as far as it said so.
+    fn said(&self) -> Said {
+        Said::default()
+    }
 
     /// The prompt's and the answer's counts at the end.
     fn ending(self: Box<Self>) -> Ending;

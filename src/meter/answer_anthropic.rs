@@ -13,6 +13,7 @@ use super::count::{Count, TextLength};
 use super::delta;
 use super::endpoint::Operation;
 use super::few::Few;
+use crate::types::said::{Said, Stop};
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of the Messages API, streamed or whole.
@@ -28,6 +29,7 @@ pub(super) struct MessagesAnswer {
     seen: Seen,
     /// Whether the reason why the model stopped was told, after which no count grows.
     stopped: bool,
+    said: Said,
     complete: bool,
 }
 
@@ -75,6 +77,7 @@ struct Event<'a> {
     message: Option<Message>,
     delta: Option<Delta>,
     content_block: Option<Block>,
+    stop_reason: Option<Stop>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,7 +97,7 @@ struct Delta {
     content: TextLength,
     /// Of thinking that does not show (beta `thinking-token-count-2026-05-13`).
     estimated_tokens: Count,
-    stop_reason: Option<IgnoredAny>,
+    stop_reason: Option<Stop>,
 }
 
 /// The start of a block, which may already have content: `data` is thinking that only the provider can read.
@@ -129,6 +132,10 @@ impl Answer for MessagesAnswer {
         }
     }
 
+    fn said(&self) -> Said {
+        self.said
+    }
+
     fn ending(self: Box<Self>) -> Ending {
         let so_far = self.so_far();
         let is_final = (self.complete || self.stopped)
@@ -153,6 +160,7 @@ impl MessagesAnswer {
             told: Told::default(),
             seen: Seen::default(),
             stopped: false,
+            said: Said::default(),
             complete: false,
         }
     }
@@ -183,7 +191,10 @@ impl MessagesAnswer {
                 delta.content,
             ]);
             self.seen.hint(delta.estimated_tokens.or_zero());
-            self.stopped |= delta.stop_reason.is_some();
+            if let Some(stop) = delta.stop_reason {
+                self.stopped = true;
+                self.said.stopped(stop);
+            }
         }
         match &*event.kind {
             "message_start" => {
@@ -210,6 +221,9 @@ impl MessagesAnswer {
         let Some(usage) = message.usage.filter(|_| message.kind != "error") else {
             return self.seen.lost(data.len() as u64);
         };
+        if let Some(stop) = message.stop_reason {
+            self.said.stopped(stop);
+        }
         self.name_model(message.model);
         self.tell(usage);
     }

@@ -14,6 +14,7 @@ use super::answer_anthropic::MessagesAnswer;
 use super::call::{CacheUse, Call};
 use super::count::{Count, TextLength};
 use super::few::Few;
+use crate::types::said::{Said, Stop};
 use crate::types::usage::{ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of Converse or ConverseStream. It names no model: the path does.
@@ -26,6 +27,7 @@ pub(super) struct ConverseAnswer {
     told: Told,
     seen: Seen,
     stopped: bool,
+    said: Said,
     complete: bool,
 }
 
@@ -67,6 +69,7 @@ struct Event {
     usage: Option<Told>,
     service_tier: Option<ServiceTier>,
     performance_config: Option<PerformanceConfig>,
+    stop_reason: Option<Stop>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,7 +118,10 @@ impl Answer for ConverseAnswer {
         match piece {
             Piece::Event { name, data } => self.event(name, data),
             Piece::Object(body) => {
-                let counted = self.seen.read(body).is_some_and(|event| self.take(event));
+                let counted = self.seen.read(body).is_some_and(|event| {
+                    self.say(&event);
+                    self.take(event)
+                });
                 if !counted {
                     self.seen.lost(body.len() as u64);
                 }
@@ -133,6 +139,10 @@ impl Answer for ConverseAnswer {
             at_least: self.seen.at_least(),
             complete: self.complete,
         }
+    }
+
+    fn said(&self) -> Said {
+        self.said
     }
 
     fn ending(self: Box<Self>) -> Ending {
@@ -168,6 +178,7 @@ impl ConverseAnswer {
             told: Told::default(),
             seen: Seen::default(),
             stopped: false,
+            said: Said::default(),
             complete: false,
         }
     }
@@ -177,6 +188,7 @@ impl ConverseAnswer {
         let Some(event) = self.seen.read::<Event>(data) else {
             return;
         };
+        self.say(&event);
         match name {
             b"messageStop" => self.stopped = true,
             b"metadata" => {
@@ -194,6 +206,12 @@ impl ConverseAnswer {
                 self.seen
                     .visible(reasoning.text.0 + reasoning.redacted_content.0);
             }
+        }
+    }
+
+    fn say(&mut self, event: &Event) {
+        if let Some(stop) = event.stop_reason {
+            self.said.stopped(stop);
         }
     }
 
@@ -346,6 +364,10 @@ impl Answer for InvokeAnswer {
             },
             complete: self.complete,
         }
+    }
+
+    fn said(&self) -> Said {
+        self.messages.said()
     }
 
     fn ending(self: Box<Self>) -> Ending {

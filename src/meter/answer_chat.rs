@@ -10,6 +10,7 @@ use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of};
 use super::call::Call;
 use super::count::{Count, TextLength};
 use super::few::Few;
+use crate::types::said::{Said, Stop};
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of the Chat Completions API, streamed or whole.
@@ -25,6 +26,7 @@ pub(super) struct ChatAnswer {
     /// Whether usage came in the last chunk: the one without choices that `include_usage` asks for, or one that
     /// tells why the model stopped.
     closed_with_usage: bool,
+    said: Said,
     complete: bool,
 }
 
@@ -54,6 +56,7 @@ struct PromptDetails {
 #[serde(default)]
 struct CompletionDetails {
     audio_tokens: Count,
+    reasoning_tokens: Count,
 }
 
 /// An event of a stream, or a whole completion.
@@ -71,7 +74,7 @@ struct Chunk {
 #[serde(default)]
 struct Choice {
     delta: Option<Delta>,
-    finish_reason: Option<IgnoredAny>,
+    finish_reason: Option<Stop>,
 }
 
 /// What is new of an answer. Audio itself is no text; its transcript is.
@@ -135,6 +138,11 @@ impl Answer for ChatAnswer {
         }
     }
 
+    fn said(&self) -> Said {
+        let details = self.told.completion_tokens_details.unwrap_or_default();
+        self.said.reasoned(details.reasoning_tokens.known())
+    }
+
     fn ending(self: Box<Self>) -> Ending {
         let so_far = self.so_far();
         let is_final = (self.complete || self.closed_with_usage)
@@ -170,6 +178,7 @@ impl ChatAnswer {
             told: Told::default(),
             seen: Seen::default(),
             closed_with_usage: false,
+            said: Said::default(),
             complete: false,
         }
     }
@@ -201,6 +210,10 @@ impl ChatAnswer {
             self.model = chunk.model.as_deref().and_then(model_name);
         }
         self.service_tier = chunk.service_tier.or(self.service_tier.take());
+        let choices = chunk.choices.unwrap_or_default();
+        for stop in choices.iter().filter_map(|choice| choice.finish_reason) {
+            self.said.stopped(stop);
+        }
         let Some(usage) = chunk.usage else {
             return false;
         };
@@ -255,6 +268,7 @@ impl Told {
         if let Some(later) = later.completion_tokens_details {
             let told = self.completion_tokens_details.get_or_insert_default();
             told.audio_tokens.merge(later.audio_tokens);
+            told.reasoning_tokens.merge(later.reasoning_tokens);
         }
     }
 

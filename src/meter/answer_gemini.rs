@@ -11,6 +11,7 @@ use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of};
 use super::call::Call;
 use super::count::{Count, TextLength};
 use super::few::Few;
+use crate::types::said::{Said, Stop};
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of Gemini: a stream of events, an array of the same, or one of them.
@@ -22,10 +23,13 @@ pub(super) struct GeminiAnswer {
     tier: Option<Box<str>>,
     told: Told,
     is_grounded: bool,
+    /// Searches that grounded it.
+    searches: u64,
     seen: Seen,
     /// Answers that have ended, and whether the prompt was refused.
     ended: u64,
     is_blocked: bool,
+    said: Said,
     closed: bool,
 }
 
@@ -72,7 +76,7 @@ struct Chunk<'a> {
 struct Candidate<'a> {
     #[serde(borrow)]
     content: Option<Content<'a>>,
-    finish_reason: Option<IgnoredAny>,
+    finish_reason: Option<Stop>,
     grounding_metadata: Option<Grounding>,
 }
 
@@ -127,17 +131,24 @@ impl Answer for GeminiAnswer {
         }
     }
 
+    fn said(&self) -> Said {
+        self.said.reasoned(self.told.thoughts_token_count.known())
+    }
+
     fn ending(self: Box<Self>) -> Ending {
         let so_far = self.so_far();
         let uses = so_far.input.map(|input| {
             vec![ModelUse {
                 model: self.model.clone(),
                 usage: input.plus(&self.told.output()),
-                fees: self
-                    .is_grounded
-                    .then_some((Fee::Grounding, 1))
-                    .into_iter()
-                    .collect(),
+                fees: match self.is_grounded {
+                    // What does not name its searches made one.
+                    true => vec![
+                        (Fee::Grounding, 1),
+                        (Fee::GroundedSearch, self.searches.max(1)),
+                    ],
+                    false => Vec::new(),
+                },
                 terms: terms_of(&self.asked, self.tier.as_deref(), None, None),
             }]
         });
@@ -158,9 +169,11 @@ impl GeminiAnswer {
             tier: None,
             told: Told::default(),
             is_grounded: false,
+            searches: 0,
             seen: Seen::default(),
             ended: 0,
             is_blocked: false,
+            said: Said::default(),
             closed: false,
         }
     }
@@ -176,9 +189,12 @@ impl GeminiAnswer {
             // An error, for all that is known.
             return self.seen.lost(data.len() as u64);
         }
+        let mut searches = 0_u64;
         for candidate in chunk.candidates.unwrap_or_default() {
-            self.candidate(candidate);
+            searches = searches.saturating_add(self.candidate(candidate));
         }
+        // Each chunk that names them names them all.
+        self.searches = self.searches.max(searches);
         let feedback = chunk.prompt_feedback.unwrap_or_default();
         self.is_blocked |= feedback.block_reason.is_some();
         if self.model.is_none() {
@@ -198,19 +214,23 @@ impl GeminiAnswer {
         }
     }
 
-    fn candidate(&mut self, candidate: Candidate<'_>) {
+    /// Takes in what is new of one answer; says how many searches it names.
+    fn candidate(&mut self, candidate: Candidate<'_>) -> u64 {
         let parts = candidate.content.and_then(|content| content.parts);
         for part in parts.unwrap_or_default() {
             let raw = [part.function_call, part.executable_code];
             let raw = raw.into_iter().flatten().map(|raw| raw.get().len() as u64);
             self.seen.visible(part.text.0 + raw.sum::<u64>());
         }
-        self.ended += u64::from(candidate.finish_reason.is_some());
+        if let Some(stop) = candidate.finish_reason {
+            self.ended += 1;
+            self.said.stopped(stop);
+        }
         let grounding = candidate.grounding_metadata.unwrap_or_default();
-        self.is_grounded |= [grounding.web_search_queries, grounding.grounding_chunks]
-            .into_iter()
-            .flatten()
-            .any(|list| !list.is_empty());
+        let [searches, chunks] = [grounding.web_search_queries, grounding.grounding_chunks]
+            .map(|list| list.map_or(0, |list| list.len() as u64));
+        self.is_grounded |= searches > 0 || chunks > 0;
+        searches
     }
 }
 

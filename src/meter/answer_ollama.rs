@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name};
 use super::call::Call;
 use super::count::{Count, TextLength};
+use crate::types::said::{Said, Stop};
 use crate::types::usage::{ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of `/api/chat` or `/api/generate`: lines of JSON, or the last of them alone.
@@ -18,6 +19,7 @@ pub(super) struct OllamaAnswer {
     prompt: Count,
     output: Count,
     seen: Seen,
+    said: Said,
     complete: bool,
 }
 
@@ -30,6 +32,7 @@ struct Line<'a> {
     #[serde(borrow)]
     message: Option<Message<'a>>,
     done: Option<bool>,
+    done_reason: Option<Stop>,
     prompt_eval_count: Count,
     eval_count: Count,
 }
@@ -66,6 +69,10 @@ impl Answer for OllamaAnswer {
         }
     }
 
+    fn said(&self) -> Said {
+        self.said
+    }
+
     /// Either count may be missing: older servers leave out the prompt's when they had it in their cache.
     fn ending(self: Box<Self>) -> Ending {
         let so_far = self.so_far();
@@ -93,6 +100,7 @@ impl OllamaAnswer {
             prompt: Count::default(),
             output: Count::default(),
             seen: Seen::default(),
+            said: Said::default(),
             complete: false,
         }
     }
@@ -113,6 +121,9 @@ impl OllamaAnswer {
             .visible(message.content.0 + message.thinking.0 + calls);
         self.prompt.merge(line.prompt_eval_count);
         self.output.merge(line.eval_count);
+        if let Some(stop) = line.done_reason {
+            self.said.stopped(stop);
+        }
         if line.done == Some(true) {
             self.complete = true;
             if line.eval_count.known().is_some() {

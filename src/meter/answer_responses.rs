@@ -11,6 +11,7 @@ use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of};
 use super::call::Call;
 use super::count::{Count, TextLength};
 use super::few::Few;
+use crate::types::said::{Said, Stop};
 use crate::types::usage::{Fee, ModelUse, Terms, TokenClass, Usage};
 
 /// An answer of the Responses API, streamed or whole.
@@ -22,6 +23,7 @@ pub(super) struct ResponsesAnswer {
     told: Told,
     tools: ToolUses,
     seen: Seen,
+    said: Said,
     complete: bool,
 }
 
@@ -47,6 +49,7 @@ struct InputDetails {
 #[serde(default)]
 struct OutputDetails {
     audio_tokens: Count,
+    reasoning_tokens: Count,
 }
 
 /// An event of a stream. `delta` is a text in all kinds that carry the model's words.
@@ -68,6 +71,14 @@ struct Response {
     service_tier: Option<Box<str>>,
     usage: Option<Told>,
     output: Option<Few<Item>>,
+    status: Option<Stop>,
+    incomplete_details: Option<Incomplete>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Incomplete {
+    reason: Option<Stop>,
 }
 
 /// A piece of output, as far as it costs something by itself.
@@ -121,6 +132,11 @@ impl Answer for ResponsesAnswer {
         }
     }
 
+    fn said(&self) -> Said {
+        let details = self.told.output_tokens_details.unwrap_or_default();
+        self.said.reasoned(details.reasoning_tokens.known())
+    }
+
     fn ending(self: Box<Self>) -> Ending {
         let so_far = self.so_far();
         let is_final = self.complete && self.seen.is_counted() && self.told.is_readable();
@@ -149,6 +165,7 @@ impl ResponsesAnswer {
             told: Told::default(),
             tools: ToolUses::default(),
             seen: Seen::default(),
+            said: Said::default(),
             complete: false,
         }
     }
@@ -191,6 +208,10 @@ impl ResponsesAnswer {
     /// Takes in a response at its end. It holds all of the output, so its tools are counted anew.
     fn take(&mut self, response: Response) {
         self.describe(&response);
+        let incomplete = response.incomplete_details.unwrap_or_default();
+        if let Some(stop) = incomplete.reason.or(response.status) {
+            self.said.stopped(stop);
+        }
         let mut tools = ToolUses::default();
         for item in response.output.unwrap_or_default() {
             tools.add(item);
@@ -273,6 +294,7 @@ impl Told {
         if let Some(later) = later.output_tokens_details {
             let told = self.output_tokens_details.get_or_insert_default();
             told.audio_tokens.merge(later.audio_tokens);
+            told.reasoning_tokens.merge(later.reasoning_tokens);
         }
     }
 

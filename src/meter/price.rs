@@ -116,10 +116,24 @@ impl Price {
     /// What `fees` cost.
     pub fn fees(&self, fees: &[(Fee, u64)]) -> YoctoUsd {
         let each = fees.iter().map(|(fee, count)| {
-            let one = self.fees.get(fee).copied().unwrap_or(UNLISTED_FEE);
+            let listed = self.fees.get(fee).copied();
+            let one = listed.unwrap_or_else(|| self.unlisted(*fee));
             YoctoUsd::from_nano(one).times(*count)
         });
         each.fold(YoctoUsd::default(), YoctoUsd::plus)
+    }
+
+    /// What a use costs whose fee has no price. What grounds a prompt is billed by the prompt or by the search.
+    fn unlisted(&self, fee: Fee) -> NanoUsd {
+        let instead = match fee {
+            Fee::Grounding => Fee::GroundedSearch,
+            Fee::GroundedSearch => Fee::Grounding,
+            _ => return UNLISTED_FEE,
+        };
+        match self.fees.contains_key(&instead) {
+            true => NanoUsd(0),
+            false => UNLISTED_FEE,
+        }
     }
 
     /// The prices that count for a prompt of `context` tokens.

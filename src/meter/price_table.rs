@@ -398,6 +398,7 @@ fn kind_of(fee: FeeSpec) -> Fee {
         FeeSpec::FileSearch => Fee::FileSearch,
         FeeSpec::CodeExecution => Fee::CodeExecution,
         FeeSpec::Grounding => Fee::Grounding,
+        FeeSpec::GroundedSearch => Fee::GroundedSearch,
     }
 }
 

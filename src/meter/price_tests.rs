@@ -124,6 +124,29 @@ fn fees_are_counted_by_the_piece_and_one_without_a_price_is_not_free() {
     assert_eq!(fees(Fee::FileSearch, 1), 35_000_000);
 }
 
+/// <https://ai.google.dev/gemini-api/docs/pricing>: by the prompt before Gemini 3, by the search since.
+#[test]
+fn what_grounds_a_prompt_is_billed_by_the_prompt_or_by_the_search() {
+    let used = [(Fee::Grounding, 1), (Fee::GroundedSearch, 4)];
+    for (listed, cost) in [
+        (&[(Fee::Grounding, 35)][..], 35),
+        (&[(Fee::GroundedSearch, 14)], 4 * 14),
+        (
+            &[(Fee::Grounding, 35), (Fee::GroundedSearch, 14)],
+            35 + 4 * 14,
+        ),
+        (&[], 5 * 35),
+    ] {
+        let mut price = price();
+        price.fees.clear();
+        let fees = listed.iter();
+        price
+            .fees
+            .extend(fees.map(|(fee, thousandths)| (*fee, NanoUsd(thousandths * 1_000_000))));
+        assert_eq!(price.fees(&used).ceil().0, cost * 1_000_000, "{listed:?}");
+    }
+}
+
 #[test]
 fn a_cost_beyond_all_measure_stays_at_the_end_of_the_scale() {
     let all = TokenClass::ALL.map(|class| (class, u64::MAX));

@@ -21,6 +21,7 @@ use super::json_text::{JsonSplitter, Keep};
 use super::reading::{Progress, Reading};
 use super::sse::SseSplitter;
 use crate::net::room::Room;
+use crate::types::said::Said;
 
 /// The head of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -124,15 +125,22 @@ impl Reader {
     /// What the answer has said, when it is over, however it ended. An answer that is no success used nothing.
     /// Where a part could not be decoded and the rest says nothing, what was seen of it is no measure of it:
     /// that reads as nothing seen.
-    pub fn finish(mut self) -> Reading {
+    pub fn finish(self) -> Reading {
+        self.conclude().0
+    }
+
+    /// The same, and what the answer said of itself besides.
+    pub fn conclude(mut self) -> (Reading, Said) {
         let Some(mut answer) = self.answer.take() else {
-            return Reading::Exact(Vec::new());
+            return (Reading::Exact(Vec::new()), Said::default());
         };
         self.carrier.finish(&mut *answer);
-        match answer.ending().reading(self.unread_tokens()) {
+        let said = answer.said();
+        let reading = match answer.ending().reading(self.unread_tokens()) {
             Reading::Unknown { .. } if self.blind > 0 => Reading::Unknown { produced: 0 },
             reading => reading,
-        }
+        };
+        (reading, said)
     }
 
     /// Tokens of what went by unread: one for every octet of what is compressed or has no known shape,

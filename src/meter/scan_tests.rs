@@ -343,7 +343,8 @@ fn tools_with_fees_are_counted() {
     assert_eq!(call.tools, [(Fee::WebSearch, None)]);
     let call =
         gemini(json!({"tools": [{"google_search": {}}, {"functionDeclarations": []}]})).unwrap();
-    assert_eq!(call.tools, [(Fee::Grounding, None)]);
+    let grounded = [(Fee::Grounding, Some(1)), (Fee::GroundedSearch, None)];
+    assert_eq!(call.tools, grounded);
     let tool = json!({"type": "web_search_20250305", "max_uses": "3"});
     let body = json!({"model": "m", "tools": [tool]}).to_string();
     assert_eq!(messages(&body).unwrap_err().reason(), "wrong_type");

@@ -131,7 +131,8 @@ pub(super) fn google(walker: &mut Walker<'_>, look: &mut Look<'_>) -> Result<(),
             if anything_but_null(walker)? {
                 look.gathered.reaches_out = true;
                 if grounding {
-                    look.gathered.tool(Fee::Grounding, None);
+                    look.gathered.tool(Fee::Grounding, Some(1));
+                    look.gathered.tool(Fee::GroundedSearch, None);
                 }
             }
             Ok(())

@@ -272,7 +272,11 @@ impl Meter {
             true => Ending::Complete,
             false => ending,
         };
-        let (settling, cost) = hold.read(reader.finish(), ending);
+        let (reading, said) = reader.conclude();
+        let (settling, mut cost) = hold.read(reading, ending);
+        if let Some(notes) = &mut cost.notes {
+            notes.said = said;
+        }
         self.cost = Some(cost);
         self.waiting = Waiting::Settling(settling);
     }

@@ -18,6 +18,7 @@ use crate::policy::decision::Permit;
 use crate::telemetry::redact::SafeText;
 use crate::telemetry::span_notes::{BudgetNotes, Certainty, ModelNotes};
 use crate::types::model_api::ModelApi;
+use crate::types::said::Said;
 use crate::types::usage::{ModelUse, Terms, Usage};
 
 /// A call of a model, as far as its head tells.
@@ -83,6 +84,7 @@ pub fn notes(api: ModelApi, operation: Operation, model: &str) -> ModelNotes {
         asked: (!model.is_empty()).then(|| SafeText::of(model)),
         answered: None,
         usage: None,
+        said: Said::default(),
         cost: None,
         certainty: Certainty::Told,
         budget: None,
@@ -132,7 +134,9 @@ impl Observer {
 
     /// What it used, when it is over, however it ended.
     pub fn finish(self, notes: &mut ModelNotes) {
-        let (uses, certainty) = match self.reader.finish() {
+        let (reading, said) = self.reader.conclude();
+        notes.said = said;
+        let (uses, certainty) = match reading {
             Reading::Exact(uses) => (uses, Certainty::Told),
             Reading::Partial(uses) => (uses, Certainty::Estimated),
             Reading::Unknown { .. } => return,

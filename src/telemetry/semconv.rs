@@ -47,12 +47,14 @@ names! { ATTRIBUTES:
     SYSTEM = Item::text("gen_ai.system", "The same under its older name.").named_by(GEN_AI_OLD);
     MODEL = Item::text("gen_ai.request.model", "The model that was asked for.").named_by(GEN_AI);
     ANSWERED = Item::text("gen_ai.response.model", "The model that answered.").named_by(GEN_AI);
+    FINISH = Item::texts("gen_ai.response.finish_reasons", "Why the answer ended, in its provider's words, each once; `_OTHER` for a word that no provider is known to use.").named_by(GEN_AI);
     STREAM = Item::boolean("gen_ai.request.stream", "True where the answer was asked for in pieces.").named_by(GEN_AI);
     CONVERSATION = Item::text("gen_ai.conversation.id", "The session, where the client names it by a UUID (Claude Code, Codex).").named_by(GEN_AI);
     AGENT_NAME = Item::text("gen_ai.agent.name", "The agent.").named_by(GEN_AI);
     FIRST_CHUNK = Item::number("gen_ai.response.time_to_first_chunk", "From the request's head to the first octet of a streamed answer.").in_unit("s").named_by(GEN_AI);
     INPUT = Item::integer("gen_ai.usage.input_tokens", "Tokens of the prompt, those from and into caches included.").in_unit("{token}").named_by(GEN_AI);
     OUTPUT = Item::integer("gen_ai.usage.output_tokens", "Tokens of the answer, its reasoning included.").in_unit("{token}").named_by(GEN_AI);
+    REASONING = Item::integer("gen_ai.usage.reasoning.output_tokens", "Those of the answer's that were reasoning, where it says.").in_unit("{token}").named_by(GEN_AI);
     CACHE_READ = Item::integer("gen_ai.usage.cache_read.input_tokens", "Those of the prompt's that came from a cache.").in_unit("{token}").named_by(GEN_AI);
     CACHE_WRITE = Item::integer("gen_ai.usage.cache_creation.input_tokens", "Those of the prompt's that went into a cache.").in_unit("{token}").named_by(GEN_AI);
 

@@ -222,6 +222,9 @@ impl Sheet<'_> {
                 self.number(&names::FIRST_CHUNK, first.as_secs_f64());
             }
         }
+        if model.said.stops().next().is_some() {
+            self.texts(&names::FINISH, model.said.stops());
+        }
         if let Some(usage) = &model.usage {
             let written =
                 usage[TokenClass::CacheWrite5m].saturating_add(usage[TokenClass::CacheWrite1h]);
@@ -229,6 +232,9 @@ impl Sheet<'_> {
             self.integer(&names::OUTPUT, usage.total_output());
             self.integer(&names::CACHE_READ, usage[TokenClass::CacheRead]);
             self.integer(&names::CACHE_WRITE, written);
+            if let Some(reasoning) = model.said.reasoning() {
+                self.integer(&names::REASONING, reasoning);
+            }
         }
         if let Some(cost) = model.cost {
             self.number(&names::COST, cost.0 as f64 / 1e9);

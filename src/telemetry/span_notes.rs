@@ -12,6 +12,7 @@ use super::semconv::CREDENTIAL_FIELDS;
 use super::trace_context::{SpanId, TraceId, TraceState};
 use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
+use crate::types::said::Said;
 use crate::types::usage::Usage;
 
 /// What the span of an exchange says besides its record.
@@ -99,6 +100,8 @@ pub struct ModelNotes {
     pub answered: Option<SafeText>,
     /// Its tokens; nothing where they were not read.
     pub usage: Option<Usage>,
+    /// Why the answer ended, and how much of it was reasoning.
+    pub said: Said,
     /// What that costs; nothing where no budget counts it.
     pub cost: Option<NanoUsd>,
     /// Whether some of it is estimated.

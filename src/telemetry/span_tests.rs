@@ -24,6 +24,7 @@ use crate::policy::decision::RuleRef;
 use crate::types::host::Authority;
 use crate::types::model_api::ModelApi;
 use crate::types::money::NanoUsd;
+use crate::types::said::{Said, Stop};
 use crate::types::usage::{TokenClass, Usage};
 
 fn record() -> Record {
@@ -80,6 +81,8 @@ fn notes() -> SpanNotes {
     usage[TokenClass::CacheWrite5m] = 30;
     usage[TokenClass::CacheWrite1h] = 4;
     usage[TokenClass::Output] = 50;
+    let mut said = Said::default().reasoned(Some(7));
+    said.stopped(Stop::of("end_turn"));
     SpanNotes {
         trace: context.parent.trace,
         span: SpanId([9; 8]),
@@ -100,6 +103,7 @@ fn notes() -> SpanNotes {
             asked: Some(SafeText::of("claude-sonnet-4-5")),
             answered: Some(SafeText::of("claude-sonnet-4-5-20250929")),
             usage: Some(usage),
+            said,
             cost: Some(NanoUsd(16_800_000)),
             certainty: Certainty::Estimated,
             budget: Some(BudgetNotes {
@@ -218,6 +222,7 @@ fn a_span_says_what_the_conventions_ask_for() {
             "gen_ai.usage.cache_creation.input_tokens",
             Value::IntValue(34),
         ),
+        ("gen_ai.usage.reasoning.output_tokens", Value::IntValue(7)),
         ("invocation.id", text("0af7651916cd43dd8448eb211c80319c")),
         ("tollgate.request.id", text("abc-1")),
         ("tollgate.decision", text("allow")),
@@ -240,6 +245,7 @@ fn a_span_says_what_the_conventions_ask_for() {
         ("http.request.header.authorization", ["[redacted]"]),
         ("tollgate.credential.names", ["anthropic"]),
         ("tollgate.credential.versions", ["3"]),
+        ("gen_ai.response.finish_reasons", ["end_turn"]),
     ] {
         assert_eq!(texts(&found[key]), values, "{key}");
     }

@@ -11,5 +11,6 @@ pub mod map;
 pub mod model_api;
 pub mod money;
 pub mod reached;
+pub mod said;
 pub mod secret;
 pub mod usage;

@@ -127,15 +127,18 @@ pub enum Fee {
     CodeExecution,
     /// A prompt that was grounded in search results.
     Grounding,
+    /// A search that was made to ground a prompt. A model's price has either this or the one for the prompt.
+    GroundedSearch,
 }
 
 impl Fee {
     /// Every fee.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::WebSearch,
         Self::FileSearch,
         Self::CodeExecution,
         Self::Grounding,
+        Self::GroundedSearch,
     ];
 
     /// The word used in prices and the ledger.
@@ -145,6 +148,7 @@ impl Fee {
             Self::FileSearch => "file_search",
             Self::CodeExecution => "code_execution",
             Self::Grounding => "grounding",
+            Self::GroundedSearch => "grounded_search",
         }
     }
 }

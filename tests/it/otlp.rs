@@ -46,11 +46,13 @@ const PUBLISHED: &[(&str, &str)] = &[
     ("gen_ai.request.model", "Str"),
     ("gen_ai.request.stream", "Bool"),
     ("gen_ai.response.model", "Str"),
+    ("gen_ai.response.finish_reasons", "Slice"),
     ("gen_ai.response.time_to_first_chunk", "Double"),
     ("gen_ai.conversation.id", "Str"),
     ("gen_ai.agent.name", "Str"),
     ("gen_ai.usage.input_tokens", "Int"),
     ("gen_ai.usage.output_tokens", "Int"),
+    ("gen_ai.usage.reasoning.output_tokens", "Int"),
     ("gen_ai.usage.cache_read.input_tokens", "Int"),
     ("gen_ai.usage.cache_creation.input_tokens", "Int"),
 ];
@@ -269,6 +271,8 @@ async fn a_call_under_a_budget_says_what_it_used_cost_and_left() {
         assert_eq!(span.get("gen_ai.usage.input_tokens"), "Int(240)");
         assert_eq!(span.get("gen_ai.usage.cache_read.input_tokens"), "Int(200)");
         assert_eq!(span.get("gen_ai.usage.output_tokens"), "Int(600)");
+        let stopped = span.get("gen_ai.response.finish_reasons");
+        assert!(stopped.contains("end_turn"), "{stopped}");
         assert_eq!(span.text("tollgate.budget.name"), "cap");
         assert_eq!(span.text("tollgate.budget.state"), "open");
         assert!(span.text("tollgate.budget.remaining").starts_with("$0."));

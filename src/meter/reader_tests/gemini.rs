@@ -11,7 +11,7 @@ fn generate() -> Call {
 }
 
 const FIRST: &str = r#"{"candidates":[{"content":{"parts":[{"text":"Hel"},{"text":"lo","thought":true}],"role":"model"},"index":0}],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":2,"totalTokenCount":1052,"thoughtsTokenCount":50,"cachedContentTokenCount":600},"modelVersion":"gemini-2.5-flash","responseId":"r"}"#;
-const LAST: &str = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"ls","args":{"a":1}}}],"role":"model"},"finishReason":"STOP","index":0,"groundingMetadata":{"webSearchQueries":["q"]}}],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":30,"totalTokenCount":1180,"thoughtsTokenCount":80,"toolUsePromptTokenCount":70,"cachedContentTokenCount":600,"promptTokensDetails":[{"modality":"TEXT","tokenCount":900},{"modality":"AUDIO","tokenCount":100}],"cacheTokensDetails":[{"modality":"AUDIO","tokenCount":40}],"candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":10}],"serviceTier":"PRIORITY"},"modelVersion":"gemini-2.5-flash"}"#;
+const LAST: &str = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"ls","args":{"a":1}}}],"role":"model"},"finishReason":"STOP","index":0,"groundingMetadata":{"webSearchQueries":["q","r"]}}],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":30,"totalTokenCount":1180,"thoughtsTokenCount":80,"toolUsePromptTokenCount":70,"cachedContentTokenCount":600,"promptTokensDetails":[{"modality":"TEXT","tokenCount":900},{"modality":"AUDIO","tokenCount":100}],"cacheTokensDetails":[{"modality":"AUDIO","tokenCount":40}],"candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":10}],"serviceTier":"PRIORITY"},"modelVersion":"gemini-2.5-flash"}"#;
 
 fn expected() -> Reading {
     let one = used(
@@ -24,7 +24,9 @@ fn expected() -> Reading {
             (AudioOutput, 10),
         ],
     );
-    Reading::Exact(vec![on_tier(with_fee(one, Fee::Grounding, 1), "priority")])
+    let one = with_fee(one, Fee::Grounding, 1);
+    let one = with_fee(one, Fee::GroundedSearch, 2);
+    Reading::Exact(vec![on_tier(one, "priority")])
 }
 
 #[test]

@@ -5,4 +5,5 @@ mod bedrock;
 mod carrying;
 mod gemini;
 mod openai;
+mod said;
 mod support;
