@@ -258,6 +258,7 @@ pub fn scope(groups: &[GroupBy], labels: &Labels) -> String {
             GroupBy::Execution => ("execution", labels.execution.as_deref().unwrap_or("")),
             GroupBy::Model => ("model", &*labels.model),
         };
+        scope.reserve(key.len() + value.len() + 2);
         if !scope.is_empty() {
             scope.push(',');
         }

@@ -155,11 +155,22 @@ impl<'t> Walker<'t> {
         let (start, mut escaped) = (self.at, false);
         loop {
             self.at += plain(&bytes[self.at..]);
-            match bytes.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
+            match bytes.get(self.at..) {
+                Some([b'"', ..]) => break,
+                // Texts of programs have one of these in every line.
+                Some(
+                    [
+                        b'\\',
+                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+                        ..,
+                    ],
+                ) => {
                     escaped = true;
-                    self.escape()?;
+                    self.at += 2;
+                }
+                Some([b'\\', b'u', hex @ ..]) if is_four_hex(hex) => {
+                    escaped = true;
+                    self.at += 6;
                 }
                 _ => return Err(JsonFault::Syntax(self.at)),
             }
@@ -243,23 +254,6 @@ impl<'t> Walker<'t> {
         self.expect(b',').map(|()| false)
     }
 
-    fn escape(&mut self) -> Result<(), JsonFault> {
-        let bytes = self.text.as_bytes();
-        let length = match bytes.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-            Some(b'u') => {
-                let hex = bytes.get(self.at + 2..self.at + 6);
-                if !hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) {
-                    return Err(JsonFault::Syntax(self.at));
-                }
-                6
-            }
-            _ => return Err(JsonFault::Syntax(self.at)),
-        };
-        self.at += length;
-        Ok(())
-    }
-
     fn word(&mut self, word: &str) -> Result<(), JsonFault> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             return Err(JsonFault::Syntax(self.at));
@@ -299,31 +293,39 @@ impl<'t> Walker<'t> {
     }
 }
 
+fn is_four_hex(text: &[u8]) -> bool {
+    let hex = text.get(..4);
+    hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+}
+
 /// How many octets from the beginning of `bytes` stand for themselves in a string. Eight at a time.
+#[inline]
 pub(super) fn plain(bytes: &[u8]) -> usize {
+    let mut passed = 0;
+    while let Some(octets) = bytes.get(passed..).and_then(<[u8]>::first_chunk) {
+        match first_special(*octets) {
+            Some(at) => return passed + at,
+            None => passed += octets.len(),
+        }
+    }
+    let is_special = |octet: &u8| *octet < 0x20 || *octet == b'"' || *octet == b'\\';
+    let rest = bytes.get(passed..).unwrap_or_default();
+    passed + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+/// Where the first quote, backslash or control character of eight octets stands.
+#[inline]
+fn first_special(octets: [u8; 8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 128;
     // Marks octets below `limit`; the lowest mark is right, a borrow can only put false ones above it.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
-    let mut passed = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let mut octets = [0; 8];
-        octets.copy_from_slice(chunk);
-        let word = u64::from_le_bytes(octets);
-        // With this bit turned over, the quote (0x22) comes next to the control characters (below 0x20).
-        let control_or_quote = below(word ^ (ONES * 2), 0x21);
-        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let special = control_or_quote | backslash;
-        if special != 0 {
-            return passed + special.trailing_zeros() as usize / 8;
-        }
-        passed += 8;
-    }
-    let rest = bytes[passed..].iter();
-    passed
-        + rest
-            .take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\')
-            .count()
+    let word = u64::from_le_bytes(octets);
+    // With this bit turned over, the quote (0x22) comes next to the control characters (below 0x20).
+    let control_or_quote = below(word ^ (ONES * 2), 0x21);
+    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+    let special = control_or_quote | backslash;
+    (special != 0).then(|| special.trailing_zeros() as usize / 8)
 }
 
 fn unescape(raw: &str) -> String {

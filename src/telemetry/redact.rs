@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use bytes::Bytes;
 use http::Method;
 use http::uri::PathAndQuery;
@@ -206,6 +206,7 @@ pub fn looks_secret(segment: &str) -> bool {
 fn has_prefix(text: &str) -> bool {
     static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         let builder = &mut AhoCorasick::builder();
+        let builder = builder.kind(Some(AhoCorasickKind::DFA));
         let built = builder.ascii_case_insensitive(true).build(TOKEN_PREFIXES);
         built.ok()
     });
@@ -221,13 +222,14 @@ fn has_prefix(text: &str) -> bool {
 
 /// A long run of mixed letters and digits without the separators that readable names have.
 fn dense(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
-        let digits = run.bytes().filter(u8::is_ascii_digit).count();
-        let upper = run.bytes().filter(u8::is_ascii_uppercase).count();
-        let lower = run.bytes().filter(u8::is_ascii_lowercase).count();
-        let hex = run.bytes().all(|b| b.is_ascii_hexdigit());
+    let runs = text
+        .as_bytes()
+        .split(|octet| !octet.is_ascii_alphanumeric());
+    runs.filter(|run| run.len() >= 20).any(|run| {
+        let mixed = run.iter().any(u8::is_ascii_digit) && run.iter().any(u8::is_ascii_alphabetic);
+        let hex = run.iter().all(u8::is_ascii_hexdigit);
         // A hash of 40 or 64 hexadecimal digits names an object; it opens nothing.
-        run.len() >= 20 && digits > 0 && upper + lower > 0 && !(hex && matches!(run.len(), 40 | 64))
+        mixed && !(hex && matches!(run.len(), 40 | 64))
     })
 }
 
