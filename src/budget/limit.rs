@@ -123,6 +123,8 @@ pub struct Limit {
     pub carry_debt: bool,
     /// Percent of `max` at which to warn, in growing order.
     pub alerts: Box<[u8]>,
+    /// The status of a refusal once it is exhausted, where it is not the usual one.
+    pub exhausted_status: Option<u16>,
     /// How long a request may wait for others to settle.
     pub queue: Duration,
     /// How many requests may wait at once.

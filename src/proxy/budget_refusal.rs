@@ -115,8 +115,14 @@ impl BudgetRefusal {
     }
 
     /// The status: 402 ends Claude Code's turn after one request and 429 makes it wait; Codex repeats
-    /// every 402, and stops at 429 without `retry-after`.
+    /// every 402, and stops at 429 without `retry-after`. A budget may name another.
     pub fn status(&self) -> StatusCode {
+        if let Why::Exhausted(shortage) = &self.why
+            && let Some(own) = shortage.balance.limit.exhausted_status
+            && let Ok(own) = StatusCode::from_u16(own)
+        {
+            return own;
+        }
         match (&self.why, self.api) {
             (Why::Exhausted(_), Some(ModelApi::Anthropic) | None) => StatusCode::PAYMENT_REQUIRED,
             (Why::Exhausted(_), Some(ModelApi::Bedrock)) => StatusCode::BAD_REQUEST,
