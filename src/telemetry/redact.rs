@@ -3,6 +3,7 @@
 //! Agents hold placeholders, but what an agent sends is its own choice: a real key in a path or
 //! query must not reach a log even when the request is refused.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -195,7 +196,10 @@ pub fn looks_secret(segment: &str) -> bool {
     if segment.len() < SHORTEST_SECRET {
         return false;
     }
-    let decoded = percent_decode_str(segment).decode_utf8_lossy();
+    let decoded = match segment.contains('%') {
+        true => percent_decode_str(segment).decode_utf8_lossy(),
+        false => Cow::Borrowed(segment),
+    };
     // A token may stand behind a word: Telegram's is `bot<id>:<token>`.
     let telegram = decoded.contains(':') && decoded.bytes().filter(u8::is_ascii_digit).count() >= 6;
     telegram || has_prefix(&decoded) || dense(&decoded)
