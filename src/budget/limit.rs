@@ -279,11 +279,25 @@ impl Weights {
 
 impl Unit {
     /// An amount as people read it: `$5.00`, `1200 tokens`, `3 requests`.
-    pub fn show(&self, amount: u64) -> String {
-        match self {
-            Self::Usd => NanoUsd(amount).to_string(),
-            Self::Tokens(_) => format!("{} tokens", amount.div_ceil(1000)),
-            Self::Requests => format!("{amount} requests"),
+    pub fn show(&self, amount: u64) -> Shown<'_> {
+        Shown { unit: self, amount }
+    }
+}
+
+/// An amount that is written as people read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'u> {
+    unit: &'u Unit,
+    amount: u64,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = self.amount;
+        match self.unit {
+            Unit::Usd => NanoUsd(amount).fmt(f),
+            Unit::Tokens(_) => write!(f, "{} tokens", amount.div_ceil(1000)),
+            Unit::Requests => write!(f, "{amount} requests"),
         }
     }
 }
