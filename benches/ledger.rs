@@ -146,6 +146,7 @@ fn limits() -> Vec<Arc<Limit>> {
             alerts: Box::new([50, 80, 95, 100]),
             queue: Duration::from_secs(20),
             waiters: 64,
+            exhausted_status: None,
         })
     };
     vec![

@@ -196,6 +196,7 @@ impl Compiler {
                 Some(alerts) => alerts.iter().map(|alert| alert.value).collect(),
                 None => ALERTS.into(),
             },
+            exhausted_status: document.spec.exhausted_status.as_ref().map(|it| it.value),
             queue: document.spec.contention.queue.map_or(QUEUE, |span| span.0),
             waiters: document.spec.contention.waiters.unwrap_or(WAITERS),
         };

@@ -123,6 +123,8 @@ pub struct Limit {
     pub carry_debt: bool,
     /// Percent of `max` at which to warn, in growing order.
     pub alerts: Box<[u8]>,
+    /// The status of a refusal once it is exhausted, where it is not the usual one.
+    pub exhausted_status: Option<u16>,
     /// How long a request may wait for others to settle.
     pub queue: Duration,
     /// How many requests may wait at once.
@@ -258,6 +260,7 @@ pub fn scope(groups: &[GroupBy], labels: &Labels) -> String {
             GroupBy::Execution => ("execution", labels.execution.as_deref().unwrap_or("")),
             GroupBy::Model => ("model", &*labels.model),
         };
+        scope.reserve(key.len() + value.len() + 2);
         if !scope.is_empty() {
             scope.push(',');
         }
@@ -276,11 +279,25 @@ impl Weights {
 
 impl Unit {
     /// An amount as people read it: `$5.00`, `1200 tokens`, `3 requests`.
-    pub fn show(&self, amount: u64) -> String {
-        match self {
-            Self::Usd => NanoUsd(amount).to_string(),
-            Self::Tokens(_) => format!("{} tokens", amount.div_ceil(1000)),
-            Self::Requests => format!("{amount} requests"),
+    pub fn show(&self, amount: u64) -> Shown<'_> {
+        Shown { unit: self, amount }
+    }
+}
+
+/// An amount that is written as people read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'u> {
+    unit: &'u Unit,
+    amount: u64,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = self.amount;
+        match self.unit {
+            Unit::Usd => NanoUsd(amount).fmt(f),
+            Unit::Tokens(_) => write!(f, "{} tokens", amount.div_ceil(1000)),
+            Unit::Requests => write!(f, "{amount} requests"),
         }
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn limit(id: &str, max: u64) -> Limit {
         enforcement: Enforcement::Hard,
         carry_debt: false,
         alerts: Box::new([]),
+        exhausted_status: None,
         queue: Duration::ZERO,
         waiters: 64,
     }

@@ -441,7 +441,9 @@ fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> 
 
 fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2";
-    connection.execute(sql, [key, value]).map(drop)
+    // Written with every batch: read by SQLite once.
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.execute([key, value]).map(drop)
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

@@ -38,6 +38,10 @@ pub struct EgressBudgetSpec {
     /// absent. Messages, Chat Completions and Responses only.
     #[serde(default)]
     pub lower_max_tokens: Option<LowerMaxTokensSpec>,
+    /// The status of a refusal where a limit is exhausted: 400, 402, 403, 422 or 429. What makes most clients of the
+    /// API stop, when absent: 402 for Anthropic's, 400 for Bedrock, 429 for the others.
+    #[serde(default)]
+    pub exhausted_status: Option<Located<u16>>,
     /// Percentages of a limit at which a warning is given, once for each window; 50, 80, 95 and 100 when absent.
     #[serde(default)]
     pub alerts: Option<Vec<Located<u8>>>,

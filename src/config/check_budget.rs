@@ -18,6 +18,9 @@ use super::spot;
 use super::units::Number;
 use crate::types::agent::Agent;
 
+/// Statuses that say that a request is at fault, and nothing about its credential, its length or its connection.
+const EXHAUSTED: [u16; 5] = [400, 402, 403, 422, 429];
+
 /// Every mistake in `budget`.
 pub(super) fn check_budget(budget: &Document<EgressBudgetSpec>, errors: &mut Vec<ConfigError>) {
     let spec = &budget.spec;
@@ -298,6 +301,15 @@ impl Checker<'_> {
     }
 
     fn outcomes(&mut self, spec: &EgressBudgetSpec) {
+        let status = spec.exhausted_status.as_ref();
+        if let Some(status) = status.filter(|status| !EXHAUSTED.contains(&status.value)) {
+            let what = format!(
+                "clients do not take a {} for the end of a budget",
+                status.value
+            );
+            let help = "write 400, 402, 403, 422 or 429, or leave it out for what suits most clients of the API";
+            self.say(ConfigError::new("TG0715", what).help(help), status);
+        }
         let counts_money = spec.limits.iter().any(|limit| limit.unit == UnitSpec::Usd);
         if let UnknownModelSpec::PriceAs(model) = &spec.unknown_model {
             if model.is_empty() {

@@ -71,6 +71,7 @@ spec:
     - { unit: usd, max: 100, window: total }
     - { unit: usd, max: 1, window: execution }
   enforcement: hard
+  exhaustedStatus: 429
   streams: { mode: strict, onExhausted: finish }
   contention: { queue: 5s, waiters: 8 }
   alerts: [10, 100]
@@ -227,6 +228,8 @@ fn what_is_wrong_with_a_budget_is_said_where_it_stands() {
         ("unknownModel: allow", "TG0206 allow"),
         ("onStoreUnavailable: { allowUpTo: 0.5 }", "TG0713 0.5"),
         ("onStoreUnavailable: { allowUpTo: much }", "TG0702 much"),
+        ("exhaustedStatus: 401", "TG0715 401"),
+        ("exhaustedStatus: 503", "TG0715 503"),
         ("unmetered: [{ usd: 1 }]", "TG0712 {"),
         ("unmetered: [{ paths: [/x], usd: a }]", "TG0702 a"),
         (

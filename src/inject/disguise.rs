@@ -23,7 +23,9 @@ pub struct Disguises {
     shortest: usize,
 }
 
-/// Hashes of four octets that are told apart.
+/// So many octets are hashed.
+const HEAD: usize = 4;
+/// Hashes of them that are told apart.
 const HEADS: usize = 1 << 16;
 /// An encoded form that is shorter stands in many an innocent text.
 const SHORTEST_FORM: usize = 8;
@@ -83,12 +85,15 @@ impl Disguises {
     }
 
     fn stand_in_plain(&self, text: &[u8]) -> bool {
-        let last = text.len().saturating_sub(self.shortest);
-        (0..=last).any(|at| {
-            let rest = &text[at..];
-            let possible = head(rest).is_none_or(|h| self.heads[h / 64] >> (h % 64) & 1 == 1);
-            possible && self.forms.iter().any(|form| rest.starts_with(form))
-        })
+        let places = text.len().saturating_sub(self.shortest) + 1;
+        let begins = |at: usize| self.forms.iter().any(|form| text[at..].starts_with(form));
+        let may_begin = |octets: &[u8]| {
+            head(octets).is_none_or(|head| self.heads[head / 64] >> (head % 64) & 1 == 1)
+        };
+        let heads = text.windows(HEAD);
+        let beyond = heads.len();
+        let mut heads = heads.take(places).enumerate();
+        heads.any(|(at, octets)| may_begin(octets) && begins(at)) || (beyond..places).any(begins)
     }
 }
 
@@ -99,7 +104,7 @@ impl fmt::Debug for Disguises {
 }
 
 fn head(text: &[u8]) -> Option<usize> {
-    let octets: [u8; 4] = text.first_chunk().copied()?;
+    let octets: [u8; HEAD] = text.first_chunk().copied()?;
     // Multiplicative hashing; the high bits are the good ones.
     let mixed = u32::from_le_bytes(octets).wrapping_mul(0x9e37_79b1);
     Some((mixed >> 16) as usize % HEADS)

@@ -151,21 +151,11 @@ impl<'t> Walker<'t> {
     pub fn string(&mut self) -> Result<Text<'t>, JsonFault> {
         self.space();
         self.expect(b'"')?;
-        let bytes = self.text.as_bytes();
-        let (start, mut escaped) = (self.at, false);
-        loop {
-            self.at += plain(&bytes[self.at..]);
-            match bytes.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                _ => return Err(JsonFault::Syntax(self.at)),
-            }
-        }
-        let raw = &self.text[start..self.at];
-        self.at += 1;
+        let rest = &self.text[self.at..];
+        let (length, escaped) =
+            string(rest.as_bytes()).map_err(|at| JsonFault::Syntax(self.at + at))?;
+        self.at += length + 1;
+        let raw = &rest[..length];
         Ok(Text { raw, escaped })
     }
 
@@ -243,23 +233,6 @@ impl<'t> Walker<'t> {
         self.expect(b',').map(|()| false)
     }
 
-    fn escape(&mut self) -> Result<(), JsonFault> {
-        let bytes = self.text.as_bytes();
-        let length = match bytes.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-            Some(b'u') => {
-                let hex = bytes.get(self.at + 2..self.at + 6);
-                if !hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) {
-                    return Err(JsonFault::Syntax(self.at));
-                }
-                6
-            }
-            _ => return Err(JsonFault::Syntax(self.at)),
-        };
-        self.at += length;
-        Ok(())
-    }
-
     fn word(&mut self, word: &str) -> Result<(), JsonFault> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             return Err(JsonFault::Syntax(self.at));
@@ -299,31 +272,81 @@ impl<'t> Walker<'t> {
     }
 }
 
-/// How many octets from the beginning of `bytes` stand for themselves in a string. Eight at a time.
-pub(super) fn plain(bytes: &[u8]) -> usize {
+/// How long a string is whose first quote was read, and whether it has escapes; or where it breaks the grammar. Eight
+/// octets at a time.
+fn string(text: &[u8]) -> Result<(usize, bool), usize> {
+    let (mut at, mut escaped) = (0, false);
+    while at < text.len() {
+        if let Some(word) = text[at..].first_chunk() {
+            let marks = specials(u64::from_le_bytes(*word));
+            if marks == 0 {
+                at += word.len();
+                continue;
+            }
+            at += marks.trailing_zeros() as usize / 8;
+        }
+        match text[at] {
+            b'"' => return Ok((at, escaped)),
+            b'\\' => {
+                at += escape_length(&text[at + 1..]).ok_or(at)?;
+                escaped = true;
+            }
+            0..0x20 => return Err(at),
+            _ => at += 1,
+        }
+    }
+    Err(text.len())
+}
+
+/// How long an escape is of which this follows the backslash, both together; nothing if it is none.
+#[inline]
+fn escape_length(escape: &[u8]) -> Option<usize> {
+    // Texts of programs have one in every line.
+    const SIMPLE: [bool; 256] = {
+        let (mut table, mut at) = ([false; 256], 0);
+        let names = br#""\/bfnrt"#;
+        while at < names.len() {
+            table[names[at] as usize] = true;
+            at += 1;
+        }
+        table
+    };
+    match SIMPLE[usize::from(*escape.first()?)] {
+        true => Some(2),
+        false => unicode_length(escape),
+    }
+}
+
+#[inline(never)]
+fn unicode_length(escape: &[u8]) -> Option<usize> {
+    let hex = escape.strip_prefix(b"u")?.get(..4)?;
+    hex.iter().all(u8::is_ascii_hexdigit).then_some(6)
+}
+
+/// How many octets from the beginning of `text` stand for themselves in a string.
+pub(super) fn plain(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(word) = text[at..].first_chunk() {
+        let marks = specials(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return at + marks.trailing_zeros() as usize / 8;
+        }
+        at += word.len();
+    }
+    let is_special = |octet: &u8| *octet < 0x20 || *octet == b'"' || *octet == b'\\';
+    let rest = &text[at..];
+    at + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+/// The highest bit of the first octet of a word that is a quote, a backslash or a control character; bits above it
+/// say nothing, for a borrow can put false ones there.
+#[inline]
+fn specials(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 128;
-    // Marks octets below `limit`; the lowest mark is right, a borrow can only put false ones above it.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
-    let mut passed = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let mut octets = [0; 8];
-        octets.copy_from_slice(chunk);
-        let word = u64::from_le_bytes(octets);
-        // With this bit turned over, the quote (0x22) comes next to the control characters (below 0x20).
-        let control_or_quote = below(word ^ (ONES * 2), 0x21);
-        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let special = control_or_quote | backslash;
-        if special != 0 {
-            return passed + special.trailing_zeros() as usize / 8;
-        }
-        passed += 8;
-    }
-    let rest = bytes[passed..].iter();
-    passed
-        + rest
-            .take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\')
-            .count()
+    // With this bit turned over, the quote (0x22) comes next to the control characters (below 0x20).
+    below(word ^ (ONES * 2), 0x21) | below(word ^ (ONES * u64::from(b'\\')), 1)
 }
 
 fn unescape(raw: &str) -> String {

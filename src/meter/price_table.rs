@@ -35,6 +35,8 @@ const ANY: &str = "*";
 #[derive(Debug)]
 pub struct PriceTable {
     models: HashMap<ModelApi, HashMap<Box<str>, Arc<Listed>>>,
+    /// All names of each model, by the one that it is listed under.
+    names: HashMap<ModelApi, HashMap<Arc<str>, Arc<[Arc<str>]>>>,
     sha256: [u8; 32],
 }
 
@@ -87,6 +89,7 @@ impl PriceTable {
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
         let mut table = Self::empty();
         table.add(&prices::parse(name, text)?)?;
+        table.gather_names();
         table.sha256 = hash(&[text]);
         Ok(table)
     }
@@ -105,6 +108,7 @@ impl PriceTable {
             }
             builtin.extend(models);
         }
+        table.gather_names();
         table.sha256 = hash(&[BUILTIN, text]);
         Ok(table)
     }
@@ -112,6 +116,7 @@ impl PriceTable {
     fn empty() -> Self {
         Self {
             models: HashMap::default(),
+            names: HashMap::default(),
             sha256: hash(&[]),
         }
     }
@@ -153,19 +158,15 @@ impl PriceTable {
 
     /// The name that a model is listed under, however a request spells it, and all names that mean it.
     /// Nothing for one that is not listed.
-    pub fn names(&self, api: ModelApi, model: &str) -> Option<(Arc<str>, Vec<Arc<str>>)> {
-        let folded = model.to_ascii_lowercase();
-        let listed = self
-            .listed(api, model)
-            .or_else(|| self.listed(api, &folded))?;
+    pub fn names(&self, api: ModelApi, model: &str) -> Option<(Arc<str>, Arc<[Arc<str>]>)> {
+        let (api, listed) = self
+            .listed_by(api, model)
+            .or_else(|| self.listed_by(api, &model.to_ascii_lowercase()))?;
         if &*listed.model == ANY {
-            return Some((folded.as_str().into(), Vec::new()));
+            return Some((model.to_ascii_lowercase().into(), Arc::default()));
         }
-        let of = |api: ModelApi| self.models.get(&api).into_iter().flatten();
-        let all = of(api).chain(of(ModelApi::OpenAI).filter(|_| api == ModelApi::Azure));
-        let same = all.filter(|(_, other)| std::ptr::eq(&raw const ***other, listed));
-        let names = same.map(|(name, _)| Arc::from(&**name)).collect();
-        Some((listed.model.clone(), names))
+        let names = self.names.get(&api)?.get(&listed.model)?;
+        Some((listed.model.clone(), names.clone()))
     }
 
     /// Every name of a model that is listed under another, and that other.
@@ -193,19 +194,39 @@ impl PriceTable {
     }
 
     fn listed(&self, api: ModelApi, model: &str) -> Option<&Listed> {
+        self.listed_by(api, model).map(|(_, listed)| listed)
+    }
+
+    /// The same, with the API whose list it stands in.
+    fn listed_by(&self, api: ModelApi, model: &str) -> Option<(ModelApi, &Listed)> {
         let model = match api {
             ModelApi::Bedrock if model.starts_with("arn:") => model.rsplit('/').next()?,
             _ => model,
         };
         let of = |api: ModelApi, name: &str| {
             let models = self.models.get(&api)?;
-            models.get(name).map(|listed| &**listed)
+            models.get(name).map(|listed| (api, &**listed))
         };
         let found = of(api, model).or_else(|| of(api, ANY));
         match api {
             ModelApi::Azure => found.or_else(|| of(ModelApi::OpenAI, model)),
             _ => found,
         }
+    }
+
+    /// Once all models are there.
+    fn gather_names(&mut self) {
+        let of_api = |models: &HashMap<Box<str>, Arc<Listed>>| {
+            let mut names: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::default();
+            for (name, listed) in models {
+                let all = names.entry(listed.model.clone()).or_default();
+                all.push(Arc::from(&**name));
+            }
+            let names = names.into_iter();
+            names.map(|(model, all)| (model, all.into())).collect()
+        };
+        let models = self.models.iter();
+        self.names = models.map(|(api, models)| (*api, of_api(models))).collect();
     }
 
     fn add(&mut self, written: &WrittenPrices) -> Result<(), Vec<ConfigError>> {

@@ -1,6 +1,7 @@
 //! Owns why a budget refuses a request, and how that is told so that each client stops or waits as it
 //! should: statuses and fields were measured with Claude Code, Codex and the SDKs.
 
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -115,8 +116,14 @@ impl BudgetRefusal {
     }
 
     /// The status: 402 ends Claude Code's turn after one request and 429 makes it wait; Codex repeats
-    /// every 402, and stops at 429 without `retry-after`.
+    /// every 402, and stops at 429 without `retry-after`. A budget may name another.
     pub fn status(&self) -> StatusCode {
+        if let Why::Exhausted(shortage) = &self.why
+            && let Some(own) = shortage.balance.limit.exhausted_status
+            && let Ok(own) = StatusCode::from_u16(own)
+        {
+            return own;
+        }
         match (&self.why, self.api) {
             (Why::Exhausted(_), Some(ModelApi::Anthropic) | None) => StatusCode::PAYMENT_REQUIRED,
             (Why::Exhausted(_), Some(ModelApi::Bedrock)) => StatusCode::BAD_REQUEST,
@@ -316,20 +323,23 @@ impl BudgetRefusal {
 pub fn tell_balance(headers: &mut HeaderMap, balance: &Balance) {
     let unit = &balance.limit.unit;
     let spent = balance.settled.saturating_add(balance.held);
-    let values = [
-        balance.limit.budget.to_string(),
-        unit.show(balance.max),
-        unit.show(spent),
-        unit.show(balance.remaining()),
-        balance.resets.map(second).unwrap_or_default(),
-    ];
-    for (name, value) in BALANCE_FIELDS.iter().zip(values) {
+    let mut text = String::with_capacity(64);
+    let mut tell = |name: &HeaderName, value: Option<&dyn fmt::Display>| {
+        text.clear();
+        let written = value.is_some_and(|value| write!(text, "{value}").is_ok());
         // What an origin says under these names is not ours.
-        match HeaderValue::try_from(value) {
-            Ok(value) if !value.is_empty() => headers.insert(name, value),
+        match HeaderValue::from_str(&text) {
+            Ok(value) if written => headers.insert(name, value),
             _ => headers.remove(name),
         };
-    }
+    };
+    let resets = balance.resets.map(Second);
+    let [id, limit, spent_so_far, remaining, reset] = &BALANCE_FIELDS;
+    tell(id, Some(&balance.limit.budget));
+    tell(limit, Some(&unit.show(balance.max)));
+    tell(spent_so_far, Some(&unit.show(spent)));
+    tell(remaining, Some(&unit.show(balance.remaining())));
+    tell(reset, resets.as_ref().map(|at| at as _));
 }
 
 /// Where a budget stands, field by field.
@@ -342,8 +352,12 @@ static BALANCE_FIELDS: [HeaderName; 5] = [
 ];
 
 /// `2026-11-22T00:00:00Z`.
-fn second(at: Timestamp) -> String {
-    format!("{at:.0}")
+struct Second(Timestamp);
+
+impl fmt::Display for Second {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0}", self.0)
+    }
 }
 
 fn told(shortage: &Shortage) -> String {
@@ -372,7 +386,7 @@ fn amounts(shortage: &Shortage) -> String {
 
 fn resets(balance: &Balance) -> String {
     match balance.resets {
-        Some(at) => format!(" Resets {}.", second(at)),
+        Some(at) => format!(" Resets {}.", Second(at)),
         None => " It does not reset by itself.".to_owned(),
     }
 }

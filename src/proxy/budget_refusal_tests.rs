@@ -13,6 +13,7 @@ fn shortage() -> Box<Shortage> {
         group_by: Box::default(),
         enforcement: Enforcement::Hard,
         carry_debt: false,
+        exhausted_status: None,
         alerts: Box::default(),
         queue: Duration::ZERO,
         waiters: 64,

@@ -30,6 +30,9 @@ pub struct Seam {
     api: ModelApi,
 }
 
+/// Two ends of lines, of a carriage return and a line feed each.
+const LONGEST_END: usize = 4;
+
 #[derive(Debug, Default)]
 struct BlankLine {
     /// The line so far is empty.
@@ -88,6 +91,20 @@ impl Seam {
             }
             Framing::Sse(blank) => blank.first_end(data),
             Framing::Messages(message) => message.first_end(data),
+        }
+    }
+
+    /// Follows `data`. What an event ends with is short: only that is looked at.
+    pub fn pass(&mut self, data: &[u8]) {
+        match &mut self.framing {
+            Framing::Whole => {}
+            Framing::Lines { at_start } => {
+                if let Some(last) = data.last() {
+                    *at_start = *last == b'\n';
+                }
+            }
+            Framing::Sse(blank) => blank.pass(data),
+            Framing::Messages(message) => drop(message.first_end(data)),
         }
     }
 
@@ -150,6 +167,22 @@ fn exception(body: &str) -> Bytes {
 }
 
 impl BlankLine {
+    /// Follows `data` as [`Self::first_end`] does.
+    fn pass(&mut self, data: &[u8]) {
+        let Some(before) = data.len().checked_sub(LONGEST_END) else {
+            self.first_end(data);
+            return;
+        };
+        // Whatever the first of the last octets is to the line before it, the others tell what the last line is.
+        if before > 0 {
+            *self = Self {
+                begun: true,
+                ..Self::default()
+            };
+        }
+        self.first_end(&data[before..]);
+    }
+
     fn first_end(&mut self, data: &[u8]) -> Option<usize> {
         let mut first = None;
         let mut at = 0;
@@ -224,6 +257,8 @@ pub fn cut_at(data: &Bytes, end: usize, error: &Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn seam(kind: &str) -> Seam {
@@ -264,6 +299,22 @@ mod tests {
         assert!(!open.is_at_end());
         assert_eq!(open.first_end(b"\n"), Some(1));
         assert!(open.is_at_end());
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_octets_tell_whether_an_event_is_whole(
+            pieces in prop::collection::vec("[a\r\n]{0,9}", 0..6),
+        ) {
+            let (mut quick, mut slow) = (seam("text/event-stream"), seam("text/event-stream"));
+            for piece in pieces {
+                quick.pass(piece.as_bytes());
+                slow.first_end(piece.as_bytes());
+                prop_assert_eq!(quick.is_at_end(), slow.is_at_end(), "{:?}", piece);
+            }
+            // And goes on from there as if it had seen everything.
+            prop_assert_eq!(quick.first_end(b"\n\nb"), slow.first_end(b"\n\nb"));
+        }
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct Opened {
     pub price: Option<Arc<Price>>,
     /// Where its limits stood when it was admitted.
     pub balances: Vec<Balance>,
+    /// Whether a span is made of the exchange.
+    pub has_span: bool,
     /// Its place among requests at once.
     pub pace: Option<RateGuard>,
 }
@@ -88,7 +90,7 @@ pub struct Cost {
     pub cost: NanoUsd,
     /// Whether some of it is estimated.
     pub estimated: bool,
-    /// What a span says of it; nothing of a call whose answer is not read.
+    /// What its span says of it, if it has one; nothing of a call whose answer is not read.
     pub notes: Option<Box<ModelNotes>>,
 }
 
@@ -263,7 +265,7 @@ impl Hold {
             usage,
             cost,
             estimated: bill.estimated,
-            notes: self.call().map(said),
+            notes: self.call().filter(|_| self.opened.has_span).map(said),
         }
     }
 
@@ -409,8 +411,8 @@ fn tell(settled: &Settled, spending: &Spending) {
             budget: balance.limit.budget.to_string(),
             scope: balance.scope.to_string(),
             percent: *percent,
-            spent: unit.show(balance.settled),
-            limit: unit.show(balance.max),
+            spent: unit.show(balance.settled).to_string(),
+            limit: unit.show(balance.max).to_string(),
         });
     }
     metrics.underreserved(settled.underreserved);

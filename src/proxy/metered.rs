@@ -164,7 +164,7 @@ impl Meter {
             }
             return;
         }
-        self.seam.first_end(&data);
+        self.seam.pass(&data);
         let mut whole = false;
         if let Some(open) = &mut self.open {
             open.reader.feed(&data);

@@ -96,7 +96,7 @@ pub fn budget_notes(balance: &Balance) -> BudgetNotes {
     let remaining = balance.remaining();
     BudgetNotes {
         name: balance.limit.budget.clone(),
-        remaining: balance.limit.unit.show(remaining),
+        remaining: balance.limit.unit.show(remaining).to_string(),
         ratio: match balance.max {
             0 => 0.0,
             max => remaining as f64 / max as f64,

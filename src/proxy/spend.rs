@@ -299,14 +299,13 @@ impl Asking<'_> {
         names.extend(call.others.iter().cloned());
         let mut label = None;
         for (index, model) in std::iter::once(&call.model).chain(&call.others).enumerate() {
-            let folded = model.to_ascii_lowercase();
-            if folded != **model {
-                names.push(folded.into());
+            if model.bytes().any(|octet| octet.is_ascii_uppercase()) {
+                names.push(model.to_ascii_lowercase().into());
             }
             let Some((own, same)) = prices.names(call.api, model) else {
                 continue;
             };
-            names.extend(same);
+            names.extend(same.iter().cloned());
             if index == 0 {
                 label = Some(own);
             }
@@ -442,6 +441,7 @@ impl Asking<'_> {
             prices: self.snapshot.prices.clone(),
             price,
             balances,
+            has_span: accounting.has_span(),
             pace: Some(pace),
         });
         // It may have waited, and what counts it may be another budget by now. Dropped, it gives all back.

@@ -3,10 +3,11 @@
 //! Agents hold placeholders, but what an agent sends is its own choice: a real key in a path or
 //! query must not reach a log even when the request is refused.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use bytes::Bytes;
 use http::Method;
 use http::uri::PathAndQuery;
@@ -195,7 +196,10 @@ pub fn looks_secret(segment: &str) -> bool {
     if segment.len() < SHORTEST_SECRET {
         return false;
     }
-    let decoded = percent_decode_str(segment).decode_utf8_lossy();
+    let decoded = match segment.contains('%') {
+        true => percent_decode_str(segment).decode_utf8_lossy(),
+        false => Cow::Borrowed(segment),
+    };
     // A token may stand behind a word: Telegram's is `bot<id>:<token>`.
     let telegram = decoded.contains(':') && decoded.bytes().filter(u8::is_ascii_digit).count() >= 6;
     telegram || has_prefix(&decoded) || dense(&decoded)
@@ -206,6 +210,7 @@ pub fn looks_secret(segment: &str) -> bool {
 fn has_prefix(text: &str) -> bool {
     static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         let builder = &mut AhoCorasick::builder();
+        let builder = builder.kind(Some(AhoCorasickKind::DFA));
         let built = builder.ascii_case_insensitive(true).build(TOKEN_PREFIXES);
         built.ok()
     });
@@ -221,13 +226,14 @@ fn has_prefix(text: &str) -> bool {
 
 /// A long run of mixed letters and digits without the separators that readable names have.
 fn dense(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
-        let digits = run.bytes().filter(u8::is_ascii_digit).count();
-        let upper = run.bytes().filter(u8::is_ascii_uppercase).count();
-        let lower = run.bytes().filter(u8::is_ascii_lowercase).count();
-        let hex = run.bytes().all(|b| b.is_ascii_hexdigit());
+    let runs = text
+        .as_bytes()
+        .split(|octet| !octet.is_ascii_alphanumeric());
+    runs.filter(|run| run.len() >= 20).any(|run| {
+        let mixed = run.iter().any(u8::is_ascii_digit) && run.iter().any(u8::is_ascii_alphabetic);
+        let hex = run.iter().all(u8::is_ascii_hexdigit);
         // A hash of 40 or 64 hexadecimal digits names an object; it opens nothing.
-        run.len() >= 20 && digits > 0 && upper + lower > 0 && !(hex && matches!(run.len(), 40 | 64))
+        mixed && !(hex && matches!(run.len(), 40 | 64))
     })
 }
 

@@ -40,13 +40,11 @@ impl NanoUsd {
 impl fmt::Display for NanoUsd {
     /// `$5.00`, `$0.0168`: at least two decimals, and as many as it takes to be exact.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = format!("{:09}", self.0 % Self::DOLLAR);
-        let exact = part.trim_end_matches('0');
-        let shown = match exact.len() {
-            0..=2 => &part[..2],
-            _ => exact,
-        };
-        write!(f, "${}.{shown}", self.0 / Self::DOLLAR)
+        let (mut part, mut decimals) = (self.0 % Self::DOLLAR, 9);
+        while decimals > 2 && part % 10 == 0 {
+            (part, decimals) = (part / 10, decimals - 1);
+        }
+        write!(f, "${}.{part:0decimals$}", self.0 / Self::DOLLAR)
     }
 }
 

@@ -32,6 +32,7 @@ fn cap() -> Arc<Limit> {
         alerts: Box::new([]),
         queue: Duration::ZERO,
         waiters: 64,
+        exhausted_status: None,
     })
 }
 

@@ -142,6 +142,28 @@ async fn an_exhausted_budget_is_resource_exhausted_to_gemini() {
     assert_eq!(scene.reached(), 0);
 }
 
+#[tokio::test]
+async fn a_budget_may_name_the_status_that_its_clients_stop_at() {
+    let scene = Budgeted::new(&with(NOTHING_LEFT, "exhaustedStatus: 403")).await;
+    let gemini = Ask::gemini("gemini-2.5-pro", "generateContent", &contents(100));
+    for ask in [
+        Ask::message(&message(SONNET, 100)),
+        Ask::chat(&chat("gpt-5", 100)),
+        gemini,
+    ] {
+        let answer = scene.spender().ask(&ask).await;
+        assert_refused(&answer, 403);
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+        let error = error_of(&answer);
+        assert_told(&error["message"], "$0.0001");
+        assert!(
+            matches!(error["code"].as_u64(), None | Some(403)),
+            "{error}"
+        );
+    }
+    assert_eq!(scene.reached(), 0);
+}
+
 /// The room is taken by a call that somebody else waits for.
 #[tokio::test]
 async fn a_contended_budget_asks_to_come_again_in_five_seconds() {
