@@ -4,9 +4,9 @@
 //! of the process, and after a [sync](Journal::files) that of the machine. Two files take turns, so that one
 //! can be emptied while the other grows.
 //!
-//! A record: the length of what follows (4 octets, little-endian), its CRC-32 (4), its number (8), and rows
-//! in the form of postcard. Numbers grow by one; the first that does not, or does not check, ends the journal:
-//! it was cut by the machine's end, or never completed.
+//! A record: the length of what follows (4 octets, little-endian), its CRC-32 (4), its number (8), the form that rows
+//! have in it (1), and rows in the form of postcard. Numbers grow by one; the first that does not, or does not
+//! check, ends the journal: it was cut by the machine's end, or never completed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -18,6 +18,9 @@ use super::row::Row;
 use super::sqlite_file::InPlace;
 
 const HEAD: usize = 16;
+
+/// The form of rows: another number for every change of what [`Row`] has.
+const FORM: u8 = 1;
 
 /// A file of so many octets is left for the other once the tables have what is in that.
 const LONG: u64 = 4 << 20;
@@ -83,6 +86,7 @@ impl Journal {
         let mut record = std::mem::take(&mut self.record);
         record.clear();
         record.resize(HEAD, 0);
+        record.push(FORM);
         let mut record = encode(record, rows)?;
         self.write(&mut record)?;
         if record.capacity() <= BUFFER {
@@ -237,7 +241,7 @@ pub fn replay<E: From<io::Error>>(
                 return Ok(last);
             }
             if number > last {
-                each(rows)?;
+                each(in_our_form(rows)?)?;
                 last = number;
             }
         }
@@ -266,6 +270,20 @@ fn record(octets: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     }
     let (number, rows) = checked.split_first_chunk::<8>()?;
     Some((u64::from_le_bytes(*number), rows, rest))
+}
+
+/// The rows, if they are in the form that is written here.
+fn in_our_form(record: &[u8]) -> io::Result<&[u8]> {
+    match record.split_first() {
+        Some((&FORM, rows)) => Ok(rows),
+        form => Err(io::Error::new(
+            ErrorKind::InvalidData,
+            format!(
+                "its journal has rows of form {}, and this version of tollgate reads form {FORM}: start the version that wrote it once, and stop it",
+                form.map_or(0, |(form, _)| *form)
+            ),
+        )),
+    }
 }
 
 fn name(path: &Path, index: usize) -> PathBuf {

@@ -50,6 +50,27 @@ fn what_was_written_is_found_in_its_order() {
 }
 
 #[test]
+fn a_journal_in_another_form_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let mut journal = Journal::start(&path, 0).unwrap();
+    closed(&mut journal, "a");
+    let file = name(&path, 0);
+    let mut octets = std::fs::read(&file).unwrap();
+    let length = u32::from_le_bytes(octets[..4].try_into().unwrap()) as usize;
+    octets[HEAD] = FORM + 1;
+    let check = crc32fast::hash(&octets[8..HEAD + length]);
+    octets[4..8].copy_from_slice(&check.to_le_bytes());
+    std::fs::write(&file, &octets).unwrap();
+    let never = |_: &[u8]| panic!("its rows are given out");
+    let error: io::Error = replay(&path, 0, never).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("rows of form 2"), "{said}");
+    assert!(said.contains("start the version that wrote it"), "{said}");
+    assert_eq!(found(&path, 1), (vec![], 1), "the tables have that");
+}
+
+#[test]
 fn the_two_files_are_read_in_the_order_of_their_records() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");

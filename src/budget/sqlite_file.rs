@@ -317,11 +317,13 @@ pub fn broken(path: &Path, error: &rusqlite::Error) -> LedgerError {
 pub fn unreachable(path: &Path, error: &io::Error) -> LedgerError {
     let cure = cure_of(error);
     let hint = match cure {
-        Cure::Time => "see to its volume",
-        Cure::Change => "its directory must be there and writable for this process",
+        // What it holds is not ours, and the error says what to do.
+        _ if error.kind() == io::ErrorKind::InvalidData => "",
+        Cure::Time => "; see to its volume",
+        Cure::Change => "; its directory must be there and writable for this process",
     };
     let text = format!(
-        "the ledger {} cannot be opened: {error}; {hint}",
+        "the ledger {} cannot be opened: {error}{hint}",
         path.display()
     );
     LedgerError::of(cure, text)
