@@ -30,13 +30,16 @@ const BUILTIN: &str = include_str!("../../policies/prices.yaml");
 /// The name of a model that stands for every other.
 const ANY: &str = "*";
 
+/// All names that mean one model.
+type Names = Arc<[Arc<str>]>;
+
 /// What every known model costs. Names are compared exactly: a price that was guessed from half a name
 /// would be wrong in both directions.
 #[derive(Debug)]
 pub struct PriceTable {
     models: HashMap<ModelApi, HashMap<Box<str>, Arc<Listed>>>,
     /// All names of each model, by the one that it is listed under.
-    names: HashMap<ModelApi, HashMap<Arc<str>, Arc<[Arc<str>]>>>,
+    names: HashMap<ModelApi, HashMap<Arc<str>, Names>>,
     sha256: [u8; 32],
 }
 
@@ -158,7 +161,7 @@ impl PriceTable {
 
     /// The name that a model is listed under, however a request spells it, and all names that mean it.
     /// Nothing for one that is not listed.
-    pub fn names(&self, api: ModelApi, model: &str) -> Option<(Arc<str>, Arc<[Arc<str>]>)> {
+    pub fn names(&self, api: ModelApi, model: &str) -> Option<(Arc<str>, Names)> {
         let (api, listed) = self
             .listed_by(api, model)
             .or_else(|| self.listed_by(api, &model.to_ascii_lowercase()))?;
