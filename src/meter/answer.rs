@@ -213,7 +213,8 @@ pub(super) fn term(word: &str) -> Option<Box<str>> {
     (!standard.contains(&word.as_str())).then(|| word.into())
 }
 
-/// The terms that were asked for, with those that the answer names in their place.
+/// The terms that were asked for, with those that the answer names in their place. A discount that the answer does
+/// not confirm is none.
 pub(super) fn terms_of(
     asked: &Terms,
     service_tier: Option<&str>,
@@ -224,8 +225,10 @@ pub(super) fn terms_of(
         Some(told) => term(told),
         None => asked.as_deref().and_then(term),
     };
+    let tier = either(service_tier, &asked.service_tier);
     Terms {
-        service_tier: either(service_tier, &asked.service_tier),
+        is_only_asked: service_tier.is_none() && tier.is_some(),
+        service_tier: tier,
         speed: either(speed, &asked.speed),
         geo: either(geo, &asked.geo),
     }

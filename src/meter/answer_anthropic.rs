@@ -64,6 +64,7 @@ struct Creation {
 #[serde(default)]
 struct ServerTools {
     web_search_requests: Count,
+    code_execution_requests: Count,
 }
 
 /// An event of a stream, or a whole message, which has the fields of `message` itself.
@@ -312,10 +313,10 @@ impl MessagesAnswer {
                 terms: self.terms(&self.told),
             });
         }
-        let searches = self.told.searches().or_zero();
-        if searches > 0 {
-            uses[0].fees.push((Fee::WebSearch, searches));
-        }
+        let tools = self.told.server_tool_use.unwrap_or_default();
+        let paid = tools.paid().map(|(fee, count)| (fee, count.or_zero()));
+        let fees = &mut uses[0].fees;
+        fees.extend(paid.into_iter().filter(|(_, count)| *count > 0));
         uses
     }
 
@@ -352,6 +353,20 @@ impl Told {
     }
 }
 
+impl ServerTools {
+    /// How often each tool that is paid for was used.
+    fn paid(self) -> [(Fee, Count); 2] {
+        [
+            (Fee::WebSearch, self.web_search_requests),
+            (Fee::CodeExecution, self.code_execution_requests),
+        ]
+    }
+
+    fn is_unreadable(self) -> bool {
+        self.paid().iter().any(|(_, count)| count.is_unreadable())
+    }
+}
+
 impl<I> Told<I> {
     fn merge_counts(&mut self, later: Self) {
         self.input_tokens.merge(later.input_tokens);
@@ -370,15 +385,13 @@ impl<I> Told<I> {
         if let Some(later) = later.server_tool_use {
             let told = self.server_tool_use.get_or_insert_default();
             told.web_search_requests.merge(later.web_search_requests);
+            told.code_execution_requests
+                .merge(later.code_execution_requests);
         }
         self.model = later.model.or(self.model.take());
         self.service_tier = later.service_tier.or(self.service_tier.take());
         self.speed = later.speed.or(self.speed.take());
         self.inference_geo = later.inference_geo.or(self.inference_geo.take());
-    }
-
-    fn searches(&self) -> Count {
-        self.server_tool_use.unwrap_or_default().web_search_requests
     }
 
     fn knows_input(&self) -> bool {
@@ -395,7 +408,7 @@ impl<I> Told<I> {
     fn is_readable(&self) -> bool {
         self.knows_input()
             && !self.output_tokens.is_unreadable()
-            && !self.searches().is_unreadable()
+            && !self.server_tool_use.is_some_and(ServerTools::is_unreadable)
     }
 
     fn is_whole(&self) -> bool {

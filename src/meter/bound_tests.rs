@@ -292,6 +292,7 @@ fn exchange() -> impl Strategy<Value = (Call, Usage, Terms)> {
                     service_tier: tier.map(Into::into),
                     speed: speed.map(Into::into),
                     geo: geo.map(Into::into),
+                    is_only_asked: false,
                 };
                 let call = Call {
                     api,

@@ -67,11 +67,17 @@ impl Call {
         }
     }
 
+    /// Whether all of an answer is made, and billed, that nobody reads any more: on Bedrock and Vertex AI leaving
+    /// it saves nothing (<https://github.com/BerriAI/litellm/pull/33736>).
+    pub fn is_billed_whole(&self) -> bool {
+        matches!(self.api, ModelApi::Bedrock | ModelApi::Vertex)
+    }
+
     /// Whether what was seen of an answer that broke off says how much of it was produced. One that is no
     /// stream was whole before its first octet was sent; Gemini counts its thoughts as it goes.
     pub fn shows_what_it_costs(&self) -> bool {
         let counts = self.operation == Operation::GenerateContent;
-        self.stream && (counts || !self.hides_reasoning())
+        self.stream && !self.is_billed_whole() && (counts || !self.hides_reasoning())
     }
 }
 

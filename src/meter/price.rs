@@ -225,8 +225,16 @@ impl Price {
         }
     }
 
-    /// How a request was served that told these terms.
+    /// How a request was, or may have been, served whose answer was read to have these terms.
     fn told(&self, terms: &Terms) -> Ways<'_> {
+        match terms.is_only_asked {
+            true => self.asked(terms),
+            false => self.as_named(terms),
+        }
+    }
+
+    /// How a request is served on these terms.
+    fn as_named(&self, terms: &Terms) -> Ways<'_> {
         let services = match terms.service_tier.as_deref() {
             None => vec![Way::Standard],
             Some(word) => self.services_of(word),
@@ -241,7 +249,7 @@ impl Price {
     /// How a request may be served that asks for these terms: a tier that it asks for may be full, and
     /// then it is served at the standard price. Where it is served, the request alone decides.
     fn asked(&self, terms: &Terms) -> Ways<'_> {
-        let mut ways = self.told(terms);
+        let mut ways = self.as_named(terms);
         if !ways.services.contains(&Way::Standard) {
             ways.services.push(Way::Standard);
         }

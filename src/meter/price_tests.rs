@@ -45,6 +45,7 @@ fn terms(service: &str, speed: &str, geo: &str) -> Terms {
         service_tier: word(service),
         speed: word(speed),
         geo: word(geo),
+        is_only_asked: false,
     }
 }
 
@@ -99,6 +100,18 @@ fn terms_change_the_price_and_an_unknown_word_counts_as_the_dearest() {
         (terms("", "ludicrous", ""), 2_400_000),
     ] {
         assert_eq!(nano(&one, &on), expected, "{on:?}");
+    }
+    // A discount that only the request names is none, for all that is known.
+    for (tier, expected) in [
+        ("flex", 1_200_000),
+        ("priority", 2_400_000),
+        ("turbo", 2_400_000),
+    ] {
+        let asked = Terms {
+            is_only_asked: true,
+            ..terms(tier, "", "")
+        };
+        assert_eq!(nano(&one, &asked), expected, "{tier}");
     }
     // A tier with prices of its own is no way around those of long prompts.
     assert_eq!(

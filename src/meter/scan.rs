@@ -79,7 +79,7 @@ pub fn read(
         cache: scan.gathered.cache,
         reaches_out: scan.gathered.reaches_out || dense,
         tools,
-        terms: terms(scan.terms, path, headers),
+        terms: terms(api, scan.terms, path, headers),
         asks_for_usage: scan.asks_for_usage,
         thinks_unseen: scan.thinks == Some(true) && unseen,
         may_think_unseen: scan.thinks.is_none() && unseen,
@@ -168,18 +168,21 @@ fn is_stream(operation: Operation, path: &str, asked: Option<bool>) -> bool {
 }
 
 /// Terms that stand in fields of the request and in Vertex AI's path.
-fn terms(mut terms: Terms, path: &str, headers: &HeaderMap) -> Terms {
+fn terms(api: ModelApi, mut terms: Terms, path: &str, headers: &HeaderMap) -> Terms {
     let header = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
         named(value)
     };
-    let tiers = [
-        "x-amzn-bedrock-service-tier",
-        "x-vertex-ai-llm-shared-request-type",
-    ];
-    let tier = tiers.into_iter().find_map(header);
+    // What is another API's says nothing: its host does not look at it.
+    let (tier, latency) = match api {
+        ModelApi::Bedrock => (
+            header("x-amzn-bedrock-service-tier"),
+            header("x-amzn-bedrock-performanceconfig-latency"),
+        ),
+        ModelApi::Vertex => (header("x-vertex-ai-llm-shared-request-type"), None),
+        _ => (None, None),
+    };
     terms.service_tier = terms.service_tier.or(tier);
-    let latency = header("x-amzn-bedrock-performanceconfig-latency");
     terms.speed = terms.speed.or(latency);
     let place = path.split_once("/locations/").map(|(_, rest)| rest);
     let place = place.and_then(|rest| rest.split('/').next());

@@ -361,16 +361,28 @@ fn terms_are_the_providers_words() {
         with(json!({"service_tier": "standard_only", "speed": "standard", "inference_geo": null}))
             .terms;
     assert_eq!(terms, Terms::default());
-    let headers = header("x-amzn-bedrock-service-tier", "flex");
-    let call = read(
-        ModelApi::Bedrock,
-        Operation::InvokeModel,
-        "/model/m/invoke",
-        None,
-        &headers,
-        b"{}",
-    );
-    assert_eq!(call.unwrap().terms.service_tier.as_deref(), Some("flex"));
+}
+
+#[test]
+fn a_header_names_the_tier_of_the_api_whose_it_is() {
+    let bedrock = "x-amzn-bedrock-service-tier";
+    let vertex = "x-vertex-ai-llm-shared-request-type";
+    for (api, operation, own) in [
+        (ModelApi::Bedrock, Operation::InvokeModel, Some(bedrock)),
+        (ModelApi::Vertex, Operation::GenerateContent, Some(vertex)),
+        (ModelApi::Gemini, Operation::GenerateContent, None),
+        (ModelApi::Anthropic, Operation::Messages, None),
+        (ModelApi::OpenAI, Operation::ChatCompletions, None),
+    ] {
+        for name in [bedrock, vertex] {
+            let path = "/model/m:generateContent/invoke";
+            let body = br#"{"model":"m"}"#;
+            let call = read(api, operation, path, None, &header(name, "flex"), body);
+            let tier = call.unwrap().terms.service_tier;
+            let expected = (own == Some(name)).then_some("flex");
+            assert_eq!(tier.as_deref(), expected, "{name} to {}", api.as_str());
+        }
+    }
 }
 
 #[test]

@@ -81,10 +81,13 @@ impl Wanted<'_> {
     }
 }
 
-/// Whether a call's answer is reserved for as it grows.
+/// Whether a call's answer is reserved for as it grows: where leaving it, or cutting it, saves what is left of it.
 pub fn in_tranches(covering: &Covering, call: &Call) -> bool {
     let strict = |budget: &Arc<Budget>| budget.streams == StreamMode::Strict;
-    call.stream && !call.hides_reasoning() && !covering.budgets.iter().any(strict)
+    call.stream
+        && !call.hides_reasoning()
+        && !call.is_billed_whole()
+        && !covering.budgets.iter().any(strict)
 }
 
 /// What a call is sure to get by with: to its end, or at first.

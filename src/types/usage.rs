@@ -162,6 +162,9 @@ pub struct Terms {
     pub speed: Option<Box<str>>,
     /// Where it must be served (`us`), or a Bedrock or Vertex region.
     pub geo: Option<Box<str>>,
+    /// Whether the tier is only what the request asked for: the answer tells none. It may have been served at the
+    /// standard price.
+    pub is_only_asked: bool,
 }
 
 /// What one model did for one request. A request has several where a provider lets more than one work

@@ -272,6 +272,36 @@ async fn an_answer_of_bedrock_or_vertex_that_its_agent_left_is_read_out_and_paid
     }
 }
 
+/// What nobody reads is made and billed all the same: the most that it may be is reserved, and charged where its
+/// count is never heard.
+#[tokio::test]
+async fn an_answer_of_bedrock_or_vertex_that_its_agent_left_unheard_is_charged_whole() {
+    let scene = scene(Provider::http1().await, "100.00").await;
+    let streams = cached_asks();
+    let streams = streams
+        .into_iter()
+        .filter(|(name, _)| name.contains("tream"));
+    for (name, ask) in streams {
+        let gate = Gate::closed();
+        scene
+            .provider
+            .next(Conduct::says(300).input(30).held(0, &gate));
+        let before = scene.proxy.books();
+        let spender = scene.proxy.spender();
+        let call = ask.call(name);
+        let asking = tokio::spawn(async move { spender.begin(&call).await.whole().await });
+        gate.arrived(1).await;
+        asking.abort();
+        let books = scene.proxy.books_of(before.served().len() + 1).await;
+        let row = books.new_since(&before);
+        assert_eq!(row.ending(), "agent_left", "{name}");
+        assert_eq!(row.number("output"), 300, "{name}: {row:?}");
+        assert!(row.is_estimated(), "{name}: {row:?}");
+        gate.open();
+        scene.provider.truth.idle().await;
+    }
+}
+
 #[tokio::test]
 async fn each_cloud_hears_of_an_exhausted_budget_in_its_own_words() {
     let scene = scene(Provider::start().await, "0.000001").await;
@@ -313,10 +343,11 @@ async fn each_cloud_hears_of_an_exhausted_budget_in_its_own_words() {
 #[tokio::test]
 async fn a_stream_of_bedrock_that_is_cut_ends_with_an_exception() {
     let scene = scene(Provider::http1().await, "0.09").await;
+    // It is reserved whole, and no longer answer was asked for.
     let conduct = Conduct::says(30_000).input(30).piece(64);
     let conduct = conduct.pace(std::time::Duration::from_millis(5));
     scene.provider.usually(conduct);
-    let ask = Ask::bedrock(GLOBAL, "converse-stream", &conversation(30_000));
+    let ask = Ask::bedrock(GLOBAL, "converse-stream", &conversation(1_000));
     let mut answer = scene.proxy.spender().begin(&ask).await;
     assert_eq!(answer.status, 200);
     let mut left = bytes::Bytes::from(answer.rest().await);

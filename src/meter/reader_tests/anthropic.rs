@@ -69,7 +69,7 @@ fn a_stream_is_read_to_its_end() {
 
 #[test]
 fn a_message_is_read_whole() {
-    let body = r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude-opus-4-5","content":[{"type":"text","text":"{\"usage\":0}"}],"stop_reason":"end_turn","usage":{"input_tokens":2095,"cache_read_input_tokens":2051,"output_tokens":503,"server_tool_use":{"web_search_requests":3},"service_tier":"batch","speed":"fast","inference_geo":"us"}}"#;
+    let body = r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude-opus-4-5","content":[{"type":"text","text":"{\"usage\":0}"}],"stop_reason":"end_turn","usage":{"input_tokens":2095,"cache_read_input_tokens":2051,"output_tokens":503,"server_tool_use":{"web_search_requests":3,"code_execution_requests":2},"service_tier":"batch","speed":"fast","inference_geo":"us"}}"#;
     let (progress, reading) = progress_and_reading(&messages(), body);
     let mut expected = with_fee(
         used(
@@ -79,10 +79,12 @@ fn a_message_is_read_whole() {
         Fee::WebSearch,
         3,
     );
+    expected.fees.push((Fee::CodeExecution, 2));
     expected.terms = Terms {
         service_tier: Some("batch".into()),
         speed: Some("fast".into()),
         geo: Some("us".into()),
+        is_only_asked: false,
     };
     assert_eq!(reading, Reading::Exact(vec![expected]));
     assert!(progress.complete);
