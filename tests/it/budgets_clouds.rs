@@ -343,8 +343,8 @@ async fn each_cloud_hears_of_an_exhausted_budget_in_its_own_words() {
 #[tokio::test]
 async fn a_stream_of_bedrock_that_is_cut_ends_with_an_exception() {
     let scene = scene(Provider::http1().await, "0.09").await;
-    // It is reserved whole, and no longer answer was asked for.
-    let conduct = Conduct::says(30_000).input(30).piece(64);
+    // It is reserved whole: only one that takes no notice of how long it may be outgrows that.
+    let conduct = Conduct::says(30_000).heedless().input(30).piece(64);
     let conduct = conduct.pace(std::time::Duration::from_millis(5));
     scene.provider.usually(conduct);
     let ask = Ask::bedrock(GLOBAL, "converse-stream", &conversation(1_000));
