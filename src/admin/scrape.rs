@@ -21,6 +21,7 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         minted: leaves.minted,
         hits: leaves.hits,
         log_dropped: admin.ledgers.log().dropped(),
+        log_unwritten: admin.ledgers.log().unwritten(),
         audit: admin.ledgers.sinks().audit.status(),
         ca_ends_at,
         ca_lifetime: seconds(&about.not_before).map_or(0, |begin| ca_ends_at - begin),

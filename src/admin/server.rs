@@ -24,10 +24,8 @@ use super::api::{self, Admin};
 use super::problem::problem;
 use super::{amend, denials, scrape, spend, tap, witness};
 use crate::types::host::Authority;
+use crate::types::limits::ADMIN_CONNECTIONS;
 
-/// Connections at once. Probes, scrapers and operators have a few; what comes beyond is closed, so that whoever reaches
-/// the port cannot take the descriptors that agents need.
-const CONNECTIONS: usize = 512;
 /// From a connection's beginning, or its last answer, to the end of a head.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// The longest head, in octets.
@@ -40,7 +38,7 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let service = TowerToHyperService::new(router(admin));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
     let (ending, under_way) = (CancellationToken::new(), TaskTracker::new());
     let mut stop = pin!(stop);
     loop {

@@ -25,7 +25,7 @@ use crate::credential::open::{Patience, SourceContext};
 use crate::inject::disguise::Disguises;
 use crate::inject::set::Injectors;
 use crate::listen::doors::Doors;
-use crate::net::places::Places;
+use crate::net::places::{Bodies, Places};
 use crate::net::room::Rooms;
 use crate::net::socket;
 use crate::policy::compile::compile;
@@ -178,6 +178,11 @@ pub async fn compose_with(
     }
     let ledgers = Arc::new(Ledgers::new(sinks, metrics));
     let drain = Drain::default();
+    let rooms = Rooms::new(&limits.bodies, &limits.answers);
+    let bodies = Bodies {
+        room: rooms.read.clone(),
+        per_agent: limits.bodies.read_per_agent,
+    };
     let exchange = Arc::new(Exchange {
         snapshots: snapshots.clone(),
         upstream: Upstream::new(
@@ -189,7 +194,7 @@ pub async fn compose_with(
         ledgers: ledgers.clone(),
         drain: drain.clone(),
         limits,
-        rooms: Rooms::new(&limits.bodies, &limits.answers),
+        rooms,
         scrubbers: Scrubbers::default(),
         spending: spending.clone(),
     });
@@ -239,7 +244,7 @@ pub async fn compose_with(
     let doors = Arc::new(Doors {
         exchange,
         leaves,
-        places: Places::new(limits.connections, limits.streams),
+        places: Places::new(limits.connections, limits.streams, bodies),
         identifier,
     });
     Ok(Tollgate {

@@ -94,6 +94,7 @@ impl Reloader {
         if documents.fingerprint().await == self.seen {
             return;
         }
+        // Half of a file that is being written would be refused by itself; waiting spares its author the warning.
         documents.settled().await;
         // The outcome is logged; nobody waits for it.
         self.reload().await.ok();

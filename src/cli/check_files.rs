@@ -1,5 +1,8 @@
 //! Owns what `tollgate check` says of the files and keys that are the process's own. Nothing is said of what is well.
 
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
@@ -19,6 +22,9 @@ use crate::config::root::AccessLogSpec;
 use crate::config::source::SourceSpec;
 use crate::credential::open::SourceContext;
 use crate::types::cure::Cure;
+
+/// What is written to see whether there is room, in octets.
+const PROBE: usize = 64 << 10;
 
 /// What a start would find wrong with them.
 pub(super) async fn check_files(
@@ -45,6 +51,8 @@ pub(super) async fn check_files(
     if let Err(error) = audit_signer(settings, sources).await {
         findings.push(failed("audit log", error));
     }
+    let state = StateDir::locate(spec.state_dir.as_deref());
+    findings.extend(unwritable("state directory", &state.file("admin.token")));
     if let AccessLogSpec::File(path) = &spec.access_log {
         findings.extend(unwritable("access log", path));
     }
@@ -107,7 +115,9 @@ fn unwritable(part: &'static str, path: &Path) -> Option<Finding> {
         Some((at, refused?))
     };
     let wrong = directory.into_iter().chain(own).find_map(refused);
-    let (at, error) = wrong?;
+    let Some((at, error)) = wrong else {
+        return full(part, path, directory?.0);
+    };
     let message = format!(
         "{} cannot be written: {}: {error}",
         path.display(),
@@ -115,6 +125,36 @@ fn unwritable(part: &'static str, path: &Path) -> Option<Finding> {
     );
     let help = "name a path that this user can write".to_owned();
     Some(finding(part, State::Failed, message, Some(help)))
+}
+
+/// A disk, or a quota, that has no room: nothing but writing tells.
+fn full(part: &'static str, path: &Path, directory: &Path) -> Option<Finding> {
+    let error = probe(directory).err().filter(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    })?;
+    let message = format!(
+        "{} cannot be written: {}: {error}",
+        path.display(),
+        directory.display()
+    );
+    let help = "make room there, or name a path on another disk".to_owned();
+    Some(finding(part, State::Failed, message, Some(help)))
+}
+
+/// Writes as much as a new ledger, and takes it back.
+fn probe(directory: &Path) -> io::Result<()> {
+    let path = directory.join(format!(".tollgate-check-{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    let written = file.write_all(&[0; PROBE]).and_then(|()| file.sync_data());
+    std::fs::remove_file(&path).and(written)
 }
 
 fn failed(part: &'static str, error: StartError) -> Finding {

@@ -56,8 +56,21 @@ pub(super) fn finding(
     }
 }
 
-/// Prints a report, its parts as headings.
+/// Prints a report, its parts as headings; quietly, only what failed.
 pub(super) fn print(printer: &Printer, findings: &[Finding]) {
+    if !printer.is_quiet() {
+        return print_all(printer, findings.iter().collect());
+    }
+    let failed: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.state == State::Failed)
+        .collect();
+    if !failed.is_empty() {
+        print_all(printer, failed);
+    }
+}
+
+fn print_all(printer: &Printer, findings: Vec<&Finding>) {
     let count = |state| findings.iter().filter(|f| f.state == state).count();
     let (failed, warnings) = (count(State::Failed), count(State::Warning));
     let plural = if warnings == 1 { "" } else { "s" };

@@ -70,6 +70,11 @@ impl Printer {
         }
     }
 
+    /// Whether nothing but what is wrong is asked for.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Prints a result.
     pub fn out(&self, text: &str) {
         write(&mut io::stdout().lock(), text);

@@ -76,7 +76,7 @@ pub struct RequestLimitsSpec {
     #[serde(default)]
     pub head_fields: Option<Located<u32>>,
     /// Longest time from the first byte of the request line to the end of the headers; 10s when absent. Slower
-    /// ones get a 408.
+    /// ones get a 408. A connection that has sent nothing at all is closed after as long.
     #[serde(default)]
     pub head_time: Option<Located<Span>>,
     /// Longest silence within a body, and a tenth of the time for one that is read whole; 60s when absent. Slower
@@ -113,6 +113,10 @@ pub struct BodyLimitsSpec {
     /// when absent. Past it requests get a 503.
     #[serde(default)]
     pub read: Option<Located<Size>>,
+    /// Of `read`, for those of one agent; a quarter of it when absent, all of it where there is only one agent. Past it
+    /// requests get a 429.
+    #[serde(default)]
+    pub read_per_agent: Option<Located<Size>>,
 }
 
 /// Answers that are read: for secrets, and for what they used.
@@ -135,7 +139,8 @@ pub struct AnswerLimitsSpec {
     pub web_socket_frame: Option<Located<Size>>,
 }
 
-/// Connections to origins that wait for the next request. They are closed after a minute in any case.
+/// Connections to origins: those that wait for the next request, which are closed after a minute in any case, and what
+/// answers may begin with.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OriginLimitsSpec {
@@ -145,6 +150,12 @@ pub struct OriginLimitsSpec {
     /// Kept for one host over HTTP/1.1; 64 when absent. Further ones are closed after their answer.
     #[serde(default)]
     pub idle_per_host: Option<Located<u32>>,
+    /// Status line and headers of an answer together; 128KiB when absent. Larger ones become a 502.
+    #[serde(default)]
+    pub head_size: Option<Located<Size>>,
+    /// Headers of an answer; 100 when absent. More become a 502.
+    #[serde(default)]
+    pub head_fields: Option<Located<u32>>,
 }
 
 /// Certificates for agents, one for each intercepted host.
@@ -213,7 +224,10 @@ impl LimitsSpec {
         set(&mut streams.per_agent, &spec.per_agent);
 
         set_size(&mut limits.bodies.kept, &self.bodies.kept);
-        set_size(&mut limits.bodies.read, &self.bodies.read);
+        let (bodies, spec) = (&mut limits.bodies, &self.bodies);
+        set_size(&mut bodies.read, &spec.read);
+        bodies.read_per_agent = if one { bodies.read } else { bodies.read / 4 };
+        set_size(&mut bodies.read_per_agent, &spec.read_per_agent);
         set_size(&mut limits.answers.windows, &self.answers.windows);
         set_size(&mut limits.answers.read, &self.answers.read);
         set_size(
@@ -225,6 +239,10 @@ impl LimitsSpec {
             &mut limits.origins.idle_per_host,
             &self.origins.idle_per_host,
         );
+        set(&mut limits.origins.head_fields, &self.origins.head_fields);
+        if let Some(size) = &self.origins.head_size {
+            limits.origins.head_size = usize::try_from(size.0).unwrap_or(usize::MAX);
+        }
         set(&mut limits.leaves.cached, &self.leaves.cached);
         set_rate(&mut limits.leaves.mints, &self.leaves.mints);
         set_rate(
@@ -284,6 +302,7 @@ mod tests {
         let several = limits.compiled(2);
         assert_eq!(several.connections.per_agent, 25);
         assert_eq!(several.streams.per_agent, 2);
+        assert_eq!(several.bodies.read_per_agent, 64 << 20);
         assert_eq!(limits.compiled(1).connections.per_agent, 100);
         let told = parsed("connections: {perAgent: 7}").compiled(9);
         assert_eq!(told.connections.per_agent, 7);
@@ -296,9 +315,9 @@ mod tests {
 connections: {idle: 1s, tunnelStart: 2s, handshake: 3s, unidentifiedPerAddress: 4}
 requests: {headSize: 16KiB, headFields: 50, headTime: 5s, bodyIdle: 6s}
 streams: {perConnection: 7}
-bodies: {kept: 8MiB, read: 9MiB}
+bodies: {kept: 8MiB, read: 9MiB, readPerAgent: 2MiB}
 answers: {windows: 64MiB, read: 3MiB, webSocketFrame: 1MiB}
-origins: {idle: 21, idlePerHost: 22}
+origins: {idle: 21, idlePerHost: 22, headSize: 23KiB, headFields: 24}
 leaves: {cached: 20, mints: 11/s, mintsPerAgent: 12/min}
 dns: {answers: 13, lookups: 14, timeout: 15s}
 ",
@@ -322,7 +341,11 @@ dns: {answers: 13, lookups: 14, timeout: 15s}
             [seconds(5), seconds(6)]
         );
         assert_eq!(limits.streams.per_connection, 7);
-        assert_eq!([limits.bodies.kept, limits.bodies.read], [8 << 20, 9 << 20]);
+        let bodies = limits.bodies;
+        assert_eq!(
+            [bodies.kept, bodies.read, bodies.read_per_agent],
+            [8 << 20, 9 << 20, 2 << 20]
+        );
         assert_eq!(
             [
                 limits.answers.windows,
@@ -333,6 +356,7 @@ dns: {answers: 13, lookups: 14, timeout: 15s}
         );
         let origins = limits.origins;
         assert_eq!([origins.idle, origins.idle_per_host], [21, 22]);
+        assert_eq!([origins.head_size, origins.head_fields], [23 << 10, 24]);
         assert_eq!(limits.leaves.cached, 20);
         assert_eq!(limits.leaves.mints.count, 11);
         assert_eq!(limits.leaves.mints_per_agent.period, seconds(60));

@@ -208,7 +208,8 @@ pub struct TimeoutsSpec {
     /// Until the TLS handshake is done; 10s when absent.
     #[serde(default)]
     pub tls: Option<Span>,
-    /// Until the response head arrives; 10m when absent.
+    /// From the last of a request that was handed on until the response head arrives; 10m when absent. While more
+    /// of its body is awaited from the agent, `requests.bodyIdle` ends the wait.
     #[serde(default)]
     pub response_headers: Option<Span>,
     /// Longest silence within a body, an upgraded stream or a tunnel; 15m when absent.

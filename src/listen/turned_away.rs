@@ -1,8 +1,9 @@
 //! Owns connections that no place is left for: told why, in HTTP, before they have asked anything.
 
+use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -24,14 +25,36 @@ pub async fn tell(doors: &Doors, mut stream: TcpStream, caller: &Caller, reached
     let word = caller.told(ledgers, &ProxyError::Limit(reached));
     let limit = reached.limit.setting();
     tracing::warn!(peer = %caller.peer, limit, %reached, "a connection was turned away");
-    let goodbye = async {
-        stream.write_all(&word).await?;
-        stream.shutdown().await?;
-        // A socket that is closed over unread bytes is reset, and the word may be lost with it.
-        let mut sink = [0; 4096];
-        while stream.read(&mut sink).await? > 0 {}
-        Ok::<(), std::io::Error>(())
-    };
     // Whether it was read or not makes no difference: it is over.
-    timeout(GOODBYE, goodbye).await.ok();
+    timeout(GOODBYE, goodbye(&mut stream, &word)).await.ok();
+}
+
+async fn goodbye<S>(stream: &mut S, word: &[u8]) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(word).await?;
+    stream.shutdown().await?;
+    // A socket that is closed over unread bytes is reset, and the word may be lost with it.
+    let mut sink = [0; 4096];
+    while stream.read(&mut sink).await? > 0 {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_one_who_is_turned_away_still_says_is_read_before_the_socket_is_closed() {
+        let (mut agent, mut proxy) = tokio::io::duplex(16);
+        let goodbye = tokio::spawn(async move { goodbye(&mut proxy, b"no").await });
+        let mut heard = Vec::new();
+        agent.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"no");
+        // A side that is gone takes none of it.
+        agent.write_all(&[0; 1024]).await.unwrap();
+        drop(agent);
+        goodbye.await.unwrap().unwrap();
+    }
 }

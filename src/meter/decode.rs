@@ -1,6 +1,7 @@
 //! Owns the decoding of compressed answers beside their way to the agent.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_compression::codecs::zstd::params::DParameter;
 use async_compression::codecs::{
@@ -9,6 +10,9 @@ use async_compression::codecs::{
 use async_compression::core::util::{PartialBuffer, WriteBuffer};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+
+use crate::net::room::{Room, Taken};
+use crate::types::window;
 
 /// The most octets that are decoded of one answer: what a decompression bomb may cost in time. In memory
 /// a codec holds its window at most: 32 KiB (deflate), 16 MiB (br), 8 MiB (zstd).
@@ -20,9 +24,6 @@ const MAX_RATIO: u64 = 100;
 
 /// Decoded octets for which the ratio is not asked.
 const FREE_OCTETS: u64 = 8 << 20;
-
-/// The largest window that the `zstd` coding allows, as a power of two (RFC 9659).
-const ZSTD_WINDOW: u32 = 23;
 
 /// How an answer is compressed (RFC 9110, 8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,16 @@ pub(super) enum Coding {
 }
 
 impl Coding {
+    /// The memory that its window may take, where that is much beside everything else that an answer has (32 KiB for
+    /// deflate).
+    fn window(self) -> u64 {
+        match self {
+            Self::Identity | Self::Unreadable | Self::Gzip | Self::Deflate => 0,
+            Self::Brotli => window::LARGEST,
+            Self::Zstd => window::ZSTD,
+        }
+    }
+
     /// The coding that an answer's head names.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::Identity;
@@ -80,6 +91,7 @@ pub(super) struct Decoder {
     read: u64,
     decoded: u64,
     room: Box<[u8]>,
+    window: Taken,
 }
 
 impl fmt::Debug for Decoder {
@@ -92,24 +104,28 @@ impl fmt::Debug for Decoder {
 }
 
 impl Decoder {
-    /// A decoder of one answer; nothing if there is nothing to decode, or no way to.
-    pub(super) fn new(coding: Coding) -> Option<Self> {
+    /// A decoder of one answer; nothing if there is nothing to decode, or no way to. Its window is taken out of
+    /// `windows`; where there is no room for it, nothing is decoded.
+    pub(super) fn new(coding: Coding, windows: &Arc<Room>) -> Option<Self> {
         let codec: Option<Box<dyn DecodeV2 + Send>> = match coding {
             Coding::Identity | Coding::Unreadable => return None,
             Coding::Gzip => Some(Box::new(GzipDecoder::new())),
             Coding::Deflate => None,
             Coding::Brotli => Some(Box::new(BrotliDecoder::new())),
             Coding::Zstd => {
-                let window = DParameter::window_log_max(ZSTD_WINDOW);
+                let window = DParameter::window_log_max(window::ZSTD_BITS);
                 Some(Box::new(ZstdDecoder::new_with_params(&[window])))
             }
         };
+        let mut window = windows.nothing();
+        let fits = window.grow_to(coding.window());
         Some(Self {
             coding,
             codec,
             held: None,
             member_ended: false,
-            over: false,
+            over: !fits,
+            window,
             read: 0,
             decoded: 0,
             room: vec![0; 16 << 10].into_boxed_slice(),
@@ -118,8 +134,11 @@ impl Decoder {
 
     /// Decodes the next octets; says how many of them could not be read.
     pub(super) fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> u64 {
-        if self.coding == Coding::Brotli && self.read == 0 && is_large_window(bytes) {
-            self.over = true;
+        if let (Coding::Brotli, 0, [first, ..]) = (self.coding, self.read, bytes) {
+            match window::brotli(*first) {
+                Some(window) => self.window.shrink_to(window),
+                None => self.over = true,
+            }
         }
         if self.codec.is_some() {
             return self.decode(bytes, each);
@@ -181,10 +200,10 @@ impl Decoder {
     }
 }
 
-/// Whether a `br` body begins as none may (RFC 7932, section 9.1). Its decoder would take it for one of "large window"
-/// Brotli, which is none of HTTP's codings and may ask for 1 GiB.
+/// Whether a `br` body begins as none may.
 pub(super) fn is_large_window(body: &[u8]) -> bool {
-    body.first().is_some_and(|first| first & 0x7F == 0x11)
+    body.first()
+        .is_some_and(|first| window::brotli(*first).is_none())
 }
 
 /// Whether a `deflate` body begins with zlib's header (RFC 1950, 2.2): the method is 8, the window has a
@@ -200,9 +219,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_there_is_no_memory_to_decode_is_not_decoded() {
+        let mut made = vec![0; 1 << 10];
+        let mut output = WriteBuffer::new_initialized(&mut made);
+        let mut encoder = ZstdEncoder::new(1);
+        let said = &b"what was said"[..];
+        encoder
+            .encode(&mut PartialBuffer::new(said), &mut output)
+            .unwrap();
+        assert!(encoder.finish(&mut output).unwrap());
+        let packed = output.written();
+        let windows = Arc::new(Room::of(window::LARGEST + window::ZSTD));
+        let read = |decoder: &mut Decoder| {
+            let mut text = Vec::new();
+            let lost = decoder.feed(packed, &mut |octets| text.extend_from_slice(octets));
+            (lost, text)
+        };
+        let mut first = Decoder::new(Coding::Zstd, &windows).unwrap();
+        assert_eq!(read(&mut first), (0, said.to_vec()));
+        let second = Decoder::new(Coding::Brotli, &windows).unwrap();
+        assert_eq!(windows.free(), 0);
+        let mut third = Decoder::new(Coding::Zstd, &windows).unwrap();
+        assert_eq!(read(&mut third), (packed.len() as u64, Vec::new()));
+        drop(second);
+        let mut fourth = Decoder::new(Coding::Zstd, &windows).unwrap();
+        assert_eq!(read(&mut fourth), (0, said.to_vec()));
+        // A small window is told by the first octet.
+        let mut small = Decoder::new(Coding::Brotli, &Arc::new(Room::of(window::LARGEST))).unwrap();
+        small.feed(&[0], &mut |_| {});
+        assert_eq!(
+            small.window.missing(window::LARGEST),
+            window::LARGEST - (1 << 16)
+        );
+        drop((first, third, fourth));
+        assert_eq!(windows.free(), windows.most());
+    }
+
+    #[test]
     fn however_honestly_it_grows_decoding_ends_at_its_bound() {
         let mut encoder = ZstdEncoder::new(1);
-        let mut decoder = Decoder::new(Coding::Zstd).unwrap();
+        let windows = Arc::new(Room::of(window::ZSTD));
+        let mut decoder = Decoder::new(Coding::Zstd, &windows).unwrap();
         // It grows about sixtyfold.
         let mut piece = vec![0; 128 << 10];
         let mut packed = vec![0; 256 << 10];

@@ -32,6 +32,25 @@ pub struct AnswerHead<'a> {
     pub headers: &'a HeaderMap,
 }
 
+/// The memory for reading one answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory<'r> {
+    /// For pieces that have not ended, of all answers together.
+    pub pieces: &'r Arc<Room>,
+    /// For the windows of codings, of all answers together.
+    pub windows: &'r Arc<Room>,
+}
+
+impl<'r> Memory<'r> {
+    /// Pieces and windows out of one room.
+    pub fn of(room: &'r Arc<Room>) -> Self {
+        Self {
+            pieces: room,
+            windows: room,
+        }
+    }
+}
+
 /// Reads the usage out of one answer, as its octets pass. It keeps at most one event or JSON object (32 MiB), as far as
 /// there is room, and a codec's window; what is larger, or cannot be decoded, makes the reading less sure and never
 /// smaller.
@@ -72,8 +91,8 @@ impl fmt::Debug for Reader {
 impl Reader {
     /// A reader of the answer to a call. The operation decides what the answer says, its media type and first
     /// octets how it is carried: servers send errors as JSON where events were asked for, and clients
-    /// read what they asked for whatever the media type says. Pieces of it that come in many parts are kept in `room`.
-    pub fn new(call: &Call, head: &AnswerHead<'_>, room: &Arc<Room>) -> Self {
+    /// read what they asked for whatever the media type says. An answer that there is no memory to decode passes unread.
+    pub fn new(call: &Call, head: &AnswerHead<'_>, memory: Memory<'_>) -> Self {
         let coding = Coding::of(head.headers);
         let carrier = match coding {
             Coding::Unreadable => Carrier::Opaque,
@@ -84,11 +103,11 @@ impl Reader {
                 .status
                 .is_success()
                 .then(|| answer_to(call, head.headers)),
-            decoder: Decoder::new(coding),
+            decoder: Decoder::new(coding, memory.windows),
             carrier,
             keep: kept_of(call.operation),
             blind: 0,
-            room: room.clone(),
+            room: memory.pieces.clone(),
         }
     }
 

@@ -425,6 +425,25 @@ mod tests {
 
     use super::*;
 
+    /// The end of what was said is heard at once: whoever reads to it does not wait for the patience to end.
+    #[tokio::test(start_paused = true)]
+    async fn a_last_word_has_an_end() {
+        let (mut agent, mut proxy) = tokio::io::duplex(1024);
+        let closing = tokio::spawn(async move {
+            let mut closing = Closing::new(Bytes::from_static(b"goodbye"));
+            std::future::poll_fn(|cx| closing.poll(&mut proxy, cx)).await
+        });
+        let began = Instant::now();
+        let mut heard = Vec::new();
+        agent.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(
+            (heard.as_slice(), began.elapsed()),
+            (&b"goodbye"[..], Duration::ZERO)
+        );
+        drop(agent);
+        assert!(closing.await.unwrap().is_err(), "nothing follows");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn whoever_goes_on_sending_after_the_last_word_is_not_read_without_end() {
         let (mut agent, mut proxy) = tokio::io::duplex(64 << 10);

@@ -1,5 +1,5 @@
 //! Owns how many connections and HTTP/2 streams agents have: in all, of one agent, and of one address
-//! as long as nobody there has said who it is.
+//! as long as nobody there has said who it is. What else is one agent's share goes with them.
 //!
 //! A connection takes its place when it is accepted and keeps it until its last byte, as a tunnel or an
 //! upgraded stream as well. It counts for its address until its first request names an agent, and for
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::room::Room;
 use crate::types::agent::Agent;
 use crate::types::limits::{ConnectionLimits, StreamLimits};
 use crate::types::reached::{Limit, Reached};
@@ -27,6 +28,7 @@ pub struct Places(Arc<Inner>);
 struct Inner {
     connections: ConnectionLimits,
     streams: StreamLimits,
+    bodies: Bodies,
     open: AtomicUsize,
     streaming: AtomicUsize,
     agents: Mutex<HashMap<Agent, Arc<Share>>>,
@@ -34,12 +36,36 @@ struct Inner {
     told: Arc<Semaphore>,
 }
 
+/// The memory for bodies that are read whole.
+pub struct Bodies {
+    /// That of all agents.
+    pub room: Arc<Room>,
+    /// How many octets of it one agent may have.
+    pub per_agent: u64,
+}
+
 /// What one agent has.
-#[derive(Default)]
 struct Share {
     /// Changed under the lock of the map alone.
     connections: AtomicUsize,
     streams: AtomicUsize,
+    bodies: Arc<Room>,
+}
+
+impl Share {
+    fn of(bodies: &Bodies) -> Arc<Self> {
+        let Bodies { room, per_agent } = bodies;
+        let bodies = match *per_agent < room.most() {
+            true => Arc::new(room.share(*per_agent)),
+            // What all may have, it may.
+            false => room.clone(),
+        };
+        Arc::new(Self {
+            connections: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            bodies,
+        })
+    }
 }
 
 /// The place of one connection. Dropping it frees it.
@@ -59,10 +85,11 @@ pub struct StreamPlace {
 
 impl Places {
     /// Places within these limits, none of them taken.
-    pub fn new(connections: ConnectionLimits, streams: StreamLimits) -> Self {
+    pub fn new(connections: ConnectionLimits, streams: StreamLimits, bodies: Bodies) -> Self {
         Self(Arc::new(Inner {
             connections,
             streams,
+            bodies,
             open: AtomicUsize::new(0),
             streaming: AtomicUsize::new(0),
             agents: Mutex::default(),
@@ -104,7 +131,9 @@ impl Places {
 impl Inner {
     fn join(&self, agent: &Agent) -> Result<Arc<Share>, Reached> {
         let mut agents = locked(&self.agents);
-        let share = agents.entry(agent.clone()).or_default();
+        let share = agents
+            .entry(agent.clone())
+            .or_insert_with(|| Share::of(&self.bodies));
         let most = self.connections.per_agent;
         if !add(&share.connections, most) {
             return Err(Limit::AgentConnections.count(most));
@@ -154,6 +183,11 @@ impl Place {
             Err((agent, share)) => self.places.leave(&agent, &share),
         }
         Ok(())
+    }
+
+    /// The memory for bodies of its agent that are read whole, once it has one.
+    pub fn bodies(&self) -> Option<&Arc<Room>> {
+        self.agent.get().map(|(_, share)| &share.bodies)
     }
 
     /// A place for one more stream on it.
@@ -239,11 +273,37 @@ mod tests {
             per_agent: 2,
             total: 3,
         };
-        Places::new(connections, streams)
+        let bodies = Bodies {
+            room: Arc::new(Room::of(100)),
+            per_agent: 60,
+        };
+        Places::new(connections, streams, bodies)
     }
 
     fn agent(name: &str) -> Agent {
         Agent::parse(name).unwrap()
+    }
+
+    #[test]
+    fn no_agent_has_more_than_its_share_of_the_memory_for_bodies() {
+        let places = places(10, 10, 10);
+        let place = |name: &str| places.take(address(1), Some(&agent(name))).unwrap();
+        let (one, same, other) = (place("one"), place("one"), place("other"));
+        let unnamed = places.take(address(1), None).unwrap();
+        assert!(unnamed.bodies().is_none());
+        let room = |place: &Place| place.bodies().unwrap().clone();
+        let held = room(&one).taken(60).unwrap();
+        let refused = room(&same).hold(vec![0; 1].into()).unwrap_err();
+        assert_eq!(refused, Limit::AgentReadBodies.bytes(60));
+        let refused = room(&other).hold(vec![0; 41].into()).unwrap_err();
+        assert_eq!(
+            refused,
+            Limit::ReadBodies.bytes(100),
+            "there is no more in all"
+        );
+        assert!(room(&other).taken(40).is_some());
+        drop(held);
+        assert!(room(&other).taken(60).is_some());
     }
 
     fn address(last: u8) -> IpAddr {

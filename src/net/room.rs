@@ -13,6 +13,8 @@ use crate::types::reached::{Limit, Reached};
 pub struct Room {
     most: u64,
     free: AtomicU64,
+    /// What it is a part of: what is taken here is taken there as well.
+    whole: Option<Arc<Self>>,
 }
 
 /// The memory for what is kept of exchanges besides their heads.
@@ -53,6 +55,15 @@ impl Room {
         Self {
             most: octets,
             free: AtomicU64::new(octets),
+            whole: None,
+        }
+    }
+
+    /// So much of it, for one of those who share it.
+    pub fn share(self: &Arc<Self>, octets: u64) -> Self {
+        Self {
+            whole: Some(self.clone()),
+            ..Self::of(octets)
         }
     }
 
@@ -72,12 +83,22 @@ impl Room {
         let taken = self
             .free
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        taken.is_ok()
+        if taken.is_err() {
+            return false;
+        }
+        let fits = self.whole.as_ref().is_none_or(|whole| whole.take(octets));
+        if !fits {
+            self.free.fetch_add(octets, Ordering::Relaxed);
+        }
+        fits
     }
 
     /// Gives octets back that were taken.
     pub fn give_back(&self, octets: u64) {
         self.free.fetch_add(octets, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.give_back(octets);
+        }
     }
 
     /// Takes octets for as long as the guard lives.
@@ -98,25 +119,35 @@ impl Room {
 
     /// The same octets, which have their room until the last that refers to them is gone.
     pub fn hold(self: &Arc<Self>, octets: Bytes) -> Result<Bytes, Reached> {
-        let taken = self.taken(octets.len() as u64);
-        Ok(taken.ok_or_else(|| self.full())?.with(octets))
+        let length = octets.len() as u64;
+        let taken = self.taken(length);
+        Ok(taken.ok_or_else(|| self.full(length))?.with(octets))
     }
 
-    /// What is said of a body that there is no room to read whole.
-    pub fn full(&self) -> Reached {
-        Limit::ReadBodies.bytes(self.most)
+    /// What is said of a body that there are not so many octets more of room for, to read it whole.
+    pub fn full(&self, more: u64) -> Reached {
+        match &self.whole {
+            None => Limit::ReadBodies.bytes(self.most),
+            Some(_) if self.free() < more => Limit::AgentReadBodies.bytes(self.most),
+            Some(whole) => whole.full(more),
+        }
     }
 }
 
 impl Taken {
     /// Takes what is missing up to `octets`; says whether there was room for it.
     pub fn grow_to(&mut self, octets: u64) -> bool {
-        let missing = octets.saturating_sub(self.octets);
+        let missing = self.missing(octets);
         let grown = self.room.take(missing);
         if grown {
             self.octets += missing;
         }
         grown
+    }
+
+    /// How much is missing up to `octets`.
+    pub fn missing(&self, octets: u64) -> u64 {
+        octets.saturating_sub(self.octets)
     }
 
     /// Gives back what there is beyond `octets`.

@@ -56,7 +56,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Until the TLS handshake is done.
     pub tls: Duration,
-    /// Until the response head arrives.
+    /// From the last of a request that was handed on until the response head arrives.
     pub response_headers: Duration,
     /// Longest silence within a body, an upgraded stream or a tunnel.
     pub idle: Duration,

@@ -427,7 +427,11 @@ impl<'e, 'i> Panel<'e, 'i> {
         self.rules().flat_map(move |rule| {
             let lenient = lenient.filter(|_| !rule.allows());
             let requests = rule.requests.iter().filter(move |request| {
-                request.admits(line.method)
+                let admits = match rule.allows() {
+                    true => request.admits(line.method),
+                    false => request.admits_leniently(line.method),
+                };
+                admits
                     && (request.path.matches(line.path.as_bytes())
                         || lenient.is_some_and(|reading| request.path.matches(&reading.path)))
             });

@@ -103,9 +103,13 @@ impl RequestMatch {
         }
     }
 
-    /// Methods are case-sensitive (RFC 9110, section 9.1), yet some origins take `delete` for `DELETE`:
-    /// a rule that refuses one must refuse the other.
+    /// Methods are case-sensitive (RFC 9110, section 9.1).
     pub(super) fn admits(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+
+    /// The same as an origin reads it that takes `purge` for `PURGE`: a rule that refuses one refuses the other.
+    pub(super) fn admits_leniently(&self, method: &Method) -> bool {
         let same = |own: &Method| own.as_str().eq_ignore_ascii_case(method.as_str());
         self.methods.is_empty() || self.methods.iter().any(same)
     }

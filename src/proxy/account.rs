@@ -385,6 +385,11 @@ impl Accounting {
         self.uploaded.get_or_insert_default().clone()
     }
 
+    /// How far its body has passed, if it has one.
+    pub fn uploaded(&self) -> Option<Arc<Uploaded>> {
+        self.uploaded.clone()
+    }
+
     /// Whether the agent ended its body in the middle.
     pub fn upload_broke_off(&self) -> bool {
         self.uploaded
@@ -599,7 +604,8 @@ impl Accounting {
         self.pace = pace.map(Box::new);
     }
 
-    /// The last byte is handed on. An agent that has it may ask again at once.
+    /// The last byte is handed on. An agent that has it may ask again at once: over HTTP/2 the connection's own task
+    /// writes it, and may be quicker than the stream's is in dropping this account.
     pub fn complete(&mut self) {
         self.complete = true;
         self.pace = None;

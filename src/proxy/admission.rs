@@ -1,7 +1,6 @@
 //! Owns the proof that the budgets let a request out, and what becomes of it on the way: sent, refused,
 //! sent once more, answered.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -18,9 +17,8 @@ use super::upload::RequestBody;
 use crate::budget::ledger::Ending;
 use crate::inject::injector::InjectedCredential;
 use crate::meter::hide_usage::HideUsage;
-use crate::meter::reader::{AnswerHead, Reader};
+use crate::meter::reader::{AnswerHead, Memory, Reader};
 use crate::meter::reading::Reading;
-use crate::net::room::Room;
 
 /// Proof that the budgets let a request out: it is in the books, or none of them counts it.
 pub enum Admission {
@@ -89,12 +87,12 @@ impl Admission {
         hold.retry().await
     }
 
-    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here, with `room`
-    /// for its pieces.
+    /// The origin's head has come: an error costs nothing, and an answer that is read is watched from here, with what
+    /// there is of `memory`.
     pub async fn answered(
         self,
         response: &mut Response<Incoming>,
-        room: &Arc<Room>,
+        memory: Memory<'_>,
         accounting: &mut Accounting,
     ) -> Option<Box<Meter>> {
         let Self::Counted(counted) = self else {
@@ -136,7 +134,7 @@ impl Admission {
                 status: response.status(),
                 headers: response.headers(),
             },
-            room,
+            memory,
         );
         let hide = (hides_usage && is_events(response)).then(HideUsage::new);
         let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);

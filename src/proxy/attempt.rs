@@ -21,9 +21,9 @@ use crate::inject::injector::InjectedCredential;
 use crate::inject::set::{Granted, Injected, Target};
 use crate::net::room::{Room, Taken};
 use crate::policy::decision::Permit;
-use crate::scrub::coding::LARGEST_WINDOW;
 use crate::scrub::head::{asks_for_windows, lighten, narrow};
 use crate::types::secret::Secret;
+use crate::types::window;
 
 /// What every try of a request is made with.
 pub struct Attempt<'a> {
@@ -114,7 +114,7 @@ impl Attempt<'_> {
         if !injected.needles.is_empty() {
             narrow(&mut head.headers);
             if asks_for_windows(&head.headers) {
-                windows = self.windows.taken(LARGEST_WINDOW);
+                windows = self.windows.taken(window::LARGEST);
                 if windows.is_none() {
                     lighten(&mut head.headers);
                 }
@@ -131,7 +131,10 @@ impl Attempt<'_> {
             });
         }
         accounting.sending();
-        let sent = self.upstream.send(self.permit, self.protocols, request);
+        let uploaded = accounting.uploaded();
+        let sent = self
+            .upstream
+            .send(self.permit, self.protocols, request, uploaded.as_deref());
         let (response, counted) = sent
             .await
             .inspect_err(|error| admission.failed(error))

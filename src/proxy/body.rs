@@ -1,8 +1,9 @@
 //! Owns the response's body on its way to the agent: frames pass as they come, counted and watched for
 //! silence, never gathered.
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep};
 
 use super::account::Accounting;
+use super::error::OriginFault;
 use super::headers::end_trailers_hop;
 use super::metered::{Meter, Turn};
 use super::observe::Observer;
@@ -42,6 +44,17 @@ pub enum BodyError {
     Idle,
 }
 
+impl BodyError {
+    /// What an origin did wrong whose body ends so.
+    fn fault(&self) -> Option<OriginFault> {
+        match self {
+            Self::Origin(OriginError::Broken(_)) => Some(OriginFault::Body),
+            Self::Origin(OriginError::Undecodable(_)) => Some(OriginFault::Coding),
+            _ => None,
+        }
+    }
+}
+
 /// A response's body on its way to the agent. Dropping it settles the exchange's account.
 pub enum ResponseBody {
     /// One that was made here.
@@ -66,31 +79,33 @@ pub struct StreamedResponse {
     accounting: Accounting,
     /// While it lives the agent's connection is not idle.
     in_flight: Option<InFlight>,
+    /// What was known of its length before any of it was read, until it is asked for.
+    announced: Option<SizeHint>,
+    /// What was read before the head went on, until it is asked for.
+    ahead: Option<Ahead>,
+    /// What ends it, told at the next turn.
+    broken: Option<BodyError>,
+}
+
+/// A body's beginning, read before its head went on.
+enum Ahead {
+    Piece(Frame<Bytes>),
+    /// There is none.
+    End,
+}
+
+/// A body that ends before anything of it, or of its head, has gone on.
+pub struct Broken {
+    /// What is wrong with it.
+    pub fault: OriginFault,
+    /// Its exchange's account.
+    pub accounting: Accounting,
 }
 
 impl ResponseBody {
     /// A body of our own.
     pub fn own(bytes: Bytes, accounting: Accounting) -> Self {
         Self::Own(Some(bytes).filter(|b| !b.is_empty()), accounting)
-    }
-
-    /// The origin's body, held to the times for silence on either side.
-    pub fn stream(
-        inner: OriginBody,
-        timeouts: &Timeouts,
-        accounting: Accounting,
-        in_flight: Option<InFlight>,
-        (meter, observer): (Option<Box<Meter>>, Option<Box<Observer>>),
-    ) -> Self {
-        Self::Stream(Box::new(StreamedResponse {
-            inner: Some(inner),
-            meter,
-            observer,
-            silence: Silence::new(timeouts.idle),
-            patience: timeouts.agent_idle,
-            accounting,
-            in_flight,
-        }))
     }
 
     /// How long the agent may take nothing of it.
@@ -151,12 +166,68 @@ impl Body for ResponseBody {
 }
 
 impl StreamedResponse {
+    /// The origin's body, held to the times for silence on either side.
+    ///
+    /// Errors: what the origin sent with its head is no body. The library that speaks to the agent would
+    /// drop the head with it, so that nothing at all would be told.
+    pub async fn begin(
+        inner: OriginBody,
+        timeouts: &Timeouts,
+        accounting: Accounting,
+        in_flight: Option<InFlight>,
+        (meter, observer): (Option<Box<Meter>>, Option<Box<Observer>>),
+    ) -> Result<Box<Self>, Broken> {
+        let mut begun = Box::new(Self {
+            inner: Some(inner),
+            meter,
+            observer,
+            silence: Silence::new(timeouts.idle),
+            patience: timeouts.agent_idle,
+            accounting,
+            in_flight,
+            announced: None,
+            ahead: None,
+            broken: None,
+        });
+        begun.announced = Some(begun.announce());
+        if begun.is_end_stream() {
+            return Ok(begun);
+        }
+        // What has not come is not waited for.
+        let first = poll_fn(|cx| Poll::Ready(begun.next(cx))).await;
+        match first {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => begun.ahead = Some(Ahead::Piece(frame)),
+            Poll::Ready(None) => begun.ahead = Some(Ahead::End),
+            Poll::Ready(Some(Err(error))) => match error.fault() {
+                Some(fault) => {
+                    let accounting = begun.accounting.hand_over();
+                    return Err(Broken { fault, accounting });
+                }
+                None => begun.broken = Some(error),
+            },
+        }
+        Ok(begun)
+    }
+
     fn is_end_stream(&self) -> bool {
+        match self.ahead {
+            Some(Ahead::Piece(_)) => false,
+            Some(Ahead::End) => true,
+            None => self.broken.is_none() && self.is_read(),
+        }
+    }
+
+    fn is_read(&self) -> bool {
         self.inner.as_ref().is_none_or(Body::is_end_stream)
             && self.meter.as_ref().is_none_or(|meter| meter.is_idle())
     }
 
     fn size_hint(&self) -> SizeHint {
+        self.announced.unwrap_or_default()
+    }
+
+    fn announce(&self) -> SizeHint {
         match &self.inner {
             // What is cut or hidden makes it another length; where none may be, it is still the origin's.
             Some(inner) if self.meter.as_ref().is_none_or(|meter| meter.keeps_length()) => {
@@ -167,9 +238,31 @@ impl StreamedResponse {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.announced = None;
+        match self.ahead.take() {
+            Some(Ahead::Piece(frame)) => return Poll::Ready(Some(Ok(frame))),
+            Some(Ahead::End) => return Poll::Ready(None),
+            None => {}
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(self.next(cx)) {
+            Some(Err(error)) => {
+                // The library writes what it was given when there is nothing more to be had just now, and
+                // drops it at an error: the head and what came before are let out first.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            next => Poll::Ready(next),
+        }
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             if let Some(meter) = &mut self.meter {
-                let turn = std::task::ready!(meter.poll(cx));
+                let turn = ready!(meter.poll(cx));
                 if let Some(cost) = meter.cost() {
                     self.accounting.billed(&cost);
                 }
@@ -223,7 +316,7 @@ impl StreamedResponse {
                     }
                 },
                 Poll::Pending => {
-                    std::task::ready!(self.silence.poll(cx));
+                    ready!(self.silence.poll(cx));
                     self.give_up(Ending::OriginBroke);
                     self.accounting.ended("origin_silent");
                     return Poll::Ready(Some(Err(BodyError::Idle)));
@@ -242,7 +335,7 @@ impl StreamedResponse {
             end_trailers_hop(trailers);
         }
         self.silence.broken();
-        if self.is_end_stream() {
+        if self.is_read() {
             self.accounting.complete();
         }
         Poll::Ready(Some(Ok(frame)))
@@ -332,7 +425,7 @@ impl Silence {
             Box::pin(tokio::time::sleep(limit))
         });
         loop {
-            std::task::ready!(timer.as_mut().poll(cx));
+            ready!(timer.as_mut().poll(cx));
             let deadline = self.heard + self.limit;
             if deadline <= Instant::now() {
                 return Poll::Ready(());

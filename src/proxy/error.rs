@@ -15,8 +15,29 @@ use crate::oauth::call_error::CallError;
 use crate::policy::decision::{Denial, RuleRef};
 use crate::scrub::coding::UnknownCoding;
 use crate::types::host::{Authority, HostError};
-use crate::types::limits::RequestLimits;
-use crate::types::reached::{Limit, Reached};
+use crate::types::limits::{OriginLimits, RequestLimits};
+use crate::types::reached::{Amount, Limit, Reached};
+
+/// What is wrong with an answer that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OriginFault {
+    /// No head came that can be read.
+    #[error("broke the connection or sent no valid HTTP")]
+    Head,
+    /// A head came that is too large to be read.
+    #[error(
+        "sent a head of more than {} or {} fields, the most that `spec.limits.origins.headSize` and `headFields` let it",
+        Amount::Bytes(.0.head_size as u64),
+        .0.head_fields
+    )]
+    LargeHead(OriginLimits),
+    /// Nothing of a body came behind the head, or what is no body.
+    #[error("broke off its answer before its body began, or sent no valid HTTP")]
+    Body,
+    /// The body's first octets are not in the coding that the head tells.
+    #[error("sent a body that is not what its Content-Encoding says")]
+    Coding,
+}
 
 /// Why an exchange ended here rather than at the origin.
 #[derive(Debug, thiserror::Error)]
@@ -81,10 +102,12 @@ pub enum ProxyError {
         authority: Authority,
     },
     /// The origin answered something that is no answer.
-    #[error("{authority} broke the connection or sent no valid HTTP")]
+    #[error("{authority} {fault}")]
     Origin {
         /// Who.
         authority: Authority,
+        /// What is wrong with it.
+        fault: OriginFault,
     },
     /// The origin's answer cannot be searched for the secret that its request had.
     #[error(
@@ -310,6 +333,7 @@ fn limit_status(limit: Limit) -> StatusCode {
         Limit::AgentConnections
         | Limit::AddressConnections
         | Limit::AgentStreams
+        | Limit::AgentReadBodies
         | Limit::AgentMints => StatusCode::TOO_MANY_REQUESTS,
         Limit::Connections
         | Limit::Streams

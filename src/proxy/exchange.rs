@@ -11,8 +11,8 @@ use hyper::upgrade::OnUpgrade;
 
 use super::account::{Accounting, Ledgers};
 use super::attempt::{Attempt, Sent};
-use super::body::ResponseBody;
-use super::error::ProxyError;
+use super::body::{Broken, ResponseBody, StreamedResponse};
+use super::error::{OriginFault, ProxyError};
 use super::headers::{self, UpgradeWish};
 use super::lease::Lease;
 use super::metered::Meter;
@@ -32,6 +32,7 @@ use super::upload::Upload;
 use super::upstream::{Protocols, Upstream};
 use super::whole::Whole;
 use crate::inject::error::InjectError;
+use crate::meter::reader::Memory;
 use crate::net::framing::Violation;
 use crate::net::gate::GateState;
 use crate::net::places::Place;
@@ -106,7 +107,7 @@ impl Exchange {
         let asks_to_leave =
             request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
         let (head, body) = request.into_parts();
-        let mut upload = Upload::new(&head, body, self.whole());
+        let mut upload = Upload::new(&head, body, self.whole(&passage.connection.place));
         let result = match asked {
             Ok(asked) => {
                 let request = Ask {
@@ -129,17 +130,25 @@ impl Exchange {
                     gate.exchange()
                 });
                 let Relayed {
+                    permit,
                     counted,
                     meter,
                     observer,
                     scrubbing,
-                    ..
                 } = relayed;
                 let readers = (meter, observer);
-                response.map(|body| {
-                    let body = OriginBody::new(body, counted, scrubbing);
-                    ResponseBody::stream(body, &timeouts, accounting, in_flight, readers)
-                })
+                let (head, body) = response.into_parts();
+                let body = OriginBody::new(body, counted, scrubbing);
+                let begun =
+                    StreamedResponse::begin(body, &timeouts, accounting, in_flight, readers).await;
+                match begun {
+                    Ok(body) => Response::from_parts(head, ResponseBody::Stream(body)),
+                    Err(Broken { fault, accounting }) => {
+                        let authority = permit.authority().clone();
+                        let error = ProxyError::Origin { authority, fault };
+                        refuse(&error, dialect, told, accounting)
+                    }
+                }
             }
             Ok(Answer::Upgraded(response, upgrade)) => {
                 let place = passage.connection.place.clone();
@@ -162,10 +171,18 @@ impl Exchange {
         response
     }
 
-    fn whole(&self) -> Whole<'_> {
+    fn whole<'r>(&'r self, place: &'r Place) -> Whole<'r> {
         Whole {
-            room: &self.rooms.read,
+            shared: &self.rooms.read,
+            place,
             limits: &self.limits.requests,
+        }
+    }
+
+    fn memory(&self) -> Memory<'_> {
+        Memory {
+            pieces: &self.rooms.answers,
+            windows: &self.rooms.windows,
         }
     }
 
@@ -315,6 +332,7 @@ impl Exchange {
             let (Some(agent), Some((method, uri))) = (agent_side, asked_for) else {
                 return Err(ProxyError::Origin {
                     authority: asked.authority,
+                    fault: OriginFault::Head,
                 });
             };
             if let Some(needles) = &needles {
@@ -323,8 +341,8 @@ impl Exchange {
             }
             headers::end_upgrade_hop(response.headers_mut());
             // What it carries is not counted; that it was asked for is.
-            let room = &self.rooms.answers;
-            admission.answered(&mut response, room, accounting).await;
+            let memory = self.memory();
+            admission.answered(&mut response, memory, accounting).await;
             let origin = hyper::upgrade::on(&mut response);
             let lease = Lease {
                 agent: asked.agent,
@@ -369,11 +387,11 @@ impl Exchange {
                 http::HeaderValue::from_static("rejected"),
             );
         }
-        let room = &self.rooms.answers;
-        let meter = admission.answered(&mut response, room, accounting).await;
+        let memory = self.memory();
+        let meter = admission.answered(&mut response, memory, accounting).await;
         // What a budget counts is read already.
         let observer = watched.filter(|_| meter.is_none());
-        let observer = observer.and_then(|watched| watched.observer(&response, room));
+        let observer = observer.and_then(|watched| watched.observer(&response, self.memory()));
         let relayed = Relayed {
             permit,
             counted,

@@ -94,16 +94,65 @@ pub fn agree(head: &Parts, scheme: Scheme, target: &Authority) -> Result<(), Pro
 
 /// TRACE returns what it gets, credentials included, and so does TRACK, its namesake of old; some
 /// servers take them in small letters. CONNECT belongs to the forward door alone.
+///
+/// Methods are case-sensitive (RFC 9110, section 9.1), and some origins take `delete` for `DELETE` all the same:
+/// one that is known in other letters has two readings.
 pub fn method(method: &Method) -> Result<(), ProxyError> {
-    let refused = ["TRACE", "TRACK", "CONNECT"];
-    match refused
-        .iter()
-        .any(|word| method.as_str().eq_ignore_ascii_case(word))
-    {
-        true => Err(ProxyError::Method),
+    let word = method.as_str();
+    let is_one_of = |words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+    if is_one_of(&["TRACE", "TRACK", "CONNECT"]) {
+        return Err(ProxyError::Method);
+    }
+    match word.bytes().any(|octet| octet.is_ascii_lowercase()) && is_one_of(METHODS) {
+        true => Err(ProxyError::Malformed(
+            "the method is a known one in other letters, and methods are written in capitals",
+        )),
         false => Ok(()),
     }
 }
+
+/// The HTTP Method Registry of IANA, but for those that are refused as they are, and PURGE, which caches take.
+const METHODS: &[&str] = &[
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PRI",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
 
 /// Fields by which some servers take a request for one of another method.
 const METHOD_OVERRIDES: &[&str] = &[
@@ -574,6 +623,24 @@ mod tests {
             assert!(method(&Method::from_bytes(word.as_bytes()).unwrap()).is_err());
         }
         assert!(method(&Method::from_bytes(b"PROPFIND").unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_known_method_in_other_letters_is_none() {
+        let of = |word: &str| method(&Method::from_bytes(word.as_bytes()).unwrap());
+        for word in METHODS {
+            assert!(of(word).is_ok(), "{word}");
+            for other in [
+                word.to_lowercase(),
+                word[..1].to_owned() + &word[1..].to_lowercase(),
+            ] {
+                assert!(
+                    matches!(of(&other), Err(ProxyError::Malformed(_))),
+                    "{other}"
+                );
+            }
+        }
+        assert!(of("frobnicate").is_ok(), "nobody else knows it either");
     }
 
     #[test]

@@ -128,6 +128,14 @@ impl<C> Lanes<C> {
         (lane, counted)
     }
 
+    /// Uses no client again that may have a connection to `authority`. What is under way on one goes on; origins
+    /// whose names fall together with its own are connected to anew.
+    pub fn forget(&self, authority: &Authority) {
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = self.stated.group(authority);
+        self.groups[group].store(Arc::default());
+    }
+
     /// Lets those go that nobody needs any more, so that a crowd leaves nothing behind. Whoever has just taken
     /// such a lane keeps it.
     fn trim(&self) {
@@ -188,6 +196,21 @@ mod tests {
         Lanes::new(stated.clone(), UnderWay::new(0), move || {
             next.fetch_add(1, Ordering::Relaxed)
         })
+    }
+
+    #[test]
+    fn the_lanes_of_one_origin_can_be_forgotten_and_those_of_others_stay() {
+        let stated = Stated::new();
+        let doubtful = authority("a.example.com");
+        let apart = |name: &Authority| stated.group(name) != stated.group(&doubtful);
+        let mut names = (0..).map(|number| authority(&format!("b{number}.example.com")));
+        let other = names.find(apart).unwrap();
+        let lanes = lanes(&stated);
+        let of = |name: &Authority| lanes.enter(name).0.client;
+        let before = (of(&doubtful), of(&other));
+        lanes.forget(&doubtful);
+        assert_ne!(of(&doubtful), before.0);
+        assert_eq!(of(&other), before.1);
     }
 
     #[test]

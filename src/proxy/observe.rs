@@ -1,8 +1,6 @@
 //! Owns what a span says of a call of a model. Where no budget reads the answer it is read here, beside its way
 //! and without holding anything: only what it used, never what it says.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
@@ -11,9 +9,8 @@ use hyper::body::Incoming;
 use crate::budget::ledger::Balance;
 use crate::meter::call::{CacheUse, Call};
 use crate::meter::endpoint::{Endpoint, Operation, classify_request, model_of_path};
-use crate::meter::reader::{AnswerHead, Reader};
+use crate::meter::reader::{AnswerHead, Memory, Reader};
 use crate::meter::reading::Reading;
-use crate::net::room::Room;
 use crate::policy::decision::Permit;
 use crate::telemetry::redact::SafeText;
 use crate::telemetry::span_notes::{BudgetNotes, Certainty, ModelNotes};
@@ -57,11 +54,11 @@ impl Watched {
         notes(self.0.api, self.0.operation, &self.0.model)
     }
 
-    /// Reads the answer with this head, with `room` for its pieces.
+    /// Reads the answer with this head, with what there is of `memory`.
     pub fn observer(
         self,
         response: &Response<Incoming>,
-        room: &Arc<Room>,
+        memory: Memory<'_>,
     ) -> Option<Box<Observer>> {
         let head = AnswerHead {
             status: response.status(),
@@ -70,7 +67,7 @@ impl Watched {
         let is_answer = head.status.is_success();
         is_answer.then(|| {
             Box::new(Observer {
-                reader: Reader::new(&self.0, &head, room),
+                reader: Reader::new(&self.0, &head, memory),
             })
         })
     }

@@ -26,7 +26,8 @@ const SLACK: usize = 4096;
 /// More fields than that cost the library room on the heap at each parse.
 const FREE_FIELDS: usize = 100;
 /// Most of an answer that waits in memory for one HTTP/2 stream's agent to take it. An agent may open its
-/// windows wide and read nothing.
+/// windows wide and read nothing. The library's own bound, 400 KiB, would do for the bound on memory as well, but
+/// leave little of it for what else an exchange has (`types/limits`).
 const MOST_UNTAKEN: usize = 64 * 1024;
 /// How long the farewell to an idle HTTP/2 connection may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -49,8 +50,8 @@ where
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
-        // What is read ahead of the request under way is bounded by it as well: pipelining costs no more
-        // memory than one head.
+        // The library's own bound for a head, behind the gate's, would be 400 KiB. What is read ahead of the request
+        // under way is bounded by it as well, and that once: while there is one, the library reads no more.
         .max_buf_size(limits.head_size + SLACK)
         // An agent that hangs up ends its exchange: a model that nobody listens to still costs. One that had
         // sent something ahead is heard only once that is read, behind the answer.
@@ -107,6 +108,10 @@ pub async fn http2<S, F, Fut>(
     });
     let connection = hyper::server::conn::http2::Builder::new(Streams)
         .timer(TokioTimer::new())
+        // Ends connections whose agent is gone without a word and that have nothing to be written to them, which is
+        // all that `net/calm` watches.
+        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(limits.streams.per_connection)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1 << 20)
@@ -114,8 +119,6 @@ pub async fn http2<S, F, Fut>(
         .max_header_list_size(u32::try_from(limits.requests.head_size).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(MOST_ERRORS)
-        .keep_alive_interval(Duration::from_secs(60))
-        .keep_alive_timeout(Duration::from_secs(20))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {

@@ -31,20 +31,21 @@ use crate::types::secret::Secret;
 pub struct Upload<'r> {
     /// What it may take if it is read whole.
     whole: Whole<'r>,
-    /// Whether the silence within it is kept below, for the whole connection.
     watched: Watched,
     body: Option<Unsent>,
     held_back: bool,
     sent: Sent,
 }
 
-/// Who keeps the time of a body that is passed on as it comes.
+/// Who ends a silence within a body that is passed on as it comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Watched {
     /// The gate of its HTTP/1.1 connection.
     Below,
     /// Its own reader, on HTTP/2.
     Here,
+    /// Whoever waits for the answer: it may be one side of a conversation, whose silence is no fault.
+    Above,
 }
 
 /// A body that is to be handed on.
@@ -90,10 +91,10 @@ impl<'r> Upload<'r> {
     /// The body of a request whose head is `head`.
     pub fn new(head: &Parts, body: Incoming, whole: Whole<'r>) -> Self {
         let held_back = head.headers.contains_key(header::EXPECT);
-        // Where no length was told, it may be one side of a conversation, whose silence is no fault.
-        let watched = match head.version == Version::HTTP_2 && body.size_hint().exact().is_some() {
-            true => Watched::Here,
-            false => Watched::Below,
+        let watched = match (head.version, body.size_hint().exact()) {
+            (Version::HTTP_2, Some(_)) => Watched::Here,
+            (Version::HTTP_2, None) => Watched::Above,
+            _ => Watched::Below,
         };
         Self {
             whole,
@@ -122,7 +123,7 @@ impl<'r> Upload<'r> {
             self.sent = keep.map_or(Sent::Gone, |keep| Sent::kept(&whole, keep));
             let (whole, credentials, needles) = match swap.apply(&whole)? {
                 Some(swapped) => {
-                    let bytes = self.whole.room.hold(swapped.bytes)?;
+                    let bytes = self.whole.room().hold(swapped.bytes)?;
                     (bytes, swapped.credentials, swapped.needles)
                 }
                 None => (whole, Vec::new(), Vec::new()),
@@ -144,8 +145,8 @@ impl<'r> Upload<'r> {
             return Ok(Prepared::of(RequestBody::Whole(Some(whole))));
         }
         let source;
-        let idle = (self.watched == Watched::Here).then_some(self.whole.limits.body_idle);
-        (source, self.sent) = body.begin(keep, idle, accounting);
+        let idle = self.whole.limits.body_idle;
+        (source, self.sent) = body.begin(keep, self.watched, idle, accounting);
         announce(head, source.size_hint().exact());
         if !self.held_back {
             return Ok(Prepared::of(RequestBody::Stream(source)));
@@ -188,7 +189,7 @@ impl<'r> Upload<'r> {
 
     /// Octets that were made of it, with room for as long as they are needed.
     pub fn hold(&self, octets: Bytes) -> Result<Bytes, ProxyError> {
-        Ok(self.whole.room.hold(octets)?)
+        Ok(self.whole.room().hold(octets)?)
     }
 
     /// Sends this instead.
@@ -281,7 +282,8 @@ impl Unsent {
     fn begin(
         self,
         keep: Option<Keep>,
-        idle: Option<Duration>,
+        watched: Watched,
+        idle: Duration,
         accounting: &mut Accounting,
     ) -> (Source, Sent) {
         let body = match self {
@@ -290,7 +292,8 @@ impl Unsent {
             Self::Agent(inner) => AgentBody {
                 inner,
                 uploaded: accounting.uploads(),
-                silence: idle.map(|idle| (idle, Stall::default())),
+                watched,
+                silence: (watched == Watched::Here).then(|| (idle, Stall::default())),
             },
         };
         let Some(keep) = keep else {
@@ -305,6 +308,7 @@ impl Unsent {
 pub struct AgentBody {
     inner: Incoming,
     uploaded: Arc<Uploaded>,
+    watched: Watched,
     /// How long nothing of it may come, where nobody below keeps that time.
     silence: Option<(Duration, Stall)>,
 }
@@ -329,6 +333,9 @@ impl Body for AgentBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Poll::Ready(mut frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            if this.watched != Watched::Above {
+                this.uploaded.awaits_agent();
+            }
             ready!(this.poll_silence(cx));
             this.uploaded.was_slow();
             return Poll::Ready(Some(Err(BodyError::Slow)));
@@ -336,6 +343,7 @@ impl Body for AgentBody {
         if let Some((_, stall)) = &mut this.silence {
             stall.moved();
         }
+        this.uploaded.handed_on();
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 this.uploaded.add(data.len());

@@ -1,22 +1,26 @@
 //! Owns the pooled connections to origins. Nothing is sent without a [`Permit`]; connections are
 //! shared only among requests that reach and verify origins the same way.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
 
 use super::connector::{Connector, DialFailure};
 use super::dial::{DialError, Dialer};
-use super::error::{ProxyError, cause};
+use super::error::{OriginFault, ProxyError, cause};
 use super::headers::has_two_readings;
 use super::lanes::{Lane, Lanes, Stated};
 use super::under_way::{Counted, UnderWay};
 use super::upload::RequestBody;
+use super::uploaded::Uploaded;
 use crate::policy::decision::{DialProfile, Permit};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::upstream::{Alpn, OriginTrust};
@@ -54,7 +58,7 @@ struct Pool {
 /// The connections of one way to reach origins.
 struct Ways {
     any: Lanes<OriginClient>,
-    http1: Arc<Lane<OriginClient>>,
+    http1: ArcSwap<Lane<OriginClient>>,
     connectors: Connectors,
 }
 
@@ -67,8 +71,8 @@ struct Connectors {
 
 type OriginClient = Client<Connector, RequestBody>;
 
-/// Read ahead of an answer over HTTP/1.1, and the largest head of one.
-const MOST_READ_AHEAD: usize = 128 * 1024;
+/// More fields than that cost the library room on the heap at each parse.
+const FREE_FIELDS: usize = 100;
 /// Of an answer over HTTP/2 that its agent does not take.
 const MOST_UNTAKEN: u32 = 512 * 1024;
 /// The largest window there is (RFC 9113, section 6.9.1).
@@ -98,12 +102,14 @@ impl Upstream {
     /// Sends a request whose URI is absolute and returns the response head; its body follows. It is under way
     /// until what counts it is dropped.
     ///
-    /// Errors: the origin cannot be reached, or sends no head within the permit's limit.
+    /// Errors: the origin cannot be reached, or sends no head within the permit's limit, which begins when the
+    /// last of the body has gone on, as `uploaded` tells.
     pub async fn send(
         &self,
         permit: &Permit,
         protocols: Protocols,
         mut request: Request<RequestBody>,
+        uploaded: Option<&Uploaded>,
     ) -> Result<(Response<Incoming>, Counted), ProxyError> {
         if self.under_way.too_many_idle() {
             self.let_go();
@@ -111,25 +117,42 @@ impl Upstream {
         let ways = self.ways(permit)?;
         let (lane, counted) = match protocols {
             Protocols::Any => ways.any.enter(permit.authority()),
-            Protocols::Http1 => (ways.http1.clone(), ways.http1.join()),
+            Protocols::Http1 => {
+                let lane = ways.http1.load_full();
+                let counted = lane.join();
+                (lane, counted)
+            }
         };
         // The pool chooses by ALPN; a version set here would only forbid the other.
         *request.version_mut() = Version::HTTP_11;
         let authority = permit.authority();
         let limit = permit.dial().timeouts.response_headers;
-        match tokio::time::timeout(limit, lane.client.request(request)).await {
-            Ok(Ok(response)) if has_two_readings(response.headers()) => {
-                self.forget(permit);
+        match in_time(lane.client.request(request), limit, uploaded).await {
+            Some(Ok(response)) if has_two_readings(response.headers()) => {
+                self.forget(&ways, protocols, authority);
                 Err(ProxyError::Origin {
                     authority: authority.clone(),
+                    fault: OriginFault::Head,
                 })
             }
-            Ok(Ok(response)) => Ok((response, counted)),
-            Ok(Err(error)) => Err(explain(&error, authority)),
-            Err(_) => Err(ProxyError::Silent {
+            Some(Ok(response)) if self.is_large(&response) => Err(ProxyError::Origin {
+                authority: authority.clone(),
+                fault: OriginFault::LargeHead(self.limits),
+            }),
+            Some(Ok(response)) => Ok((response, counted)),
+            Some(Err(error)) => Err(explain(&error, authority, &self.limits)),
+            None => Err(ProxyError::Silent {
                 authority: authority.clone(),
             }),
         }
+    }
+
+    /// Over HTTP/2 the library counts no fields, and of a head that is too large it says nothing else than of one
+    /// that is none: only one of twice the size is left to it.
+    fn is_large(&self, response: &Response<Incoming>) -> bool {
+        let headers = response.headers();
+        response.version() == Version::HTTP_2
+            && (headers.len() > self.limits.head_fields || size_of(headers) > self.limits.head_size)
     }
 
     fn ways(&self, permit: &Permit) -> Result<Arc<Ways>, ProxyError> {
@@ -160,13 +183,14 @@ impl Upstream {
         Ok(ways)
     }
 
-    /// Uses no connection again that is open on this way to origins: one of them is in doubt, and which one the
-    /// library does not tell.
-    fn forget(&self, permit: &Permit) {
-        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pools = Vec::clone(&self.pools.load());
-        pools.retain(|pool| *pool.profile != **permit.dial());
-        self.pools.store(Arc::new(pools));
+    /// Uses no connection again that may be open to this origin in this way: one of them is in doubt, and which one
+    /// the library does not tell. Whoever reaches other origins keeps theirs.
+    fn forget(&self, ways: &Ways, protocols: Protocols, authority: &Authority) {
+        match protocols {
+            Protocols::Any => ways.any.forget(authority),
+            // It is for upgrades alone, whose connections wait for nobody.
+            Protocols::Http1 => ways.http1.store(self.http1_lane(&ways.connectors)),
+        }
     }
 
     /// Closes what is idle, on all ways: which of them has been so longest the library does not tell. What is in
@@ -215,17 +239,48 @@ impl Upstream {
     }
 
     fn connect_by(&self, connectors: Connectors) -> Ways {
-        let most_idle = self.limits.idle_per_host;
+        let limits = self.limits;
         let any = connectors.any.clone();
         let stated = any.stated.clone();
-        let make = move || client(any.clone(), most_idle);
-        let http1 = client(connectors.http1.clone(), most_idle);
+        let make = move || client(any.clone(), &limits);
         Ways {
             any: Lanes::new(stated, self.under_way.clone(), make),
-            http1: Arc::new(Lane::new(http1, &self.under_way)),
+            http1: ArcSwap::from(self.http1_lane(&connectors)),
             connectors,
         }
     }
+
+    fn http1_lane(&self, connectors: &Connectors) -> Arc<Lane<OriginClient>> {
+        let http1 = client(connectors.http1.clone(), &self.limits);
+        Arc::new(Lane::new(http1, &self.under_way))
+    }
+}
+
+/// What an origin answers, if it does so within `limit`. The turns of its agent do not count.
+async fn in_time<T>(
+    answer: impl Future<Output = T>,
+    limit: Duration,
+    uploaded: Option<&Uploaded>,
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    let mut deadline = Instant::now() + limit;
+    loop {
+        if let Ok(answer) = timeout_at(deadline, answer.as_mut()).await {
+            return Some(answer);
+        }
+        deadline = uploaded?.deadline(limit);
+        if deadline <= Instant::now() {
+            return None;
+        }
+    }
+}
+
+/// As HTTP/2 counts it (RFC 9113, section 6.5.2).
+fn size_of(headers: &HeaderMap) -> usize {
+    let sizes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32);
+    sizes.sum()
 }
 
 /// As many of `all` and `newest` as there may be: the oldest go.
@@ -234,14 +289,19 @@ fn with_newest<T: Clone>(all: &[T], newest: T, most: usize) -> Vec<T> {
     kept.cloned().chain([newest]).collect()
 }
 
-fn client(connector: Connector, most_idle: usize) -> OriginClient {
-    Client::builder(TokioExecutor::new())
+fn client(connector: Connector, limits: &OriginLimits) -> OriginClient {
+    let mut builder = Client::builder(TokioExecutor::new());
+    if limits.head_fields != FREE_FIELDS {
+        builder.http1_max_headers(limits.head_fields);
+    }
+    builder
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
-        .pool_max_idle_per_host(most_idle)
+        .pool_max_idle_per_host(limits.idle_per_host)
         // Of an answer that its agent does not take no more than this is read ahead.
-        .http1_max_buf_size(MOST_READ_AHEAD)
+        .http1_max_buf_size(limits.head_size)
+        .http2_max_header_list_size(u32::try_from(2 * limits.head_size).unwrap_or(u32::MAX))
         // Long answers at full speed: the window holds a round trip of a fast path.
         .http2_initial_stream_window_size(MOST_UNTAKEN)
         // A connection is shared by all agents: those who take nothing of their answers must not use up a
@@ -253,7 +313,11 @@ fn client(connector: Connector, most_idle: usize) -> OriginClient {
 }
 
 /// Finds what our own connector said within the library's error.
-fn explain(error: &hyper_util::client::legacy::Error, authority: &Authority) -> ProxyError {
+fn explain(
+    error: &hyper_util::client::legacy::Error,
+    authority: &Authority,
+    limits: &OriginLimits,
+) -> ProxyError {
     if let Some(failed) = cause::<DialFailure>(error)
         && let Some(error) = failed.take()
     {
@@ -272,8 +336,13 @@ fn explain(error: &hyper_util::client::legacy::Error, authority: &Authority) -> 
         });
     }
     tracing::debug!(%authority, error = %chain(error), "the origin failed");
+    let fault = match cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse_too_large) {
+        true => OriginFault::LargeHead(*limits),
+        false => OriginFault::Head,
+    };
     ProxyError::Origin {
         authority: authority.clone(),
+        fault,
     }
 }
 

@@ -10,14 +10,17 @@ use tokio::time::{Instant, timeout_at};
 use super::error::ProxyError;
 use super::uploaded::Uploaded;
 use crate::net::framing::Violation;
+use crate::net::places::Place;
 use crate::net::room::Room;
 use crate::types::limits::RequestLimits;
 
 /// What a body that is read whole may take.
 #[derive(Clone, Copy)]
 pub struct Whole<'r> {
-    /// Memory, which all of them share.
-    pub room: &'r Arc<Room>,
+    /// Memory, which all of them share,
+    pub shared: &'r Arc<Room>,
+    /// and who says how much of it this agent may have.
+    pub place: &'r Place,
     /// Time.
     pub limits: &'r RequestLimits,
 }
@@ -26,7 +29,12 @@ pub struct Whole<'r> {
 /// and then is no silence.
 const SILENCES: u32 = 10;
 
-impl Whole<'_> {
+impl<'r> Whole<'r> {
+    /// The memory for the bodies of its agent.
+    pub fn room(&self) -> &'r Arc<Room> {
+        self.place.bodies().unwrap_or(self.shared)
+    }
+
     /// Reads all of `body`, of `limit` octets at most, and counts them as they come. What is read has its room
     /// until the last part of it is gone.
     ///
@@ -44,7 +52,8 @@ impl Whole<'_> {
         let end = Instant::now() + idle.saturating_mul(SILENCES);
         let most = body.size_hint().exact().map_or(limit, |all| all.min(limit));
         let mut whole = Vec::new();
-        let mut taken = self.room.nothing();
+        let room = self.room();
+        let mut taken = room.nothing();
         loop {
             // On HTTP/2 nothing below keeps the time of a body.
             let next = timeout_at(end.min(Instant::now() + idle), body.frame()).await;
@@ -64,11 +73,11 @@ impl Whole<'_> {
                 return Err(ProxyError::BodyTooLarge { limit });
             }
             if needed > whole.capacity() {
-                let room = room_for(needed as u64, most);
-                if !taken.grow_to(room) {
-                    return Err(self.room.full().into());
+                let size = room_for(needed as u64, most);
+                if !taken.grow_to(size) {
+                    return Err(room.full(taken.missing(size)).into());
                 }
-                whole.reserve_exact(room as usize - whole.len());
+                whole.reserve_exact(size as usize - whole.len());
             }
             // Copied also where it is all in one piece: that is a part of the connection's buffer, which
             // would have to be made anew while somebody has it.
@@ -87,6 +96,7 @@ fn room_for(come: u64, most: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::net::Ipv4Addr;
     use std::pin::Pin;
     use std::task::{Context, Poll, ready};
     use std::time::Duration;
@@ -95,6 +105,8 @@ mod tests {
     use tokio::time::Interval;
 
     use super::*;
+    use crate::net::places::{Bodies, Places};
+    use crate::types::limits::Limits;
 
     /// A body of so many octets that says so, and comes one by one.
     struct Trickle {
@@ -134,8 +146,16 @@ mod tests {
 
     async fn read(body: &mut Trickle, room: &Arc<Room>) -> Result<Bytes, ProxyError> {
         let limits = RequestLimits::default();
+        let bodies = Bodies {
+            room: room.clone(),
+            per_agent: room.most(),
+        };
+        let limits_of_all = Limits::default();
+        let (connections, streams) = (limits_of_all.connections, limits_of_all.streams);
+        let places = Places::new(connections, streams, bodies);
         let whole = Whole {
-            room,
+            shared: room,
+            place: &places.take(Ipv4Addr::LOCALHOST.into(), None).unwrap(),
             limits: &limits,
         };
         whole.read(body, 4 << 20, &Uploaded::default()).await

@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
+use crate::types::window;
+
 /// More codings on top of each other than that are not undone: each costs a window of memory.
 const MOST: usize = 3;
 /// A longer name is not repeated.
@@ -38,39 +40,23 @@ impl UnknownCoding {
     }
 }
 
-/// The most memory that undoing one coding takes for its window.
-pub const LARGEST_WINDOW: u64 = 16 << 20;
-
 impl Coding {
     /// The memory its window may take, in octets; nothing for one that is small beside everything else that an
     /// exchange has (32 KiB for deflate).
     pub fn window(self) -> u64 {
         match self {
             Self::Gzip | Self::Deflate => 0,
-            // RFC 7932, section 9.1: at most 2^24 octets.
-            Self::Brotli => LARGEST_WINDOW,
-            // RFC 9659: at most 8 MiB where it is a content coding.
-            Self::Zstd => 8 << 20,
+            Self::Brotli => window::LARGEST,
+            Self::Zstd => window::ZSTD,
         }
     }
 
-    /// The same once the first octet of what it made is known. A `br` stream begins with the size of its window
-    /// (RFC 7932, section 9.1), which is a fraction of the largest as a rule.
-    ///
-    /// Nothing if no `br` stream begins so: its decoder would take it for one of "large window" Brotli, which is none of
-    /// HTTP's codings and may ask for 1 GiB.
+    /// The same once the first octet of what it made is known; nothing if none begins so.
     pub fn window_of(self, first: u8) -> Option<u64> {
         if self != Self::Brotli {
             return Some(self.window());
         }
-        let bits = match (first & 1, first >> 1 & 7, first >> 4 & 7) {
-            (0, ..) => 16,
-            (_, 0, 0) => 17,
-            (_, 0, 1) => return None,
-            (_, 0, short) => 8 + u32::from(short),
-            (_, long, _) => 17 + u32::from(long),
-        };
-        Some(1 << bits)
+        window::brotli(first)
     }
 
     /// The coding of this name, in any case.

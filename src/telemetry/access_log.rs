@@ -271,7 +271,16 @@ fn millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S
 #[derive(Clone)]
 pub struct AccessLog {
     queue: Option<SyncSender<Message>>,
-    dropped: Arc<AtomicU64>,
+    lost: Arc<Lost>,
+}
+
+/// Records that are not in the log.
+#[derive(Default)]
+struct Lost {
+    /// The writer did not keep up.
+    queued: AtomicU64,
+    /// They could not be written.
+    unwritten: AtomicU64,
 }
 
 enum Message {
@@ -291,7 +300,7 @@ impl AccessLog {
     pub fn off() -> Self {
         Self {
             queue: None,
-            dropped: Arc::default(),
+            lost: Arc::default(),
         }
     }
 
@@ -314,12 +323,12 @@ impl AccessLog {
 
     fn to(output: Output) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE);
-        let dropped = Arc::<AtomicU64>::default();
+        let lost = Arc::<Lost>::default();
         let writer = Writer {
             output,
             text: Vec::with_capacity(BUFFER),
             lines: 0,
-            dropped: dropped.clone(),
+            lost: lost.clone(),
             failing: false,
         };
         std::thread::Builder::new()
@@ -327,7 +336,7 @@ impl AccessLog {
             .spawn(move || writer.run(&messages))?;
         Ok(Self {
             queue: Some(queue),
-            dropped,
+            lost,
         })
     }
 
@@ -337,14 +346,19 @@ impl AccessLog {
         match queue.try_send(Message::Record(record)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+                self.lost.queued.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    /// Records that were lost because the writer did not keep up or failed.
+    /// Records that were lost because the writer did not keep up.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.lost.queued.load(Ordering::Relaxed)
+    }
+
+    /// Records that were lost because they could not be written.
+    pub fn unwritten(&self) -> u64 {
+        self.lost.unwritten.load(Ordering::Relaxed)
     }
 
     /// Looks now whether the file was moved away. The writer may be busy; then it looks within a second.
@@ -448,7 +462,7 @@ struct Writer {
     output: Output,
     text: Vec<u8>,
     lines: u64,
-    dropped: Arc<AtomicU64>,
+    lost: Arc<Lost>,
     failing: bool,
 }
 
@@ -485,7 +499,7 @@ impl Writer {
         let start = self.text.len();
         if serde_json::to_writer(&mut self.text, record).is_err() {
             self.text.truncate(start);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.lost.unwritten.fetch_add(1, Ordering::Relaxed);
             return;
         }
         self.text.push(b'\n');
@@ -515,7 +529,8 @@ impl Writer {
         match written {
             Ok(()) => self.failing = false,
             Err((kept, error)) => {
-                self.dropped.fetch_add(self.lines - kept, Ordering::Relaxed);
+                let lost = self.lines - kept;
+                self.lost.unwritten.fetch_add(lost, Ordering::Relaxed);
                 if !self.failing {
                     tracing::error!(%error, "the access log cannot be written; records are lost");
                 }
@@ -592,11 +607,11 @@ pub(super) mod tests {
         let (queue, _held) = sync_channel(1);
         let log = AccessLog {
             queue: Some(queue),
-            dropped: Arc::default(),
+            lost: Arc::default(),
         };
         log.record(Arc::new(record("a", 1)));
         log.record(Arc::new(record("a", 2)));
-        assert_eq!(log.dropped(), 1);
+        assert_eq!((log.dropped(), log.unwritten()), (1, 0));
         let begun = Instant::now();
         log.flush();
         assert!(begun.elapsed() >= FLUSH);
@@ -612,7 +627,7 @@ pub(super) mod tests {
         std::thread::sleep(LOOK);
         log.record(Arc::new(record("a", 1)));
         log.flush();
-        assert_eq!(log.dropped(), 1);
+        assert_eq!((log.dropped(), log.unwritten()), (0, 1));
         std::fs::create_dir(path.parent().unwrap()).unwrap();
         std::thread::sleep(LOOK);
         log.record(Arc::new(record("a", 2)));

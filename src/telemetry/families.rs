@@ -250,7 +250,7 @@ pub(super) const READY: Family = Family::gauge(
 );
 pub(super) const DROPPED: Family = Family::counter(
     "tollgate_telemetry_dropped_total",
-    "Records that a sink lost, by why: `queue_full` where it did not keep up, `unreachable`, `refused` and `shutdown` of spans",
+    "Records that a sink lost, by why: `queue_full` where it did not keep up, `write_failed` where its disk is full or fails, `unreachable`, `refused` and `shutdown` of spans",
 )
 .by(&["sink", "reason"]);
 pub(super) const AUDIT_OK: Family = Family::gauge(

@@ -98,6 +98,8 @@ pub enum Protected {
 
 /// The access log as a sink, and why it loses records.
 const ACCESS_LOG: [&str; 2] = ["access_log", "queue_full"];
+/// Where the disk is full, or its file cannot be written for another reason.
+const UNWRITTEN: [&str; 2] = ["access_log", "write_failed"];
 /// The same of the audit log.
 const AUDIT_LOG: [&str; 2] = ["audit_log", "queue_full"];
 
@@ -296,6 +298,10 @@ impl Metrics {
                 observed.log_dropped,
             ),
             (
+                &inner.dropped.with_label_values(&UNWRITTEN),
+                observed.log_unwritten,
+            ),
+            (
                 &inner.dropped.with_label_values(&AUDIT_LOG),
                 observed.audit.as_ref().map_or(0, |audit| audit.lost),
             ),
@@ -339,7 +345,7 @@ impl Inner {
         for limit in Limit::ALL {
             self.limits.with_label_values(&[limit.setting()]);
         }
-        for sink in [ACCESS_LOG, AUDIT_LOG] {
+        for sink in [ACCESS_LOG, UNWRITTEN, AUDIT_LOG] {
             self.dropped.with_label_values(&sink);
         }
         self.last_reload_ok.set(1);
@@ -364,6 +370,8 @@ pub struct Observed {
     pub hits: u64,
     /// Access log records lost.
     pub log_dropped: u64,
+    /// Records of the access log that could not be written.
+    pub log_unwritten: u64,
     /// How the audit log is doing; nothing where it is off.
     pub audit: Option<AuditStatus>,
     /// When the certificate authority ends, in Unix seconds.

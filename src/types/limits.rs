@@ -65,13 +65,15 @@ pub struct StreamLimits {
     pub total: usize,
 }
 
-/// Memory for bodies, in octets, of all exchanges together. Kept by `proxy/spool` and `proxy/upload`.
+/// Memory for bodies, in octets, of all exchanges together. Kept by `proxy/spool` and `proxy/whole`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
     /// For those that may have to be sent again.
     pub kept: u64,
     /// For those that must be read whole.
     pub read: u64,
+    /// For those of one agent.
+    pub read_per_agent: u64,
 }
 
 /// Answers that are searched for secrets. Kept by `proxy/origin_body` and `scrub/websocket`.
@@ -85,13 +87,17 @@ pub struct AnswerLimits {
     pub web_socket_frame: u64,
 }
 
-/// Connections to origins that no request is under way on. Kept by `proxy/under_way` and `proxy/upstream`.
+/// Connections to origins, those that no request is under way on, and heads of answers. Kept by `proxy/under_way` and `proxy/upstream`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginLimits {
     /// Open at once, of all origins.
     pub idle: usize,
     /// Of one host, over HTTP/1.1; an HTTP/2 connection takes what comes next in any case.
     pub idle_per_host: usize,
+    /// Octets of an answer's head, and as much is read ahead of its body over HTTP/1.1.
+    pub head_size: usize,
+    /// Fields of an answer's head.
+    pub head_fields: usize,
 }
 
 /// Certificates made for agents. Kept by `tls/leaf`.
@@ -128,13 +134,20 @@ pub struct DnsLimits {
 /// Answers that are read on at once after their agents have left, for what they cost.
 pub const LEFT_ANSWERS: usize = 100;
 
+/// Connections to the admin port at once. Probes, scrapers and operators have a few; what comes beyond is closed, so
+/// that whoever reaches the port cannot take the descriptors and the memory that agents need.
+pub const ADMIN_CONNECTIONS: usize = 64;
+
 /// The program, its caches and logs.
 const BASE: u64 = 48 * MIB;
 /// An agent's connection besides its head: an HTTP/2 window of uploads that no origin takes, TLS, buffers.
 const CONNECTION: u64 = MIB + MIB / 4;
 /// A request under way: what was read of its answer and not taken, what of a piece of it is kept outside
-/// `answers.read`, and its connection to the origin.
+/// `answers.read`, and its connection to the origin, whose answers have heads of this size at most.
 const EXCHANGE: u64 = MIB;
+const USUAL_ORIGIN_HEAD: usize = 128 * 1024;
+/// A connection to the admin port: a head, and an answer that is not taken, of which the metrics are the longest.
+const ADMIN_CONNECTION: u64 = MIB / 2;
 /// An answer that is read on: taken as it comes, and its connection to the origin.
 const LEFT_ANSWER: u64 = MIB / 2;
 /// A connection to an origin that waits for a request: TLS, and what was read ahead of the last answer.
@@ -151,8 +164,10 @@ impl Limits {
         // The head is in the library's buffer, and the line under way a second time.
         let connection = CONNECTION + 2 * self.requests.head_size as u64;
         let exchanges = connections + self.streams.total as u64;
-        BASE + connections * connection
-            + exchanges * EXCHANGE
+        let larger_head = self.origins.head_size.saturating_sub(USUAL_ORIGIN_HEAD) as u64;
+        BASE + ADMIN_CONNECTIONS as u64 * ADMIN_CONNECTION
+            + connections * connection
+            + exchanges * (EXCHANGE + 2 * larger_head)
             + LEFT_ANSWERS as u64 * LEFT_ANSWER
             + self.bodies.kept
             + self.bodies.read
@@ -222,6 +237,7 @@ impl Default for BodyLimits {
         Self {
             kept: 64 * MIB,
             read: 256 * MIB,
+            read_per_agent: 256 * MIB,
         }
     }
 }
@@ -241,6 +257,8 @@ impl Default for OriginLimits {
         Self {
             idle: 512,
             idle_per_host: 64,
+            head_size: USUAL_ORIGIN_HEAD,
+            head_fields: 100,
         }
     }
 }

@@ -14,3 +14,4 @@ pub mod reached;
 pub mod said;
 pub mod secret;
 pub mod usage;
+pub mod window;

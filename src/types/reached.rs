@@ -32,6 +32,8 @@ pub enum Limit {
     Streams,
     /// Memory for bodies that are read whole.
     ReadBodies,
+    /// Memory for bodies of one agent that are read whole.
+    AgentReadBodies,
     /// Memory for undoing codings.
     Windows,
     /// A WebSocket frame's size.
@@ -68,7 +70,7 @@ pub struct Reached {
 
 impl Limit {
     /// Every limit there is.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Connections,
         Self::AgentConnections,
         Self::AddressConnections,
@@ -82,6 +84,7 @@ impl Limit {
         Self::AgentStreams,
         Self::Streams,
         Self::ReadBodies,
+        Self::AgentReadBodies,
         Self::Windows,
         Self::WebSocketFrame,
         Self::Mints,
@@ -125,6 +128,7 @@ impl Limit {
             Self::AgentStreams => "streams.perAgent",
             Self::Streams => "streams.total",
             Self::ReadBodies => "bodies.read",
+            Self::AgentReadBodies => "bodies.readPerAgent",
             Self::Windows => "answers.windows",
             Self::WebSocketFrame => "answers.webSocketFrame",
             Self::Mints => "leaves.mints",
@@ -168,7 +172,7 @@ impl Limit {
             Self::HeadTime => "slow_request",
             Self::BodyIdle => "slow_body",
             Self::AgentStreams | Self::Streams => "too_many_streams",
-            Self::ReadBodies => "too_many_bodies",
+            Self::ReadBodies | Self::AgentReadBodies => "too_many_bodies",
             Self::Windows => "too_many_codings",
             Self::WebSocketFrame => "frame_too_large",
             Self::Mints | Self::AgentMints => "too_many_certificates",
@@ -251,6 +255,10 @@ impl fmt::Display for Reached {
             Limit::ReadBodies => write!(
                 f,
                 "the proxy holds bodies that must be read whole, {value} at most, and has no room for this one"
+            ),
+            Limit::AgentReadBodies => write!(
+                f,
+                "this agent has bodies under way that must be read whole, {value} at most, and there is no room for this one"
             ),
             Limit::Windows => write!(
                 f,

@@ -57,7 +57,9 @@ async fn a_disk_that_runs_full_refuses_what_must_be_kept_and_nothing_else() {
     until("lost records are counted", PATIENCE, async || {
         let metrics = proxy.admin("GET", "/metrics").await.text;
         let dropped = metrics.lines().filter(|line| {
-            line.starts_with("tollgate_telemetry_dropped_total") && line.contains("access_log")
+            line.starts_with("tollgate_telemetry_dropped_total")
+                && line.contains("access_log")
+                && line.contains("write_failed")
         });
         dropped
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
@@ -70,6 +72,10 @@ async fn a_disk_that_runs_full_refuses_what_must_be_kept_and_nothing_else() {
         .matches("the access log cannot be written")
         .count();
     assert!((1..=3).contains(&told), "{told} lines: {}", proxy.output());
+    let checked = proxy.cli(&["-q", "check"]).await;
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.stdout.contains("ledger"), "{checked:?}");
+    assert!(checked.stdout.contains("No space left"), "{checked:?}");
     let warnings = proxy.readyz().await.text;
     assert!(warnings.contains("ledger"), "{warnings}");
 

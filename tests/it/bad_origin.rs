@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 
-use super::support::origin::Origin;
+use super::support::origin::{Exchange, Origin};
 use super::support::proxy::{Proxy, ProxyBuilder, proxy};
 use super::support::wire::{self, Answer};
 use super::support::{reply, tunnel};
@@ -40,6 +40,8 @@ async fn conduct(mut stream: TlsStream<TcpStream>) {
         "/more" => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi, HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         "/both" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
         "/bad-chunk" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhi\r\n0\r\n\r\n",
+        "/bad-chunk-later" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nzz\r\nhi\r\n0\r\n\r\n",
+        "/no-gzip" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nContent-Encoding: gzip\r\n\r\nthis is in no coding at all",
         "/fields" => {
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nAlt-Svc: h3=\":443\"\r\nKeep-Alive: timeout=5\r\n\
               Connection: x-hop\r\nX-Hop: 1\r\nProxy-Authenticate: Basic\r\nProxy-Connection: close\r\nUpgrade: h2c\r\n\
@@ -55,6 +57,11 @@ async fn conduct(mut stream: TlsStream<TcpStream>) {
         "/large-head" => {
             let field = format!("X-Large: {}\r\n", "x".repeat(3000));
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}", field.repeat(90));
+            stream.write_all(head.as_bytes()).await.ok();
+            b"\r\nhi"
+        }
+        "/many-fields" => {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}", "X: y\r\n".repeat(100));
             stream.write_all(head.as_bytes()).await.ok();
             b"\r\nhi"
         }
@@ -134,9 +141,16 @@ async fn answers_that_are_none_become_502() {
         "/bad-length",
         "/both",
         "/large-head",
+        "/many-fields",
     ] {
         let (answer, _) = ask(&proxy, HOST, path).await;
-        assert_told(path, &answer, 502, "origin_error", "sent no valid HTTP");
+        let says = match path {
+            "/large-head" | "/many-fields" => {
+                "sent a head of more than 128 KiB or 100 fields, the most that `spec.limits.origins.headSize`"
+            }
+            _ => "sent no valid HTTP",
+        };
+        assert_told(path, &answer, 502, "origin_error", says);
         assert_eq!(answer.header("retry-after"), Some("1"), "{path}");
         count += 1;
         let record = last_record(&proxy, count).await;
@@ -158,11 +172,11 @@ async fn bodies_that_break_off_break_off_for_the_agent_too() {
     let proxy = before(&origin).start().await;
     let door = proxy.door().await;
     let cases = [
-        ("/bad-chunk", "origin_broke_off"),
-        ("/falls-silent", "origin_silent"),
-        ("/less", "origin_broke_off"),
+        ("/bad-chunk-later", "origin_broke_off", "hi"),
+        ("/falls-silent", "origin_silent", "hi"),
+        ("/less", "origin_broke_off", "only this"),
     ];
-    for (number, (path, end)) in cases.into_iter().enumerate() {
+    for (number, (path, end, begun)) in cases.into_iter().enumerate() {
         let mut stream = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
         let head = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -170,19 +184,124 @@ async fn bodies_that_break_off_break_off_for_the_agent_too() {
         // The end of chunks or the announced length is what tells whole from broken.
         let whole = all.ends_with("0\r\n\r\n") || all.contains("content-length: 9");
         assert!(!whole, "{path} looks whole: {all}");
+        let went_out = all.starts_with("HTTP/1.1 200 OK\r\n") && all.trim_end().ends_with(begun);
+        assert!(went_out, "{path}: what had come did not go on: {all:?}");
         let record = last_record(&proxy, 2 * number + 1).await;
-        assert_eq!(record["end"], end, "{path}: {record}");
+        let told = (&record["status"], &record["end"], &record["response_bytes"]);
+        let expected = (&200.into(), &end.into(), &begun.len().into());
+        assert_eq!(told, expected, "{path}: {record}");
 
         let mut sender = tunnel::http2(&door, HOST).await;
         let request = http::Request::get(format!("https://{HOST}{path}"));
         let request = request.body(reply::full("")).unwrap();
-        // Head and break may come in one packet, or one after the other.
-        if let Ok(answer) = sender.send_request(request).await {
-            assert!(answer.into_body().collect().await.is_err(), "{path}");
-        }
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        assert!(answer.into_body().collect().await.is_err(), "{path}");
         proxy.access_log(2 * number + 2).await;
     }
     assert_eq!(ask(&proxy, HOST, "/fine").await.0.text(), "reached");
+}
+
+#[tokio::test]
+async fn heads_of_answers_are_as_large_as_the_operator_says() {
+    let answer = |exchange: Exchange| async move {
+        let (size, count) = match exchange.head.path() {
+            "/large" => (9 << 10, 1),
+            "/many" => (1, 12),
+            _ => (6 << 10, 8),
+        };
+        let mut reply = reply::text(200, "reached");
+        for number in 0..count {
+            let name = http::HeaderName::try_from(format!("x-{number}")).unwrap();
+            let value = "y".repeat(size / count);
+            reply.headers_mut().insert(name, value.parse().unwrap());
+        }
+        reply
+    };
+    for origin in [
+        Origin::tls(&[HOST], answer).await,
+        Origin::tls_http1(&[HOST], answer).await,
+    ] {
+        let proxy = before(&origin)
+            .setting("limits: {origins: {headSize: 8KiB, headFields: 11}}")
+            .start()
+            .await;
+        for path in ["/large", "/many"] {
+            let (answer, _) = ask(&proxy, HOST, path).await;
+            let says = "more than 8 KiB or 11 fields";
+            assert_told(path, &answer, 502, "origin_error", says);
+            assert_eq!(ask(&proxy, HOST, "/fine").await.0.text(), "reached");
+        }
+    }
+}
+
+/// Where nothing of an answer has gone on, since what is wrong comes in one packet with its head, it is told what is wrong with it.
+#[tokio::test]
+async fn an_answer_that_breaks_before_its_first_octet_is_a_502() {
+    let origin = Origin::rude(&[HOST], conduct).await;
+    let placeholder = "rude-placeholder-0001";
+    let key = format!(
+        "hosts: [{HOST}]\nplacements: [{{bearer: {{}}}}]\nplaceholder: {{value: {placeholder}}}\n"
+    );
+    let policy = format!("[{{hosts: [{HOST}], credentials: [rude]}}]");
+    let proxy = proxy()
+        .origin(&origin)
+        .policy(&policy)
+        .credential_file("rude", "rude-REAL-5b1f-REAL", &key)
+        .start()
+        .await;
+    let door = proxy.door().await;
+    let mut count = 0;
+    for (path, credential, says, end) in [
+        (
+            "/bad-chunk",
+            "",
+            "before its body began",
+            "origin_broke_off",
+        ),
+        (
+            "/bad-chunk",
+            placeholder,
+            "before its body began",
+            "origin_broke_off",
+        ),
+        (
+            "/no-gzip",
+            placeholder,
+            "Content-Encoding",
+            "origin_undecodable",
+        ),
+    ] {
+        let case = format!("{path} {credential}");
+        let mut stream = tunnel::tls(&door, HOST, &[b"http/1.1"]).await;
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {credential}\r\n\r\n"
+        );
+        let answer = wire::say(&mut stream, head.as_bytes()).await;
+        assert_told(&case, &answer, 502, "origin_error", says);
+
+        let mut sender = tunnel::http2(&door, HOST).await;
+        let request = http::Request::get(format!("https://{HOST}{path}"))
+            .header("authorization", format!("Bearer {credential}"));
+        let request = request.body(reply::full("")).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 502, "{case}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(
+            String::from_utf8_lossy(&body).contains(says),
+            "{case}: {body:?}"
+        );
+
+        count += 2;
+        for record in proxy.access_log(count).await.split_off(count - 2) {
+            let told = (&record["status"], &record["reason"], &record["end"]);
+            let expected = (&502.into(), &"origin_error".into(), &end.into());
+            assert_eq!(told, expected, "{case}: {record}");
+        }
+    }
+    let failed =
+        format!("tollgate_upstream_failures_total{{host=\"{HOST}\",stage=\"origin_error\"}}");
+    assert_eq!(proxy.metric(&failed).await, Some(count as f64));
 }
 
 #[tokio::test]

@@ -314,6 +314,8 @@ async fn check_reports_part_by_part() {
         "{lines:#?}"
     );
     desk.run("ca init").await.ok();
+    let quiet = desk.run("-q check").await;
+    assert_eq!((quiet.ok(), quiet.stderr.as_str()), ("", ""));
     let short = desk.run("check -o short").await;
     assert!(short.ok().starts_with("0 failed, "), "{short:?}");
     let json: Value = serde_json::from_str(desk.run("check -o json").await.ok()).unwrap();
@@ -353,6 +355,11 @@ async fn check_fails_where_serving_could_not_become_ready() {
     let last = finished.stdout.lines().last().unwrap();
     assert!(last.starts_with("1 failed, "), "{}", finished.stdout);
     assert_eq!(desk.run("creds check").await.code, Some(1));
+    let quiet = desk.run("-q check").await;
+    assert_eq!(quiet.code, Some(1));
+    let said: Vec<&str> = quiet.stdout.lines().collect();
+    assert!(said[1].starts_with("× key: "), "{said:?}");
+    assert!(!quiet.stdout.contains(['√', '‼']), "{said:?}");
 }
 
 #[tokio::test]

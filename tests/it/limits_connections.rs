@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tollgate::types::limits::ADMIN_CONNECTIONS;
 
 use super::support::frames::{self, Fate, Peer, frame};
 use super::support::hello;
@@ -428,12 +429,12 @@ async fn those_who_sit_on_the_admin_port_take_nothing_from_agents_and_are_closed
     let origin = scene::origin().await;
     let proxy = scene::in_front_of(&origin).start().await;
     let mut silent = Vec::new();
-    for _ in 0..600 {
+    for _ in 0..ADMIN_CONNECTIONS + 88 {
         silent.push(TcpStream::connect(proxy.admin).await.unwrap());
     }
     let mut octet = [0; 1];
     let mut told = 0;
-    for beyond in &mut silent[512..] {
+    for beyond in &mut silent[ADMIN_CONNECTIONS..] {
         let end = tokio::time::timeout(PATIENCE, beyond.read(&mut octet)).await;
         told += usize::from(!matches!(
             end.expect("beyond the limit it is closed"),
@@ -443,7 +444,7 @@ async fn those_who_sit_on_the_admin_port_take_nothing_from_agents_and_are_closed
     assert_eq!(told, 88);
     let (_passed, status) = tunnel::connect(&proxy.bare_door(), &format!("{TUNNEL}:443")).await;
     assert!(status.starts_with("HTTP/1.1 200"), "{status}");
-    for kept in &mut silent[..512] {
+    for kept in &mut silent[..ADMIN_CONNECTIONS] {
         let end = tokio::time::timeout(PATIENCE, kept.read(&mut octet)).await;
         assert!(!matches!(
             end.expect("without a head it is closed"),

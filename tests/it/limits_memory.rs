@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use async_compression::tokio::write::{BrotliEncoder, GzipEncoder};
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, stream};
 use http::Request;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::client_async;
@@ -13,11 +15,14 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::limits_connections::{connect, two_agents};
+use super::support::budgeted::cap;
 use super::support::frames::{self, Fate, Peer, block, frame};
 use super::support::operator::{PATIENCE, until};
 use super::support::origin::Origin;
-use super::support::proxy::{Proxy, proxy};
+use super::support::proxy::{Proxy, ProxyBuilder, proxy};
 use super::support::reply::{self, full};
+use super::support::spender::message;
 use super::support::wire::{self, Answer};
 use super::support::{echo, tunnel};
 
@@ -70,7 +75,7 @@ const HOST: &str = "keys.example.com";
 const SECRET: &str = "keys-R3al-5ecret-000001";
 const PLACEHOLDER: &str = "keys-placeholder-00001";
 
-async fn in_front_of(origin: &Origin, limits: &str) -> Proxy {
+fn in_front_of(origin: &Origin, limits: &str) -> ProxyBuilder {
     proxy()
         .origin(origin)
         .policy(&format!("- {{hosts: [{HOST}], credentials: [keys]}}"))
@@ -83,8 +88,6 @@ async fn in_front_of(origin: &Origin, limits: &str) -> Proxy {
             ),
         )
         .setting(&format!("limits: {{{limits}}}"))
-        .start()
-        .await
 }
 
 /// A body that a credential goes into is read whole: of all together there is no more than their room.
@@ -95,7 +98,7 @@ async fn bodies_that_are_read_whole_share_their_room() {
         reply::text(200, "reached")
     })
     .await;
-    let proxy = in_front_of(&origin, "bodies: {read: 1MiB}").await;
+    let proxy = in_front_of(&origin, "bodies: {read: 1MiB}").start().await;
     let door = proxy.bare_door();
     let body = |size: usize| {
         format!(
@@ -148,6 +151,63 @@ async fn bodies_that_are_read_whole_share_their_room() {
     .await;
 }
 
+/// Where there are several agents, one of them cannot take the room of all.
+#[tokio::test]
+async fn an_agent_has_a_share_of_the_room_for_bodies_that_are_read_whole() {
+    let origin = Origin::tls(&[HOST], |mut exchange| async move {
+        exchange.body().await;
+        reply::text(200, "reached")
+    })
+    .await;
+    let builder = in_front_of(&origin, "bodies: {read: 4MiB}");
+    let proxy = two_agents(builder).start().await;
+    let body = |size: usize| format!("{{\"x\":\"{}\"}}", "y".repeat(size));
+    let head = |length: usize| {
+        format!(
+            "POST /v1/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let door = proxy.bare_door();
+    let tls = async |agent: &str| {
+        let (stream, _) = connect(&proxy, agent, HOST).await;
+        tunnel::handshake(&door, HOST, &[b"http/1.1"], stream)
+            .await
+            .unwrap()
+    };
+    let ask = async |agent: &str, size: usize| {
+        let body = body(size);
+        let mut stream = tls(agent).await;
+        let request = head(body.len()) + &body;
+        wire::say(&mut stream, request.as_bytes()).await
+    };
+    let (greedy, other) = ("a", "b");
+    // A quarter is one agent's.
+    let mut held = tls(greedy).await;
+    let whole = body(900 << 10);
+    held.write_all((head(whole.len()) + &whole[..800 << 10]).as_bytes())
+        .await
+        .unwrap();
+    held.flush().await.unwrap();
+    let mut told = None;
+    until("the second finds no room", PATIENCE, async || {
+        let answer = ask(greedy, 500 << 10).await;
+        let full = answer.status != 200;
+        told = Some(answer);
+        full
+    })
+    .await;
+    let told = told.unwrap();
+    assert_eq!(told.status, 429, "{told:?}");
+    assert_eq!(told.header("x-tollgate-limit"), Some("bodies.readPerAgent"));
+    counted(&proxy, "bodies.readPerAgent").await;
+    assert_eq!(ask(other, 900 << 10).await.status, 200);
+    drop(held);
+    until("there is room again", PATIENCE, async || {
+        ask(greedy, 500 << 10).await.status == 200
+    })
+    .await;
+}
+
 /// Nothing below keeps the time of a body on HTTP/2.
 #[tokio::test]
 async fn a_body_that_is_read_whole_has_the_time_of_any_other() {
@@ -156,7 +216,9 @@ async fn a_body_that_is_read_whole_has_the_time_of_any_other() {
         reply::text(200, "reached")
     })
     .await;
-    let proxy = in_front_of(&origin, "requests: {bodyIdle: 400ms}").await;
+    let proxy = in_front_of(&origin, "requests: {bodyIdle: 400ms}")
+        .start()
+        .await;
     let door = proxy.bare_door();
     let begun = b"{\"key\":";
 
@@ -218,7 +280,9 @@ async fn codings_that_take_much_memory_share_their_room() {
         }
     })
     .await;
-    let proxy = in_front_of(&origin, "answers: {windows: 32MiB}").await;
+    let proxy = in_front_of(&origin, "answers: {windows: 32MiB}")
+        .start()
+        .await;
     let mut sender = tunnel::http2(&proxy.bare_door(), HOST).await;
     let ask = |path: &str| {
         Request::get(format!("https://{HOST}{path}"))
@@ -260,6 +324,65 @@ async fn codings_that_take_much_memory_share_their_room() {
     .await;
 }
 
+/// An answer that is read for what it costs is undone as well, and takes of the same room.
+#[tokio::test]
+async fn codings_of_answers_that_are_only_metered_share_that_room() {
+    const MODELS: &str = "api.anthropic.com";
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let packed =
+        brotli(br#"{"type":"message","usage":{"input_tokens":1,"output_tokens":1}}"#).await;
+    let origin = Origin::tls(&[MODELS], move |mut exchange| {
+        let (held, packed) = (held.clone(), packed.clone());
+        async move {
+            exchange.body().await;
+            let waits = exchange.head.header("x-wait").is_some();
+            let reply = reply::with_body(200, "application/json", "");
+            let mut reply = reply::with(reply, "content-encoding", "br");
+            reply.headers_mut().remove("content-length");
+            *reply.body_mut() = reply::streamed(stream::once(async move {
+                if waits {
+                    held.acquire().await.unwrap().forget();
+                }
+                Frame::data(packed.into())
+            }));
+            reply
+        }
+    })
+    .await;
+    let proxy = proxy()
+        .origin(&origin)
+        .policy(&format!("- {{hosts: [{MODELS}], tls: Intercept}}"))
+        .document("EgressBudget", "cap", &cap("100.00"))
+        .setting("limits: {answers: {windows: 32MiB}}")
+        .start()
+        .await;
+    let mut sender = tunnel::http2(&proxy.bare_door(), MODELS).await;
+    let ask = |wait: Option<&str>| {
+        let request = Request::post(format!("https://{MODELS}/v1/messages"))
+            .header("content-type", "application/json")
+            .header("accept-encoding", "br, gzip;q=0.5");
+        let request = wait
+            .iter()
+            .fold(request, |r, wait| r.header("x-wait", *wait));
+        let body = message("claude-sonnet-4-5", 10).to_string();
+        request.body(full(body)).unwrap()
+    };
+    // There is room for two of the largest windows, and which one an answer takes is not known before its first octet.
+    let first = sender.send_request(ask(Some("yes"))).await.unwrap();
+    let second = sender.send_request(ask(Some("yes"))).await.unwrap();
+    let third = sender.send_request(ask(None)).await.unwrap();
+    third.into_body().collect().await.unwrap();
+    gate.add_permits(2);
+    for answer in [first, second] {
+        answer.into_body().collect().await.unwrap();
+    }
+    let records = proxy.access_log(3).await;
+    let unread = records.iter().filter(|r| r["estimated"] == true).count();
+    assert_eq!(unread, 1, "{records:#?}");
+    assert!(records[0]["estimated"] == true, "{records:#?}");
+}
+
 /// What is undone for the search is undone as fast as the agent reads it, whoever made it small.
 #[tokio::test]
 async fn a_bomb_that_nobody_reads_stays_folded() {
@@ -278,7 +401,7 @@ async fn a_bomb_that_nobody_reads_stays_folded() {
         }
     })
     .await;
-    let proxy = in_front_of(&origin, "").await;
+    let proxy = in_front_of(&origin, "").start().await;
     let door = proxy.bare_door();
     let get = |path: &str| {
         format!(

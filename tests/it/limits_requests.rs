@@ -189,6 +189,65 @@ async fn a_body_that_stalls_on_a_stream_ends_that_stream_alone() {
     }
 }
 
+/// An origin's time begins when it has all of the request: while more is to come it is the agent's turn.
+#[tokio::test]
+async fn a_slow_upload_takes_nothing_of_the_time_of_its_origin() {
+    const PAUSE: Duration = Duration::from_secs(3);
+    let answer = async |mut exchange: Exchange| {
+        exchange.body().await;
+        if exchange.head.path() == "/mute" {
+            std::future::pending::<()>().await;
+        }
+        reply::text(200, "reached")
+    };
+    for origin in [
+        Origin::tls(&[PASSED], answer).await,
+        Origin::tls_http1(&[PASSED], answer).await,
+    ] {
+        let policy =
+            format!("- {{hosts: [{PASSED}], tls: Intercept, timeouts: {{responseHeaders: 2s}}}}");
+        let proxy = proxy().origin(&origin).policy(&policy).start().await;
+        let door = proxy.bare_door();
+        let http1 = async |path: &str, framing: &str, pieces: [&str; 2]| {
+            let mut stream = tunnel::tls(&door, PASSED, &[b"http/1.1"]).await;
+            let head = format!("POST {path} HTTP/1.1\r\nHost: {PASSED}\r\n{framing}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(pieces[0].as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::time::sleep(PAUSE).await;
+            stream.write_all(pieces[1].as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            wire::hear(&mut stream).await.status
+        };
+        let http2 = async |path: &str, length: Option<&str>| {
+            let mut sender = tunnel::http2(&door, PASSED).await;
+            let said = stream::once(async { Frame::data(Bytes::from("hello")) });
+            let later = stream::once(async {
+                tokio::time::sleep(PAUSE).await;
+                Frame::data(Bytes::from(" again"))
+            });
+            let request = http::Request::post(format!("https://{PASSED}{path}"));
+            let request = length
+                .iter()
+                .fold(request, |r, length| r.header("content-length", *length));
+            let request = request.body(reply::streamed(said.chain(later)));
+            let answer = sender.send_request(request.unwrap()).await.unwrap();
+            answer.status().as_u16()
+        };
+        let (length, chunked) = ("Content-Length: 11", "Transfer-Encoding: chunked");
+        let chunks = ["5\r\nhello\r\n", "6\r\n again\r\n0\r\n\r\n"];
+        let told = tokio::join!(
+            http1("/told", length, ["hello", " again"]),
+            http1("/chunks", chunked, chunks),
+            http2("/told", Some("11")),
+            // It may be one side of a conversation, and nobody else would ever end it.
+            http2("/untold", None),
+            http1("/mute", length, ["hello", " again"]),
+        );
+        assert_eq!(told, (200, 200, 200, 504, 504));
+    }
+}
+
 /// One side of a conversation may be silent: it tells no length, and the other side keeps the time.
 #[tokio::test]
 async fn a_stream_without_a_length_may_be_silent() {

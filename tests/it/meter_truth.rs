@@ -8,7 +8,7 @@ use tollgate::meter::bound;
 use tollgate::meter::charge::{Bill, charges};
 use tollgate::meter::endpoint::{Endpoint, classify};
 use tollgate::meter::price_table::PriceTable;
-use tollgate::meter::reader::{AnswerHead, Reader};
+use tollgate::meter::reader::{AnswerHead, Memory, Reader};
 use tollgate::meter::scan;
 use tollgate::net::room::Room;
 use tollgate::types::charge::Need;
@@ -88,7 +88,7 @@ fn metered(ask: &Ask, answer: &Answer) -> (Need, Bill) {
         status: StatusCode::from_u16(answer.status).unwrap(),
         headers: &told,
     };
-    let mut reader = Reader::new(&call, &head, &Arc::new(Room::of(u64::MAX)));
+    let mut reader = Reader::new(&call, &head, Memory::of(&Arc::new(Room::of(u64::MAX))));
     for piece in answer.body.chunks(7) {
         reader.feed(piece);
     }

@@ -801,6 +801,7 @@ async fn what_has_two_readings_is_refused_behind_a_request_under_way() {
         assert_eq!(wire::hear(&mut stream).await.status, 200, "{case}");
         let refused = wire::hear(&mut stream).await;
         assert_eq!(refused.status, 400, "{case}: {refused:?}");
+        assert_eq!(refused.header("connection"), Some("close"), "{case}");
         let rest = tokio::time::timeout(PATIENCE, wire::rest(&mut stream)).await;
         assert!(rest.is_ok_and(|rest| rest.is_empty()), "{case}: it goes on");
     }

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::support::*;
 use crate::meter::answer::MAX_PIECE;
 use crate::meter::endpoint::Operation;
-use crate::meter::reader::{AnswerHead, Reader};
+use crate::meter::reader::{AnswerHead, Memory, Reader};
 use crate::meter::reading::Reading;
 use crate::net::room::Room;
 
@@ -86,7 +86,7 @@ fn an_answer_that_is_no_success_used_nothing() {
     let mut reader = Reader::new(
         &call(Operation::Messages),
         &head,
-        &Arc::new(Room::of(u64::MAX)),
+        Memory::of(&Arc::new(Room::of(u64::MAX))),
     );
     reader.feed(br#"{"type":"error"}"#);
     assert!(reader.progress().complete);

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use super::support::*;
 use crate::meter::call::Call;
 use crate::meter::endpoint::Operation;
-use crate::meter::reader::{AnswerHead, Reader};
+use crate::meter::reader::{AnswerHead, Memory, Reader};
 use crate::net::room::Room;
 
 /// What is said in an answer, whole and octet by octet.
@@ -18,7 +18,7 @@ fn said(call: &Call, answer: &str) -> (Vec<&'static str>, Option<u64>) {
         headers: &headers,
     };
     let [whole, octets] = [answer.len(), 1].map(|size| {
-        let mut reader = Reader::new(call, &head, &Arc::new(Room::of(u64::MAX)));
+        let mut reader = Reader::new(call, &head, Memory::of(&Arc::new(Room::of(u64::MAX))));
         let pieces = answer.as_bytes().chunks(size);
         pieces.for_each(|piece| reader.feed(piece));
         let said = reader.conclude().1;

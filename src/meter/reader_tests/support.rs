@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::meter::call::{CacheUse, Call};
 use crate::meter::endpoint::Operation;
-use crate::meter::reader::{AnswerHead, Reader};
+use crate::meter::reader::{AnswerHead, Memory, Reader};
 use crate::meter::reading::{Progress, Reading};
 use crate::net::room::Room;
 use crate::types::model_api::ModelApi;
@@ -49,7 +49,7 @@ pub(super) fn read_pieces(
         status: StatusCode::OK,
         headers: &map,
     };
-    let mut reader = Reader::new(call, &head, &Arc::new(Room::of(u64::MAX)));
+    let mut reader = Reader::new(call, &head, Memory::of(&Arc::new(Room::of(u64::MAX))));
     for piece in pieces {
         reader.feed(piece);
     }

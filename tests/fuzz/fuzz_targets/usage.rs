@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tollgate::meter::call::{CacheUse, Call};
 use tollgate::meter::endpoint::Operation;
-use tollgate::meter::reader::{AnswerHead, Reader};
+use tollgate::meter::reader::{AnswerHead, Memory, Reader};
 use tollgate::meter::reading::{Progress, Reading};
 use tollgate::net::room::Room;
 use tollgate::types::model_api::ModelApi;
@@ -50,7 +50,7 @@ fn read<'a>(operation: Operation, coding: &'static str, pieces: impl Iterator<It
         headers.insert("content-encoding", HeaderValue::from_static(coding));
     }
     let head = AnswerHead { status: StatusCode::OK, headers: &headers };
-    let mut reader = Reader::new(&call(operation), &head, &Arc::new(Room::of(1 << 20)));
+    let mut reader = Reader::new(&call(operation), &head, Memory::of(&Arc::new(Room::of(1 << 20))));
     for piece in pieces {
         reader.feed(piece);
     }
