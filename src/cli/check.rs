@@ -2,6 +2,7 @@
 //! proxy has them.
 
 use super::args::CheckArgs;
+use super::check_budgets::check_budgets;
 use super::check_files::check_files;
 use super::check_grants::check_grants;
 use super::context::{Context, block_on};
@@ -37,7 +38,7 @@ pub fn check(context: &Context, args: &CheckArgs) -> Result<Exit, StartError> {
     }
     settings.given_up = harden(&settings, &bundle);
     let engine = compile(&bundle)?;
-    let budgets = read_books(&settings, &bundle)?.budgets;
+    let books = read_books(&settings, &bundle)?;
     let mut findings = vec![finding(
         "policy",
         State::Ok,
@@ -49,15 +50,7 @@ pub fn check(context: &Context, args: &CheckArgs) -> Result<Exit, StartError> {
         ),
         None,
     )];
-    if !budgets.is_empty() {
-        let limits = budgets.budgets().iter().map(|budget| budget.limits.len());
-        let message = format!(
-            "{} budgets with {} limits",
-            budgets.budgets().len(),
-            limits.sum::<usize>()
-        );
-        findings.push(finding("budgets", State::Ok, message, None));
-    }
+    findings.extend(check_budgets(&settings, &books));
     let limits = settings.limits();
     let message = format!(
         "{} connections, {} of one agent; at most {} MiB of memory",
@@ -74,7 +67,7 @@ pub fn check(context: &Context, args: &CheckArgs) -> Result<Exit, StartError> {
         let credentials = Credentials::new(sources.clone(), ownership);
         let open = credentials.open(&bundle, Patience::Answer).await;
         let grants = check_grants(&bundle, &settings, &sources).await;
-        let files = check_files(&settings, &sources, &budgets).await;
+        let files = check_files(&settings, &sources, &books.budgets).await;
         (open.held, (grants, files))
     })?;
     let (grants, files) = rest;

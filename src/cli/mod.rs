@@ -6,6 +6,7 @@ pub mod budget;
 pub mod budget_table;
 pub mod ca;
 pub mod check;
+pub mod check_budgets;
 pub mod check_files;
 pub mod check_grants;
 pub mod context;

@@ -251,6 +251,42 @@ async fn an_audit_log_in_use_is_a_temporary_failure_and_a_wrong_path_is_not() {
     assert_eq!(finished.code, Some(CONFIG), "{finished:?}");
 }
 
+/// A misspelt name is a cap on nobody, and nothing else would say so.
+#[tokio::test]
+async fn a_check_names_budgets_that_nobody_would_meet() {
+    let limits = "limits: [{unit: usd, max: 1, window: {calendar: day}}]";
+    let document = |of: &str| format!("match: {{{of}}}\n{limits}\n");
+    let described = proxy()
+        .setting("identity: {fixed: marketing/scan}")
+        .document(
+            "EgressBudget",
+            "met",
+            &document("agents: [marketing/*], models: [claude-*]"),
+        )
+        .document(
+            "EgressBudget",
+            "agent",
+            &document("agents: [marketing/scna]"),
+        )
+        .document("EgressBudget", "model", &document("models: [\"cluade-*\"]"));
+    fs::create_dir_all(described.file("state")).unwrap();
+    let config = described.write();
+    let mut command = tollgate(described.file("").as_path(), &[].into());
+    command.args(["check", "--config"]).arg(&config);
+    let said = finish(command).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for part in [
+        "√ 3 budgets with 3 limits",
+        "‼ budget `agent` holds for nobody: no agent of `spec.identity` is called `marketing/scna`",
+        "did you mean `marketing/scan`?",
+        "‼ budget `model` holds for nobody: no model with a price is called `cluade-*`",
+        "did you mean `claude-*`?",
+    ] {
+        assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+    }
+    assert!(!said.stdout.contains("`met`"), "{}", said.stdout);
+}
+
 #[tokio::test]
 async fn a_check_finds_files_and_keys_of_its_own_that_a_start_could_not_use() {
     let described = proxy()
