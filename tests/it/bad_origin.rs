@@ -194,9 +194,12 @@ async fn bodies_that_break_off_break_off_for_the_agent_too() {
         let mut sender = tunnel::http2(&door, HOST).await;
         let request = http::Request::get(format!("https://{HOST}{path}"));
         let request = request.body(reply::full("")).unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        assert_eq!(answer.status(), 200, "{path}");
-        assert!(answer.into_body().collect().await.is_err(), "{path}");
+        // A reset drops what the library has not written by then: the head may be lost with it, and the stream ends
+        // in an error either way.
+        if let Ok(answer) = sender.send_request(request).await {
+            assert_eq!(answer.status(), 200, "{path}");
+            assert!(answer.into_body().collect().await.is_err(), "{path}");
+        }
         proxy.access_log(2 * number + 2).await;
     }
     assert_eq!(ask(&proxy, HOST, "/fine").await.0.text(), "reached");
