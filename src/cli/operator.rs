@@ -100,6 +100,10 @@ async fn call<T: DeserializeOwned>(
         Ok(client) => client,
         Err(nobody) => return Ok(Heard::Nobody(nobody)),
     };
+    let help = match method == Method::GET {
+        true => "try it again; other connections may have taken all that the admin port has",
+        false => "`tollgate budget show` tells what came of it",
+    };
     let (status, body) = match client.send(method, target, order).await {
         Ok(answer) => answer,
         Err(error) if error.is_nobody() => return Ok(Heard::Nobody(error.to_string())),
@@ -107,7 +111,7 @@ async fn call<T: DeserializeOwned>(
         Err(error) => {
             return Err(StartError::Temporary {
                 what: error.to_string(),
-                help: "`tollgate budget show` tells what came of it".to_owned(),
+                help: help.to_owned(),
             });
         }
     };

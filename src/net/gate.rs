@@ -306,9 +306,14 @@ impl<S> Gate<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
 
-    /// The timer is moved only when it fires, so that a busy connection never touches it.
+    /// The timer is moved when it fires, or when somebody waits for less than it would: a busy connection hardly ever
+    /// touches it.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         loop {
+            if self.deadline < self.timer.deadline() {
+                let deadline = self.deadline;
+                self.timer.as_mut().reset(deadline);
+            }
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
             let busy =
@@ -485,6 +490,42 @@ mod tests {
         hear.read_to_string(&mut told).await.unwrap();
         assert_eq!(told, "SlowHead");
         trickle.await.unwrap();
+    }
+
+    /// The timer stands far off on a connection that was idle, and must not be what is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_connection_keeps_the_times_of_a_new_one() {
+        let limits = AgentLimits::default().requests;
+        for (part, limit) in [
+            (&b"GET / HT"[..], limits.head_time),
+            (
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+                limits.body_idle,
+            ),
+        ] {
+            let (mut agent, proxy) = tokio::io::duplex(1024);
+            let mut gate = watched(proxy, Arc::default());
+            agent.write_all(GOOD).await.unwrap();
+            let mut read = [0; GOOD.len()];
+            gate.read_exact(&mut read).await.unwrap();
+            let silence = limits.head_time + limits.body_idle;
+            assert!(silence < AgentLimits::default().idle);
+            let said = tokio::spawn(async move {
+                tokio::time::sleep(silence).await;
+                agent.write_all(part).await.unwrap();
+                agent
+            });
+            let begun = Instant::now();
+            let mut sink = Vec::new();
+            assert!(gate.read_to_end(&mut sink).await.is_err());
+            let waited = begun.elapsed() - silence;
+            // And a moment for the last word.
+            assert!(
+                waited >= limit && waited < limit + 2 * GOODBYE,
+                "{waited:?}"
+            );
+            drop(said.await.unwrap());
+        }
     }
 
     fn watched<S>(inner: S, state: Arc<GateState>) -> Gate<S> {

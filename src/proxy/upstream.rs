@@ -147,12 +147,11 @@ impl Upstream {
         }
     }
 
-    /// Over HTTP/2 the library counts no fields, and of a head that is too large it says nothing else than of one
-    /// that is none: only one of twice the size is left to it.
+    /// Over HTTP/1.1 the library looks at what it has read so far. Over HTTP/2 it counts no fields, and of a head that is
+    /// too large it says nothing else than of one that is none: only one of twice the size is left to it.
     fn is_large(&self, response: &Response<Incoming>) -> bool {
         let headers = response.headers();
-        response.version() == Version::HTTP_2
-            && (headers.len() > self.limits.head_fields || size_of(headers) > self.limits.head_size)
+        headers.len() > self.limits.head_fields || size_of(headers) > self.limits.head_size
     }
 
     fn ways(&self, permit: &Permit) -> Result<Arc<Ways>, ProxyError> {
