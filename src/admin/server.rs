@@ -73,8 +73,6 @@ async fn serve(stream: TcpStream, service: TowerToHyperService<Router>, ending: 
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
-        // Its places are few: whoever has had an answer makes room for the next.
-        .keep_alive(false)
         .max_buf_size(HEAD_SIZE)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
