@@ -1,4 +1,4 @@
-//! Owns what `tollgate check` says of budgets: how many there are, and which of them nobody would ever meet.
+//! Owns what `tollgate check` says of budgets: how many there are, and which names in them are likely misspelt.
 
 use super::finding::{Finding, State, finding};
 use crate::app::books::Books;
@@ -7,7 +7,7 @@ use crate::budget::limit::Pattern;
 use crate::config::suggest::did_you_mean;
 use crate::types::agent::Agent;
 
-/// A line for all of them, and one for each that names agents or models which are none.
+/// A line for all of them, and one for each that only names agents which are none, or models that are nearly one.
 pub(super) fn check_budgets(settings: &Settings, books: &Books) -> Vec<Finding> {
     let budgets = books.budgets.budgets();
     if budgets.is_empty() {
@@ -24,15 +24,16 @@ pub(super) fn check_budgets(settings: &Settings, books: &Books) -> Vec<Finding> 
     let models: Vec<&str> = books.prices.sources().map(|(_, model, _)| model).collect();
     for budget in budgets {
         let selector = &budget.selector;
-        for (patterns, known, who) in [
-            (&selector.agents, &agents, "agent of `spec.identity`"),
-            (&selector.models, &models, "model with a price"),
-        ] {
-            findings.extend(unmet(patterns, known).map(|(pattern, guess)| {
-                let message = format!(
-                    "budget `{}` holds for nobody: no {who} is called `{pattern}`",
-                    budget.name
-                );
+        let agent = unmet(&selector.agents, &agents);
+        // A model without a price may be one of somebody's own.
+        let model = unmet(&selector.models, &models).filter(|(_, guess)| guess.is_some());
+        let unknown = [
+            ("agent of `spec.identity`", agent),
+            ("model with a price", model),
+        ];
+        for (what, unmet) in unknown {
+            findings.extend(unmet.map(|(pattern, guess)| {
+                let message = format!("budget `{}`: no {what} is called `{pattern}`", budget.name);
                 finding("budgets", State::Warning, message, guess)
             }));
         }

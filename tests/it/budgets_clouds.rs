@@ -54,6 +54,12 @@ fn deployed(most: u64) -> Value {
     body
 }
 
+/// Those that come in pieces, of Bedrock and Vertex AI.
+fn streamed_asks() -> impl Iterator<Item = (&'static str, Ask)> {
+    let streamed = |(name, _): &(&str, Ask)| name.contains("tream");
+    cached_asks().into_iter().filter(streamed)
+}
+
 /// Whole and streamed, of those whose caches are told.
 fn cached_asks() -> Vec<(&'static str, Ask)> {
     let bedrock = anthropics("bedrock-2023-05-31", 300);
@@ -244,11 +250,7 @@ async fn a_cloud_that_tells_no_usage_is_booked_for_no_less_than_it_costs() {
 #[tokio::test]
 async fn an_answer_of_bedrock_or_vertex_that_its_agent_left_is_read_out_and_paid_whole() {
     let scene = scene(Provider::http1().await, "100.00").await;
-    let streams = cached_asks();
-    let streams = streams
-        .into_iter()
-        .filter(|(name, _)| name.contains("tream"));
-    for (name, ask) in streams {
+    for (name, ask) in streamed_asks() {
         let gate = Gate::closed();
         let conduct = Conduct::says(300).input(30).piece(10).held(12, &gate);
         scene.provider.next(conduct);
@@ -277,11 +279,7 @@ async fn an_answer_of_bedrock_or_vertex_that_its_agent_left_is_read_out_and_paid
 #[tokio::test]
 async fn an_answer_of_bedrock_or_vertex_that_its_agent_left_unheard_is_charged_whole() {
     let scene = scene(Provider::http1().await, "100.00").await;
-    let streams = cached_asks();
-    let streams = streams
-        .into_iter()
-        .filter(|(name, _)| name.contains("tream"));
-    for (name, ask) in streams {
+    for (name, ask) in streamed_asks() {
         let gate = Gate::closed();
         scene
             .provider

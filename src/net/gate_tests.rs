@@ -1,0 +1,283 @@
+//! Connections whose octets come late, are no request, or are not taken: when they end, and with what word.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// The end of what was said is heard at once: whoever reads to it does not wait for the patience to end.
+#[tokio::test(start_paused = true)]
+async fn a_last_word_has_an_end() {
+    let (mut agent, mut proxy) = tokio::io::duplex(1024);
+    let closing = tokio::spawn(async move {
+        let mut closing = Closing::new(Bytes::from_static(b"goodbye"));
+        std::future::poll_fn(|cx| closing.poll(&mut proxy, cx)).await
+    });
+    let began = Instant::now();
+    let mut heard = Vec::new();
+    agent.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(
+        (heard.as_slice(), began.elapsed()),
+        (&b"goodbye"[..], Duration::ZERO)
+    );
+    drop(agent);
+    assert!(closing.await.unwrap().is_err(), "nothing follows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_on_sending_after_the_last_word_is_not_read_without_end() {
+    let (mut agent, mut proxy) = tokio::io::duplex(64 << 10);
+    let sending = tokio::spawn(async move {
+        let piece = [b'x'; 16 << 10];
+        let mut sent = 0;
+        while sent < 16 * MOST_UNREAD && agent.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+        }
+        sent
+    });
+    let mut closing = Closing::new(Bytes::from_static(b"goodbye"));
+    let ended = std::future::poll_fn(|cx| closing.poll(&mut proxy, cx)).await;
+    assert!(ended.is_err());
+    drop(proxy);
+    let sent = sending.await.unwrap();
+    assert!((MOST_UNREAD / 2..2 * MOST_UNREAD).contains(&sent), "{sent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_trickles_in_is_cut_at_its_first_deadline() {
+    let (agent, proxy) = tokio::io::duplex(1024);
+    let mut gate = watched(proxy, Arc::default());
+    let (mut hear, mut speak) = tokio::io::split(agent);
+    let trickle = tokio::spawn(async move {
+        loop {
+            if speak.write_all(b"G").await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+    });
+    let started = Instant::now();
+    let mut sink = Vec::new();
+    assert!(gate.read_to_end(&mut sink).await.is_err());
+    assert!(started.elapsed() <= Duration::from_secs(12));
+    drop(gate);
+    let mut told = String::new();
+    hear.read_to_string(&mut told).await.unwrap();
+    assert_eq!(told, "SlowHead");
+    trickle.await.unwrap();
+}
+
+/// The timer stands far off on a connection that was idle, and must not be what is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_keeps_the_times_of_a_new_one() {
+    let limits = AgentLimits::default().requests;
+    for (part, limit) in [
+        (&b"GET / HT"[..], limits.head_time),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+            limits.body_idle,
+        ),
+    ] {
+        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let mut gate = watched(proxy, Arc::default());
+        agent.write_all(GOOD).await.unwrap();
+        let mut read = [0; GOOD.len()];
+        gate.read_exact(&mut read).await.unwrap();
+        let silence = limits.head_time + limits.body_idle;
+        assert!(silence < AgentLimits::default().idle);
+        let said = tokio::spawn(async move {
+            tokio::time::sleep(silence).await;
+            agent.write_all(part).await.unwrap();
+            agent
+        });
+        let begun = Instant::now();
+        let mut sink = Vec::new();
+        assert!(gate.read_to_end(&mut sink).await.is_err());
+        let waited = begun.elapsed() - silence;
+        // And a moment for the last word.
+        assert!(
+            waited >= limit && waited < limit + 2 * GOODBYE,
+            "{waited:?}"
+        );
+        drop(said.await.unwrap());
+    }
+}
+
+fn watched<S>(inner: S, state: Arc<GateState>) -> Gate<S> {
+    let word = |violation| Bytes::from(format!("{violation:?}"));
+    Gate::new(inner, AgentLimits::default(), state, Box::new(word))
+}
+
+const GOOD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const BAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_request_is_answered_here_and_never_handed_on() {
+    for before in [&b""[..], b"GET / HT", GOOD] {
+        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let mut gate = watched(proxy, Arc::default());
+        agent.write_all(&[before, BAD].concat()).await.unwrap();
+        assert!(gate.read(&mut [0; 512]).await.is_err());
+        drop(gate);
+        let mut told = String::new();
+        agent.read_to_string(&mut told).await.unwrap();
+        let expected = if before == b"GET / HT" {
+            "RequestLine"
+        } else {
+            "Name"
+        };
+        assert_eq!(told, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violation_behind_a_response_on_its_way_is_left_to_the_next_request() {
+    let (mut agent, proxy) = tokio::io::duplex(1024);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    agent.write_all(GOOD).await.unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
+    state.serving();
+    let exchange = state.exchange();
+    agent.write_all(BAD).await.unwrap();
+    assert_eq!(gate.read(&mut buffer).await.unwrap(), BAD.len());
+    assert_eq!(state.violation(), Some(Violation::Name));
+    drop(exchange);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violation_in_a_body_on_its_way_breaks_it_off() {
+    let (mut agent, proxy) = tokio::io::duplex(1024);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    agent.write_all(head).await.unwrap();
+    let mut buffer = [0; 128];
+    assert_eq!(gate.read(&mut buffer).await.unwrap(), head.len());
+    state.serving();
+    agent.write_all(b"0x5\r\nhello\r\n").await.unwrap();
+    let error = gate.read(&mut buffer).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_takes_nothing_of_its_answer_is_left() {
+    for patience in [None, Some(Duration::from_secs(7))] {
+        let (_agent, proxy) = tokio::io::duplex(1024);
+        let state = Arc::new(GateState::default());
+        let mut gate = watched(proxy, state.clone());
+        if let Some(patience) = patience {
+            state.answering(patience);
+        }
+        let started = Instant::now();
+        let error = gate.write_all(&[0; 4096]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let patience = patience.unwrap_or(ANSWER_PATIENCE);
+        assert!((patience..patience * 2).contains(&started.elapsed()));
+        assert!(state.exchange().is_stalled());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_takes_its_answer_slowly_gets_all_of_it() {
+    let (mut agent, proxy) = tokio::io::duplex(1024);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    let reading = tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        for _ in 0..20 {
+            tokio::time::sleep(ANSWER_PATIENCE * 9 / 10).await;
+            agent.read_exact(&mut buffer).await.unwrap();
+        }
+    });
+    gate.write_all(&[0; 20 * 512]).await.unwrap();
+    reading.await.unwrap();
+    assert!(!state.exchange().is_stalled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_with_an_exchange_in_flight_is_never_idle() {
+    let (mut agent, proxy) = tokio::io::duplex(1024);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    agent
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(gate.read(&mut buffer).await.unwrap(), 27);
+    let exchange = state.exchange();
+    let waited = tokio::time::timeout(Duration::from_secs(3600), gate.read(&mut buffer)).await;
+    assert!(
+        waited.is_err(),
+        "the read ended although a response was still on its way"
+    );
+    drop(exchange);
+    let error = gate.read(&mut buffer).await.unwrap_err();
+    assert_eq!(error.to_string(), "idle");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_may_be_silent_once_it_has_been_upgraded_and_not_before() {
+    for granted in [true, false] {
+        let (mut agent, proxy) = tokio::io::duplex(1024);
+        let state = Arc::new(GateState::default());
+        let mut gate = watched(proxy, state.clone());
+        agent
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n")
+            .await
+            .unwrap();
+        let mut buffer = [0; 128];
+        assert!(gate.read(&mut buffer).await.unwrap() > 0);
+        if granted {
+            state.leaves();
+        }
+        let hour = Duration::from_secs(3600);
+        let read = tokio::time::timeout(hour, gate.read(&mut buffer)).await;
+        assert_eq!(read.is_err(), granted);
+        let written = tokio::time::timeout(hour, gate.write_all(&[0; 4096])).await;
+        assert_eq!(written.is_err(), granted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_lines_do_not_put_off_the_first_head() {
+    let (mut agent, proxy) = tokio::io::duplex(1024);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    let started = Instant::now();
+    let speaking = tokio::spawn(async move {
+        for piece in [&b"\r\n"[..], b"\r", b"\n"] {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            agent.write_all(piece).await.unwrap();
+        }
+        agent
+    });
+    let mut sink = Vec::new();
+    assert!(gate.read_to_end(&mut sink).await.is_err());
+    assert!(started.elapsed() <= Duration::from_secs(12));
+    assert_eq!(state.waited_for(), Some(Limit::HeadTime));
+    speaking.await.unwrap();
+}
+
+#[test]
+fn threads_that_serve_one_connection_are_counted_until_the_last_is_through() {
+    let state = Arc::new(GateState::default());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    state.serving();
+                    let _under_way = state.exchange();
+                    assert!((1..=3).contains(&state.in_flight.load(Ordering::Acquire)));
+                    if state.violation().is_none() {
+                        state.note(Violation::SlowBody);
+                    }
+                    assert_eq!(state.violation(), Some(Violation::SlowBody));
+                }
+            });
+        }
+    });
+    assert_eq!(state.in_flight.load(Ordering::Acquire), 0);
+    assert_eq!(state.served.load(Ordering::Acquire), 9);
+}
