@@ -7,6 +7,7 @@ pub mod api;
 pub mod budgets;
 pub mod client;
 pub mod denials;
+pub mod guests;
 pub mod moment;
 pub mod problem;
 pub mod question;

@@ -12,15 +12,17 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::api::{self, Admin};
+use super::guests::{Guest, Guests, Seat};
 use super::problem::problem;
 use super::{amend, denials, scrape, spend, tap, witness};
 use crate::types::host::Authority;
@@ -38,7 +40,7 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let service = TowerToHyperService::new(router(admin));
-    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    let guests = Guests::new(ADMIN_CONNECTIONS);
     let (ending, under_way) = (CancellationToken::new(), TaskTracker::new());
     let mut stop = pin!(stop);
     loop {
@@ -54,14 +56,10 @@ pub async fn run(
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Some(seat) = guests.seat() else {
             continue;
         };
-        let served = serve(stream, service.clone(), ending.clone());
-        under_way.spawn(async move {
-            served.await;
-            drop(place);
-        });
+        under_way.spawn(serve(stream, service.clone(), seat, ending.clone()));
     }
     drop(listener);
     ending.cancel();
@@ -69,7 +67,16 @@ pub async fn run(
     under_way.wait().await;
 }
 
-async fn serve(stream: TcpStream, service: TowerToHyperService<Router>, ending: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    router: TowerToHyperService<Router>,
+    seat: Seat,
+    ending: CancellationToken,
+) {
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(seat.guest().clone());
+        router.call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -78,6 +85,7 @@ async fn serve(stream: TcpStream, service: TowerToHyperService<Router>, ending: 
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = seat.taken() => return,
         () = ending.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -129,7 +137,12 @@ async fn token(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     match shown {
-        Some(shown) if bool::from(shown.ct_eq(admin.token.expose())) => next.run(request).await,
+        Some(shown) if bool::from(shown.ct_eq(admin.token.expose())) => {
+            if let Some(guest) = request.extensions().get::<Guest>() {
+                guest.is_let_in();
+            }
+            next.run(request).await
+        }
         _ => {
             let mut response = problem(
                 StatusCode::UNAUTHORIZED,

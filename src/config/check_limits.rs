@@ -31,6 +31,7 @@ pub(super) fn check_limits(
     let day = Duration::from_secs(86400);
     let short = Duration::from_millis(100);
     check.time("connections.idle", &connections.idle, short..=day);
+    check.time("connections.ping", &connections.ping, short..=day);
     check.time(
         "connections.tunnelStart",
         &connections.tunnel_start,
@@ -74,6 +75,7 @@ pub(super) fn check_limits(
         8 << 10..=1 << 20,
     );
     check.count("origins.headFields", &spec.origins.head_fields, 10..=1000);
+    check.time("origins.ping", &spec.origins.ping, short..=day);
     check.count("leaves.cached", &spec.leaves.cached, 16..=1_000_000);
     check.count("dns.answers", &spec.dns.answers, 1..=1000);
     check.count("dns.lookups", &spec.dns.lookups, 1..=10_000);
@@ -261,6 +263,11 @@ mod tests {
             ("dns: {timeout: 1h}", "is 3600s"),
             ("origins: {headSize: 1KiB}", "is 1 KiB"),
             ("origins: {headFields: 1}", "is 1"),
+            (
+                "connections: {ping: 1ms}",
+                "`limits.connections.ping` is 1ms",
+            ),
+            ("origins: {ping: 25h}", "`limits.origins.ping` is 90000s"),
             (
                 "connections: {total: 10, perAgent: 11}",
                 "`limits.connections.perAgent` is 11, more than `limits.connections.total`, which is 10",

@@ -57,6 +57,10 @@ pub struct ConnectionLimitsSpec {
     /// Longest time without a request under way; 5m when absent. Then they are closed.
     #[serde(default)]
     pub idle: Option<Located<Span>>,
+    /// Silence on HTTP/2 after which an agent is asked with a PING whether it is there; 60s when absent. One that does
+    /// not answer in as long again, 20s at most, is taken for gone and its connection closed.
+    #[serde(default)]
+    pub ping: Option<Located<Span>>,
     /// Longest time from the answer to CONNECT to the first byte within; 60s when absent. Then they are closed.
     #[serde(default)]
     pub tunnel_start: Option<Located<Span>>,
@@ -156,6 +160,10 @@ pub struct OriginLimitsSpec {
     /// Headers of an answer; 100 when absent. More become a 502.
     #[serde(default)]
     pub head_fields: Option<Located<u32>>,
+    /// Silence on HTTP/2 with requests under way after which an origin is asked with a PING whether it is there; 30s
+    /// when absent. One that does not answer in as long again, 20s at most, is taken for gone: its requests fail.
+    #[serde(default)]
+    pub ping: Option<Located<Span>>,
 }
 
 /// Certificates for agents, one for each intercepted host.
@@ -204,6 +212,7 @@ impl LimitsSpec {
             &spec.unidentified_per_address,
         );
         set_time(&mut connections.idle, &spec.idle);
+        set_time(&mut connections.ping, &spec.ping);
         set_time(&mut connections.tunnel_start, &spec.tunnel_start);
         set_time(&mut connections.handshake, &spec.handshake);
 
@@ -240,6 +249,7 @@ impl LimitsSpec {
             &self.origins.idle_per_host,
         );
         set(&mut limits.origins.head_fields, &self.origins.head_fields);
+        set_time(&mut limits.origins.ping, &self.origins.ping);
         if let Some(size) = &self.origins.head_size {
             limits.origins.head_size = usize::try_from(size.0).unwrap_or(usize::MAX);
         }
@@ -312,12 +322,12 @@ mod tests {
     fn what_is_written_is_what_counts() {
         let limits = parsed(
             "
-connections: {idle: 1s, tunnelStart: 2s, handshake: 3s, unidentifiedPerAddress: 4}
+connections: {idle: 1s, ping: 16s, tunnelStart: 2s, handshake: 3s, unidentifiedPerAddress: 4}
 requests: {headSize: 16KiB, headFields: 50, headTime: 5s, bodyIdle: 6s}
 streams: {perConnection: 7}
 bodies: {kept: 8MiB, read: 9MiB, readPerAgent: 2MiB}
 answers: {windows: 64MiB, read: 3MiB, webSocketFrame: 1MiB}
-origins: {idle: 21, idlePerHost: 22, headSize: 23KiB, headFields: 24}
+origins: {idle: 21, idlePerHost: 22, headSize: 23KiB, headFields: 24, ping: 25s}
 leaves: {cached: 20, mints: 11/s, mintsPerAgent: 12/min}
 dns: {answers: 13, lookups: 14, timeout: 15s}
 ",
@@ -328,10 +338,11 @@ dns: {answers: 13, lookups: 14, timeout: 15s}
         assert_eq!(
             [
                 connections.idle,
+                connections.ping,
                 connections.tunnel_start,
                 connections.handshake
             ],
-            [seconds(1), seconds(2), seconds(3)]
+            [seconds(1), seconds(16), seconds(2), seconds(3)]
         );
         assert_eq!(connections.unidentified_per_address, 4);
         assert_eq!(limits.requests.head_size, 16 << 10);
@@ -357,6 +368,7 @@ dns: {answers: 13, lookups: 14, timeout: 15s}
         let origins = limits.origins;
         assert_eq!([origins.idle, origins.idle_per_host], [21, 22]);
         assert_eq!([origins.head_size, origins.head_fields], [23 << 10, 24]);
+        assert_eq!(origins.ping, seconds(25));
         assert_eq!(limits.leaves.cached, 20);
         assert_eq!(limits.leaves.mints.count, 11);
         assert_eq!(limits.leaves.mints_per_agent.period, seconds(60));

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::budget_refusal::{BudgetRefusal, Why, tell_balance};
 use super::error::ProxyError;
 use super::observe::{budget_notes, notes};
-use super::spending::Spending;
+use super::spending::{Drain, Spending};
 use crate::budget::ledger::{Balance, Ending, HoldId, Ledger, NotReserved, Settled, Settlement};
 use crate::budget::limit::{Enforcement, Labels};
 use crate::budget::rate::RateGuard;
@@ -331,9 +331,9 @@ impl Hold {
         &self.opened.id.request
     }
 
-    /// Room to read abandoned answers to their end in.
-    pub fn drains(&self) -> Arc<tokio::sync::Semaphore> {
-        self.opened.spending.drains.clone()
+    /// Room to read the answer on in once its agent has left.
+    pub fn drain(&self) -> Option<Drain> {
+        self.opened.spending.drain(&self.opened.labels.agent)
     }
 }
 

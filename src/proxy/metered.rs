@@ -11,6 +11,7 @@ use http_body::Frame;
 
 use super::cut::{Seam, cut_at};
 use super::hold::{Cost, Hold, Settling};
+use super::spending::Drain;
 use super::tranche::{Tranche, Want};
 use crate::budget::ledger::{Ending, NotReserved};
 use crate::meter::call::Call;
@@ -229,14 +230,13 @@ impl Meter {
     }
 
     /// Room to read on in after the agent has left, and for how long.
-    pub fn drain_room(&self) -> Option<(tokio::sync::OwnedSemaphorePermit, Duration)> {
+    pub fn drain_room(&self) -> Option<(Drain, Duration)> {
         let open = self.open.as_ref()?;
         let time = match open.hold.call().is_some_and(Call::is_billed_whole) {
             true => BILLED_WHOLE,
             false => UNDER_WAY,
         };
-        let room = open.hold.drains().try_acquire_owned().ok()?;
-        Some((room, time))
+        Some((open.hold.drain()?, time))
     }
 
     /// Reads on without handing anything on.

@@ -19,6 +19,7 @@ use super::passage::Connection;
 use super::taking::{Streams, TakenBody};
 use crate::net::calm::Calm;
 use crate::net::gate::Gate;
+use crate::types::limits::ping_patience;
 use crate::types::reached::{Limit, Reached};
 
 /// The gate says no at its own bounds; the library's come into play only past those.
@@ -110,8 +111,8 @@ pub async fn http2<S, F, Fut>(
         .timer(TokioTimer::new())
         // Ends connections whose agent is gone without a word and that have nothing to be written to them, which is
         // all that `net/calm` watches.
-        .keep_alive_interval(Duration::from_secs(60))
-        .keep_alive_timeout(Duration::from_secs(20))
+        .keep_alive_interval(limits.connections.ping)
+        .keep_alive_timeout(ping_patience(limits.connections.ping))
         .max_concurrent_streams(limits.streams.per_connection)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1 << 20)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::ledger::Ledger;
 use crate::budget::rate::Rates;
@@ -22,15 +22,29 @@ pub struct Spending {
     pub rates: Rates,
     /// What a prompt of each agent and model costs by its length.
     pub learned: LearnedTable,
-    /// One call of each agent at a time may run on an estimate that no answer has confirmed: a wrong one is
-    /// then wrong once, however many calls there are at once.
-    trust: Mutex<HashMap<Agent, Arc<Semaphore>>>,
-    /// Answers that their agent left, and that are read to their end since they are billed whole.
-    pub drains: Arc<Semaphore>,
+    own: Mutex<HashMap<Agent, Own>>,
+    /// Answers that their agent left, and that are read on for what they cost.
+    drains: Arc<Semaphore>,
     /// Where settlements are counted.
     pub metrics: Metrics,
     /// Where thresholds are recorded.
     pub audit: AuditLog,
+}
+
+/// What each agent has to itself.
+#[derive(Clone)]
+struct Own {
+    /// One call at a time may run on an estimate that no answer has confirmed: a wrong one is then wrong once,
+    /// however many calls there are at once.
+    trust: Arc<Semaphore>,
+    /// Its share of `drains`: some are read on for minutes, and one agent is not to take them all.
+    drains: Arc<Semaphore>,
+}
+
+/// Room to read an abandoned answer on in.
+pub struct Drain {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 impl Spending {
@@ -40,7 +54,7 @@ impl Spending {
             ledger: OnceLock::new(),
             rates: Rates::default(),
             learned: LearnedTable::default(),
-            trust: Mutex::default(),
+            own: Mutex::default(),
             drains: Arc::new(Semaphore::new(LEFT_ANSWERS)),
             metrics,
             audit,
@@ -54,12 +68,29 @@ impl Spending {
 
     /// The right to run on an estimate; there is one for each agent.
     pub fn trust(&self, agent: &Agent) -> Arc<Semaphore> {
-        let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
-        match trust.get(agent) {
+        self.own(agent).trust
+    }
+
+    /// Room to read on in what this agent has left.
+    pub fn drain(&self, agent: &Agent) -> Option<Drain> {
+        let own = self.own(agent).drains.try_acquire_owned().ok()?;
+        let all = self.drains.clone().try_acquire_owned().ok()?;
+        Some(Drain {
+            _own: own,
+            _all: all,
+        })
+    }
+
+    fn own(&self, agent: &Agent) -> Own {
+        let mut all = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(agent) {
             Some(own) => own.clone(),
             None => {
-                let own = Arc::new(Semaphore::new(1));
-                trust.insert(agent.clone(), own.clone());
+                let own = Own {
+                    trust: Arc::new(Semaphore::new(1)),
+                    drains: Arc::new(Semaphore::new(LEFT_ANSWERS / 2)),
+                };
+                all.insert(agent.clone(), own.clone());
                 own
             }
         }
@@ -76,5 +107,25 @@ impl Spending {
     pub fn keep(&self, ledger: Arc<dyn Ledger>) {
         // Only one task opens books: whoever starts or reloads.
         self.ledger.get_or_init(|| ledger);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_agent_takes_all_the_room_for_answers_that_are_left() {
+        let spending = Spending::new(Metrics::new().unwrap(), AuditLog::off());
+        let [greedy, other] = ["greedy", "other"].map(|name| Agent::parse(name).unwrap());
+        let most = |agent| std::iter::from_fn(|| spending.drain(agent)).collect::<Vec<_>>();
+        let held = most(&greedy);
+        assert_eq!(held.len(), LEFT_ANSWERS / 2);
+        let rest = most(&other);
+        assert_eq!(rest.len(), LEFT_ANSWERS / 2);
+        drop(held);
+        assert!(spending.drain(&greedy).is_some());
+        assert!(spending.drain(&other).is_none());
+        drop(rest);
     }
 }

@@ -26,7 +26,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::upstream::{Alpn, OriginTrust};
 use crate::tls::verdict::Verdict;
 use crate::types::host::Authority;
-use crate::types::limits::OriginLimits;
+use crate::types::limits::{OriginLimits, ping_patience};
 
 /// Which protocols a request can live with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,8 +306,8 @@ fn client(connector: Connector, limits: &OriginLimits) -> OriginClient {
         // A connection is shared by all agents: those who take nothing of their answers must not use up a
         // window that the answers of others need as well.
         .http2_initial_connection_window_size(MOST_WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .http2_keep_alive_timeout(Duration::from_secs(20))
+        .http2_keep_alive_interval(limits.ping)
+        .http2_keep_alive_timeout(ping_patience(limits.ping))
         .build(connector)
 }
 

@@ -35,6 +35,8 @@ pub struct ConnectionLimits {
     pub unidentified_per_address: usize,
     /// Without a request under way, or with nothing passing.
     pub idle: Duration,
+    /// Silence of an agent on HTTP/2 before it is asked with a PING (RFC 9113, section 6.7).
+    pub ping: Duration,
     /// From the answer to CONNECT to the first byte within.
     pub tunnel_start: Duration,
     /// From a TLS handshake's first byte to its end.
@@ -98,6 +100,8 @@ pub struct OriginLimits {
     pub head_size: usize,
     /// Fields of an answer's head.
     pub head_fields: usize,
+    /// Silence on HTTP/2, while requests are under way, before the origin is asked with a PING.
+    pub ping: Duration,
 }
 
 /// Certificates made for agents. Kept by `tls/leaf`.
@@ -131,11 +135,16 @@ pub struct DnsLimits {
     pub timeout: Duration,
 }
 
+/// How long the answer to a PING may take that is sent after so long a silence.
+pub fn ping_patience(ping: Duration) -> Duration {
+    ping.min(Duration::from_secs(20))
+}
+
 /// Answers that are read on at once after their agents have left, for what they cost.
 pub const LEFT_ANSWERS: usize = 100;
 
-/// Connections to the admin port at once. Probes, scrapers and operators have a few; what comes beyond is closed, so
-/// that whoever reaches the port cannot take the descriptors and the memory that agents need.
+/// Connections to the admin port at once. Probes, scrapers and operators have a few; what comes beyond takes the place
+/// of another, so that whoever reaches the port cannot take the descriptors and the memory that agents need.
 pub const ADMIN_CONNECTIONS: usize = 64;
 
 /// The program, its caches and logs.
@@ -205,6 +214,7 @@ impl Default for ConnectionLimits {
             per_agent: 16 * 1024,
             unidentified_per_address: 1024,
             idle: Duration::from_secs(300),
+            ping: Duration::from_secs(60),
             tunnel_start: Duration::from_secs(60),
             handshake: Duration::from_secs(10),
         }
@@ -259,6 +269,7 @@ impl Default for OriginLimits {
             idle_per_host: 64,
             head_size: USUAL_ORIGIN_HEAD,
             head_fields: 100,
+            ping: Duration::from_secs(30),
         }
     }
 }

@@ -393,3 +393,54 @@ async fn a_connection_that_goes_away_takes_nothing_along() {
         assert_eq!(seen.load(Ordering::SeqCst), number, "each request once");
     }
 }
+
+/// How an origin takes the PING of the proxy.
+#[derive(Clone, Copy, PartialEq)]
+enum Pinged {
+    /// As if it were gone.
+    Mute,
+    /// It answers each, and the request after the third.
+    Slow,
+}
+
+#[tokio::test]
+async fn an_origin_that_answers_no_ping_fails_its_requests_and_one_that_is_only_slow_does_not() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = taken.clone();
+    let origin = Origin::raw(&[HOST, PATHS, BARE, TUNNEL], &[b"h2"], move |stream| {
+        let how = match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => Pinged::Mute,
+            _ => Pinged::Slow,
+        };
+        async move {
+            let Some(mut peer) = Peer::origin(stream, &[]).await else {
+                return;
+            };
+            let Some(id) = peer.request().await else {
+                return;
+            };
+            let mut pings = 0;
+            while let Some(ping) = peer.find(|f| f.kind == PING).await {
+                if how == Pinged::Mute {
+                    continue;
+                }
+                peer.send(&frame(PING, frames::ACK, 0, &ping.payload)).await;
+                pings += 1;
+                if pings == 3 {
+                    peer.send(&fine(id)).await;
+                }
+            }
+        }
+    })
+    .await;
+    let proxy = scene::in_front_of(&origin)
+        .setting("limits: {origins: {ping: 2s}}")
+        .start()
+        .await;
+    let scene = Scene::with(origin, proxy).await;
+    let answer = ask(&scene, "gone").await;
+    assert_eq!(answer.map(|(status, _)| status), Some(502));
+    let answer = ask(&scene, "slow").await;
+    assert_eq!(answer, Some((200, b"reached".to_vec())));
+    assert_eq!(taken.load(Ordering::SeqCst), 2);
+}

@@ -20,7 +20,7 @@ use super::support::operator::{PATIENCE, until};
 use super::support::origin::Origin;
 use super::support::proxy::{Proxy, ProxyBuilder};
 use super::support::reply::{self, full};
-use super::support::scene::{self, BARE, HOST, TUNNEL};
+use super::support::scene::{self, BARE, HOST, Scene, TUNNEL};
 use super::support::wire::{self, Answer};
 use super::support::{echo, tunnel};
 
@@ -433,29 +433,76 @@ async fn those_who_sit_on_the_admin_port_take_nothing_from_agents_and_are_closed
         silent.push(TcpStream::connect(proxy.admin).await.unwrap());
     }
     let mut octet = [0; 1];
-    let mut told = 0;
-    for beyond in &mut silent[ADMIN_CONNECTIONS..] {
-        let end = tokio::time::timeout(PATIENCE, beyond.read(&mut octet)).await;
-        told += usize::from(!matches!(
-            end.expect("beyond the limit it is closed"),
-            Ok(1..)
-        ));
+    let (gone, kept) = silent.split_at_mut(88);
+    for gone in gone {
+        let end = tokio::time::timeout(PATIENCE, gone.read(&mut octet)).await;
+        assert!(!matches!(end.expect("its place is taken"), Ok(1..)));
     }
-    assert_eq!(told, 88);
     let (_passed, status) = tunnel::connect(&proxy.bare_door(), &format!("{TUNNEL}:443")).await;
     assert!(status.starts_with("HTTP/1.1 200"), "{status}");
-    for kept in &mut silent[..ADMIN_CONNECTIONS] {
+    for kept in kept {
         let end = tokio::time::timeout(PATIENCE, kept.read(&mut octet)).await;
         assert!(!matches!(
             end.expect("without a head it is closed"),
             Ok(1..)
         ));
     }
+}
+
+#[tokio::test]
+async fn those_who_stay_on_the_admin_port_keep_no_probe_out_and_nobody_takes_an_operators_place() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin).start().await;
+    let ask = async |stream: &mut TcpStream, path: &str, more: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
+        wire::say(stream, head.as_bytes()).await.status
+    };
+    let token = std::fs::read_to_string(proxy.file("state/admin.token")).unwrap();
+    let token = format!("Authorization: Bearer {}\r\n", token.trim());
+    let mut operator = TcpStream::connect(proxy.admin).await.unwrap();
+    assert_eq!(ask(&mut operator, "/v1/policy", &token).await, 200);
+    let mut crowd = Vec::new();
+    for _ in 0..ADMIN_CONNECTIONS - 1 {
+        let mut one = TcpStream::connect(proxy.admin).await.unwrap();
+        assert_eq!(ask(&mut one, "/livez", "").await, 200);
+        assert_eq!(ask(&mut one, "/v1/policy", "").await, 401);
+        crowd.push(one);
+    }
     let mut probe = TcpStream::connect(proxy.admin).await.unwrap();
-    let answer = wire::say(
-        &mut probe,
-        b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    )
-    .await;
-    assert_eq!(answer.status, 200);
+    assert_eq!(ask(&mut probe, "/livez", "").await, 200);
+    let mut octet = [0; 1];
+    let end = tokio::time::timeout(PATIENCE, crowd[0].read(&mut octet)).await;
+    assert!(!matches!(end.expect("the oldest has left"), Ok(1..)));
+    assert_eq!(ask(&mut operator, "/v1/policy", &token).await, 200);
+}
+
+#[tokio::test]
+async fn an_agent_over_http2_that_answers_no_ping_is_left_and_one_that_does_is_not() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin)
+        .setting("limits: {connections: {ping: 2s}}")
+        .start()
+        .await;
+    let scene = Scene::with(origin, proxy).await;
+    let mut there = Peer::agent(&scene.door, HOST).await;
+    let mut gone = Peer::agent(&scene.door, HOST).await;
+    let left = async {
+        let asked = gone.find(|f| f.kind == frames::PING).await;
+        assert!(asked.is_some(), "closed without a PING");
+        // It hears, and says nothing.
+        while gone.next().await.is_some() {}
+    };
+    let answers = async {
+        while let Some(ping) = there.find(|f| f.kind == frames::PING).await {
+            let answer = frame(frames::PING, frames::ACK, 0, &ping.payload);
+            assert!(there.send(&answer).await, "who answers is left");
+        }
+        panic!("who answers is left");
+    };
+    tokio::select! {
+        () = left => {}
+        () = answers => {}
+    }
+    there.send(&frames::get(1, HOST, "/v1/x")).await;
+    assert_eq!(there.fate(1).await, Fate::Fine);
 }

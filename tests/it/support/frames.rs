@@ -23,6 +23,8 @@ pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
+/// Of PING and SETTINGS.
+pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 pub const NO_ERROR: u32 = 0;
