@@ -43,7 +43,7 @@ esac
 ulimit -n "$(ulimit -Hn)"
 
 profile=${BENCH_PROFILE:-dist}
-parts=(--bench policy_match --bench inject --bench scan --bench budget_lookup --bench leaf_minting)
+parts=(--bench policy_match --bench inject --bench scan --bench budget_lookup --bench leaf_minting --bench scrub)
 bench=(cargo bench --quiet --locked --profile "$profile")
 "${bench[@]}" --bench exchange --bench ledger "${parts[@]}" --no-run
 mkdir -p benches/results
@@ -54,7 +54,7 @@ result="benches/results/$(date -u +%Y-%m-%dT%H%MZ).txt"
     if [ $# = 0 ]; then
         printf '\nparts of an exchange, in one process (criterion):\n'
         # A long name stands on a line of its own.
-        timeout 120 "${bench[@]}" "${parts[@]}" -- --quick --noplot 2>/dev/null |
+        timeout 300 "${bench[@]}" "${parts[@]}" -- --quick --noplot 2>/dev/null |
             awk '/^ratio/ { print } /^[a-z_]+\// { name = $1 } /time:/ { sub(/.*time:/, ""); print name $0 }'
         printf '\nthe ledger, reserve and settle of a call:\n'
         timeout 90 "${bench[@]}" --bench ledger -- 10 2>/dev/null

@@ -115,6 +115,8 @@ pub struct Framing {
     head: Head,
     /// A line that has begun in an earlier read.
     line: Vec<u8>,
+    /// How much of it there was when it was last looked at.
+    judged: usize,
     /// Heads that were read to their end.
     heads: usize,
     /// Lines without anything before the request line that is due.
@@ -220,6 +222,7 @@ impl Framing {
                     if self.line.is_empty() {
                         self.line_read(line)?;
                     } else {
+                        self.judged = 0;
                         let mut whole = std::mem::take(&mut self.line);
                         whole.extend_from_slice(line);
                         self.line_read(&whole)?;
@@ -230,17 +233,18 @@ impl Framing {
         Ok(())
     }
 
-    /// Judges a line that has not ended: the library refuses what is no method at its first byte.
-    fn begins_well(&self) -> Result<(), Violation> {
-        let mut method = self
-            .line
-            .split(|b| *b == b' ')
-            .next()
-            .unwrap_or_default()
-            .iter();
-        match self.state == State::Start && self.line != b"\r" && !method.all(|b| is_token(*b)) {
-            true => Err(Violation::RequestLine),
-            false => self.fits(self.line.len()),
+    /// Judges a line that has not ended: the library reads what it gets first of a head, and would refuse it in words
+    /// of its own. Later pieces it gathers, so that a line is looked at once for each time that it has doubled.
+    fn begins_well(&mut self) -> Result<(), Violation> {
+        self.fits(self.line.len())?;
+        if self.line.len() < 2 * self.judged {
+            return Ok(());
+        }
+        self.judged = self.line.len();
+        match self.state {
+            State::Start => request_line_begins(&self.line),
+            State::Fields => field_line_begins(&self.line),
+            _ => Ok(()),
         }
     }
 
@@ -306,7 +310,7 @@ impl Head {
             return Err(Violation::RequestLine);
         };
         let token = !method.is_empty() && method.iter().all(|b| is_token(*b));
-        let visible = !target.is_empty() && target.iter().all(|b| *b > b' ' && *b != 0x7f);
+        let visible = !target.is_empty() && target.iter().all(|b| is_visible(*b));
         if !token || !visible || !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
             return Err(Violation::RequestLine);
         }
@@ -384,6 +388,37 @@ impl Head {
     }
 }
 
+/// Whether a request line may begin so. It is not empty.
+fn request_line_begins(line: &[u8]) -> Result<(), Violation> {
+    let mut words = line.splitn(3, |b| *b == b' ');
+    let method = words.next().unwrap_or_default();
+    let (target, version) = (words.next(), words.next());
+    let token = !method.is_empty() && method.iter().all(|b| is_token(*b));
+    let visible = target.is_none_or(|target| {
+        (!target.is_empty() || version.is_none()) && target.iter().all(|b| is_visible(*b))
+    });
+    let known = version.is_none_or(|version| {
+        b"HTTP/1.1\r".starts_with(version) || b"HTTP/1.0\r".starts_with(version)
+    });
+    match line == b"\r" || (token && visible && known) {
+        true => Ok(()),
+        false => Err(Violation::RequestLine),
+    }
+}
+
+/// Whether a line of a head may begin so, or end it. It is not empty.
+fn field_line_begins(line: &[u8]) -> Result<(), Violation> {
+    if line == b"\r" {
+        return Ok(());
+    }
+    match memchr(b':', line) {
+        Some(_) => field_line(line.strip_suffix(b"\r").unwrap_or(line)).map(drop),
+        None if matches!(line[0], b' ' | b'\t') => Err(Violation::Folding),
+        None if line.iter().all(|b| is_token(*b)) => Ok(()),
+        None => Err(Violation::Name),
+    }
+}
+
 /// Splits a line of a head or of trailers (RFC 9112, section 5). It is not empty.
 fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     if matches!(line[0], b' ' | b'\t') {
@@ -414,6 +449,11 @@ pub fn misspelt(name: &[u8]) -> Option<Violation> {
         17 if is(b"transfer-encoding", 8) => Some(Violation::TransferEncoding),
         _ => None,
     }
+}
+
+/// What a request target is made of (RFC 9112, section 3.2), and octets beyond ASCII, which are judged later.
+fn is_visible(byte: u8) -> bool {
+    byte > b' ' && byte != 0x7f
 }
 
 /// What no field value holds (RFC 9110, section 5.5).
@@ -607,6 +647,14 @@ mod tests {
                 ContentLength,
             ),
             ("\r\n\r\n\r\n", RequestLine),
+            // Without their ends.
+            (" ", RequestLine),
+            ("GET  /", RequestLine),
+            ("GET /\x7f", RequestLine),
+            ("GET / HTTP/2", RequestLine),
+            ("GET / HTTP/1.1\r\nno colon", Name),
+            ("GET / HTTP/1.1\r\n ", Folding),
+            ("GET / HTTP/1.1\r\nX: a\rb", LineEnd),
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\n\r\n", RequestLine),
         ] {
             assert_eq!(read(text), Err(expected), "{text:?}");
@@ -634,6 +682,30 @@ mod tests {
     }
 
     proptest! {
+        /// The library reads the first piece of a head as far as it goes, and its refusals tell nobody why.
+        #[test]
+        fn what_the_library_would_refuse_of_a_head_that_has_not_ended_is_refused_here(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "GET", "/", " ", "HTTP/1.1", "\r\n", "\r", "\n", "Host", ":", "a", "\t", "\0", "\x7f", "{", "H", "é",
+                    "GET / HTTP/1.1\r\n", "Host: a\r\n",
+                ]),
+                1..8,
+            ),
+        ) {
+            let text = words.concat();
+            for end in 1..=text.len() {
+                let piece = &text.as_bytes()[..end];
+                let mut framing = Framing::default();
+                if framing.feed(piece).is_err() || framing.heads() > 0 {
+                    break;
+                }
+                let mut fields = [httparse::EMPTY_HEADER; 100];
+                let read = httparse::Request::new(&mut fields).parse(piece);
+                prop_assert!(read.is_ok(), "{:?}: {read:?}", piece.escape_ascii().to_string());
+            }
+        }
+
         #[test]
         fn where_reads_are_cut_makes_no_difference(cuts in prop::collection::vec(1usize..20, 1..40), bad: bool) {
             let mut text = String::from(
