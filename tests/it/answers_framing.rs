@@ -348,6 +348,27 @@ async fn an_answer_has_one_reading_and_its_connection_no_other_answer() {
     assert!(!scene.proxy.output().contains(REAL_KEY));
 }
 
+/// Upgrades have connections of their own, and one that was not granted is used for the next.
+#[tokio::test]
+async fn a_connection_for_upgrades_whose_answer_has_two_readings_is_not_used_again() {
+    let scene = scene_before(Origin::rude(&[HOST, PATHS, BARE, TUNNEL], conduct).await).await;
+    let ask = async |path: &str| {
+        let mut stream = scene.inside(HOST).await;
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        wire::say(&mut stream, head.as_bytes()).await.status
+    };
+    for _ in 0..2 {
+        assert_eq!(ask("/fine").await, 200);
+    }
+    assert_eq!(scene.origin.connections(), 1, "it is kept");
+    assert_eq!(ask("/both-around").await, 502);
+    assert_eq!(ask("/fine").await, 200);
+    assert_eq!(scene.origin.connections(), 2);
+}
+
 /// HEAD has no body whatever its head says; what comes all the same is nobody's answer.
 #[tokio::test]
 async fn a_body_behind_an_answer_to_head_is_nobodys() {
