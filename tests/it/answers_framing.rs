@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::http::{SPOKEN, Speaks};
-use super::support::operator::PATIENCE;
+use super::support::operator::{PATIENCE, until};
 use super::support::origin::Origin;
 use super::support::proxy::proxy;
 use super::support::reply::full;
@@ -346,6 +346,53 @@ async fn an_answer_has_one_reading_and_its_connection_no_other_answer() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(!scene.proxy.output().contains(REAL_KEY));
+}
+
+/// Which connection is in doubt the library does not tell, but of which origin it is.
+#[tokio::test]
+async fn an_answer_with_two_readings_costs_other_origins_no_connection() {
+    let scene = scene_before(Origin::rude(&[HOST, PATHS, BARE, TUNNEL], conduct).await).await;
+    let ask = async |host: &str, path: &str| {
+        let mut stream = scene.inside(host).await;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        wire::say(&mut stream, head.as_bytes()).await.status
+    };
+    let others = [PATHS, BARE];
+    for host in [HOST].into_iter().chain(others) {
+        assert_eq!(ask(host, "/v1/fine").await, 200);
+    }
+    let before = scene.origin.connections();
+    assert_eq!(ask(HOST, "/both-around").await, 502);
+    for host in others {
+        assert_eq!(ask(host, "/v1/fine").await, 200);
+    }
+    // One whose name happens to fall together with the origin's is connected to anew; both do not.
+    let opened = scene.origin.connections() - before;
+    assert!(opened < others.len(), "{opened} are connected to anew");
+}
+
+/// Upgrades have connections of their own, and one that was not granted is used for the next.
+#[tokio::test]
+async fn a_connection_for_upgrades_whose_answer_has_two_readings_is_not_used_again() {
+    let scene = scene_before(Origin::rude(&[HOST, PATHS, BARE, TUNNEL], conduct).await).await;
+    let ask = async |path: &str| {
+        let mut stream = scene.inside(HOST).await;
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        wire::say(&mut stream, head.as_bytes()).await.status
+    };
+    until("one is used for the next", PATIENCE, async || {
+        let before = scene.origin.connections();
+        assert_eq!(ask("/fine").await, 200);
+        scene.origin.connections() == before
+    })
+    .await;
+    assert_eq!(ask("/both-around").await, 502);
+    let before = scene.origin.connections();
+    assert_eq!(ask("/fine").await, 200);
+    assert_eq!(scene.origin.connections(), before + 1);
 }
 
 /// HEAD has no body whatever its head says; what comes all the same is nobody's answer.

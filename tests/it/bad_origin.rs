@@ -238,6 +238,32 @@ async fn heads_of_answers_are_as_large_as_the_operator_says() {
     }
 }
 
+/// The library's own bounds are lower, and others for either version.
+#[tokio::test]
+async fn heads_of_answers_may_be_larger_than_the_library_takes_by_itself() {
+    let answer = |_| async {
+        let mut reply = reply::text(200, "reached");
+        for number in 0..200 {
+            let name = http::HeaderName::try_from(format!("x-{number}")).unwrap();
+            let value = "y".repeat(3 << 10).parse().unwrap();
+            reply.headers_mut().insert(name, value);
+        }
+        reply
+    };
+    for origin in [
+        Origin::tls(&[HOST], answer).await,
+        Origin::tls_http1(&[HOST], answer).await,
+    ] {
+        let proxy = before(&origin)
+            .setting("limits: {origins: {headSize: 1MiB, headFields: 300}}")
+            .start()
+            .await;
+        let (answer, _) = ask(&proxy, HOST, "/large").await;
+        assert_eq!(answer.text(), "reached", "{answer:?}");
+        assert!(answer.header("x-199").is_some());
+    }
+}
+
 /// Where nothing of an answer has gone on, since what is wrong comes in one packet with its head, it is told what is wrong with it.
 #[tokio::test]
 async fn an_answer_that_breaks_before_its_first_octet_is_a_502() {

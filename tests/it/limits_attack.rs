@@ -1,6 +1,8 @@
 //! A hostile agent that takes all it may at once: memory stays within the sum of the limits, and an honest
 //! request passes meanwhile.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_compression::Level;
@@ -16,6 +18,7 @@ use tollgate::types::limits::{
 };
 
 use super::support::door::Door;
+use super::support::frames::{self, Peer, block, frame};
 use super::support::operator::{PATIENCE, until};
 use super::support::origin::{Exchange, Origin};
 use super::support::proxy::{Proxy, proxy};
@@ -159,6 +162,63 @@ async fn thirsty(door: &Door, streams: u32) -> TlsStream<TcpStream> {
     let mut stream = tunnel::tls(door, HOST, &[b"h2"]).await;
     push(&mut stream, &said).await;
     stream
+}
+
+/// An origin that has used up its windows is given as much room again as is taken to wait for the agent.
+#[tokio::test]
+async fn of_an_answer_that_is_asked_for_and_not_read_little_waits_here() {
+    const STREAMS: u32 = 100;
+    const WINDOW: usize = 512 << 10;
+    let answered = Arc::new(AtomicU32::new(0));
+    let taken = Arc::new(AtomicU32::new(0));
+    let counts = (answered.clone(), taken.clone());
+    let origin = Origin::raw(&[HOST], &[b"h2"], move |stream| {
+        let (answered, taken) = counts.clone();
+        async move {
+            let Some(mut peer) = Peer::origin(stream, &[]).await else {
+                return;
+            };
+            while let Some(heard) = peer.next().await {
+                match heard.kind {
+                    frames::SETTINGS if !heard.payload.is_empty() => {
+                        peer.send(&frame(frames::SETTINGS, frames::ACK, 0, &[]))
+                            .await;
+                    }
+                    frames::HEADERS => {
+                        let head = block(&[(":status", "200")]);
+                        let head = frame(frames::HEADERS, frames::END_HEADERS, heard.stream, &head);
+                        let piece = frame(frames::DATA, 0, heard.stream, &[b'x'; 16 << 10]);
+                        let window = piece.repeat(WINDOW / (16 << 10));
+                        assert!(peer.send(&[head, window].concat()).await);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    frames::WINDOW_UPDATE if heard.stream > 0 => {
+                        let more = u32::from_be_bytes(heard.payload.try_into().unwrap());
+                        taken.fetch_add(more, Ordering::Relaxed);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    })
+    .await;
+    let proxy = proxy()
+        .origin(&origin)
+        .policy(&format!("- {{hosts: [{HOST}], tls: Intercept}}"))
+        .start()
+        .await;
+    let held = thirsty(&proxy.bare_door(), STREAMS).await;
+    until("all windows are used up", PATIENCE, async || {
+        answered.load(Ordering::Relaxed) == STREAMS
+    })
+    .await;
+    // Long enough for whatever is taken to be told.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The bound for a stream, a frame, and what the sockets on the way to the agent take; the library's own bound is
+    // 400 KiB.
+    let each = taken.load(Ordering::Relaxed) / STREAMS;
+    assert!(each < 200 << 10, "{each} octets of each wait here");
+    drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

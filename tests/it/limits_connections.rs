@@ -440,13 +440,27 @@ async fn those_who_sit_on_the_admin_port_take_nothing_from_agents_and_are_closed
     }
     let (_passed, status) = tunnel::connect(&proxy.bare_door(), &format!("{TUNNEL}:443")).await;
     assert!(status.starts_with("HTTP/1.1 200"), "{status}");
+    // The library's own time is three times that of the admin port.
+    let patience = Duration::from_secs(20);
     for kept in kept {
-        let end = tokio::time::timeout(PATIENCE, kept.read(&mut octet)).await;
+        let end = tokio::time::timeout(patience, kept.read(&mut octet)).await;
         assert!(!matches!(
             end.expect("without a head it is closed"),
             Ok(1..)
         ));
     }
+}
+
+#[tokio::test]
+async fn a_head_for_the_admin_port_has_a_bound() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin).start().await;
+    let mut stream = TcpStream::connect(proxy.admin).await.unwrap();
+    let head = "GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ";
+    let fits = format!("{head}{}\r\n\r\n", "y".repeat(12 << 10));
+    assert_eq!(wire::say(&mut stream, fits.as_bytes()).await.status, 200);
+    let endless = format!("{head}{}", "y".repeat((16 << 10) - head.len()));
+    assert_eq!(wire::say(&mut stream, endless.as_bytes()).await.status, 431);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _, stream};
 use http::Request;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::client_async;
@@ -381,6 +382,51 @@ async fn codings_of_answers_that_are_only_metered_share_that_room() {
     let unread = records.iter().filter(|r| r["estimated"] == true).count();
     assert_eq!(unread, 1, "{records:#?}");
     assert!(records[0]["estimated"] == true, "{records:#?}");
+}
+
+/// An answer of one piece is kept until its end is read, which tells what it used.
+#[tokio::test]
+async fn a_piece_of_an_answer_for_which_there_is_no_room_is_not_kept_to_be_read() {
+    const MODELS: &str = "api.anthropic.com";
+    let origin = Origin::tls(&[MODELS], |mut exchange| async move {
+        let asked = exchange.body().await;
+        let size = if asked.len() > 1000 { 3 << 20 } else { 1 << 10 };
+        let text = "y".repeat(size);
+        let content = json!([{"type": "text", "text": text}]);
+        let usage = json!({"input_tokens": 1, "output_tokens": 1});
+        reply::json(
+            200,
+            &json!({"type": "message", "content": content, "usage": usage}),
+        )
+    })
+    .await;
+    for (read, large_is_unread) in [("1MiB", true), ("8MiB", false)] {
+        let proxy = proxy()
+            .origin(&origin)
+            .policy(&format!("- {{hosts: [{MODELS}], tls: Intercept}}"))
+            .document("EgressBudget", "cap", &cap("100.00"))
+            .setting(&format!("limits: {{answers: {{read: {read}}}}}"))
+            .start()
+            .await;
+        let mut sender = tunnel::http2(&proxy.bare_door(), MODELS).await;
+        for (number, words, is_unread) in [(1, 10, false), (2, 1000, large_is_unread)] {
+            let mut body = message("claude-sonnet-4-5", 10);
+            body["messages"][0]["content"] = "word ".repeat(words).into();
+            let request = Request::post(format!("https://{MODELS}/v1/messages"))
+                .header("content-type", "application/json")
+                .body(full(body.to_string()));
+            let answer = sender.send_request(request.unwrap()).await.unwrap();
+            // Whether it is read or not, it goes on.
+            let came = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(came.ends_with(b"}"), "{read}");
+            let records = proxy.access_log(number).await;
+            assert_eq!(
+                records[number - 1]["estimated"] == true,
+                is_unread,
+                "{read}: {records:#?}"
+            );
+        }
+    }
 }
 
 /// What is undone for the search is undone as fast as the agent reads it, whoever made it small.
