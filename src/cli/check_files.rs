@@ -129,6 +129,12 @@ fn unwritable(part: &'static str, path: &Path) -> Option<Finding> {
 
 /// A disk, or a quota, that has no room: nothing but writing tells.
 fn full(part: &'static str, path: &Path, directory: &Path) -> Option<Finding> {
+    let real = path.canonicalize().ok();
+    if real.as_ref().is_some_and(|real| !real.is_file()) {
+        return None;
+    }
+    // A link leads to another disk.
+    let directory = real.as_deref().and_then(Path::parent).unwrap_or(directory);
     let error = probe(directory).err().filter(|error| {
         matches!(
             error.kind(),

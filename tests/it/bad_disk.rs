@@ -74,7 +74,7 @@ async fn a_disk_that_runs_full_refuses_what_must_be_kept_and_nothing_else() {
     assert!((1..=3).contains(&told), "{told} lines: {}", proxy.output());
     let checked = proxy.cli(&["-q", "check"]).await;
     assert_eq!(checked.code, Some(1), "{checked:?}");
-    for part in ["ledger", "state directory"] {
+    for part in ["ledger", "state directory", "access log"] {
         let told = checked.stdout.lines().any(|line| line == part);
         assert!(told, "{part}: {checked:?}");
     }
