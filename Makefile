@@ -40,7 +40,7 @@ build: ## the binary, in target/release
 	@.ci/need $(NEED_BUILD)
 	cargo build --locked --release
 
-bench: ## tables of ratios to nginx, hudsucker, Squid and mitmproxy (about ten minutes)
+bench: ## tables of ratios to nginx, hudsucker, Squid and mitmproxy (about twenty minutes)
 	@.ci/need $(NEED_BUILD)
 	benches/run.sh
 

@@ -2,7 +2,7 @@
 # Measures tollgate against a direct connection, nginx (TLS on both sides, one header set) and three
 # proxies that intercept and swap the same header as tollgate does: hudsucker (a program of ours around
 # the library, benches/peers/hudsucker), Squid with ssl-bump, and mitmproxy. Prints tables and keeps them
-# with what each round said under benches/results/. Ten minutes, once everything is built.
+# with what each round said under benches/results/. Twenty minutes, once everything is built, which takes as long.
 #
 # nginx and Squid come from Debian, mitmproxy from PyPI, hudsucker from crates.io, each as it is there
 # today; one that cannot be had is left out, and a line says so.
@@ -50,7 +50,7 @@ mkdir -p benches/results
 result="benches/results/$(date -u +%Y-%m-%dT%H%MZ).txt"
 {
     echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), profile $profile"
-    timeout 720 "${bench[@]}" --bench exchange -- "$@"
+    timeout 1800 "${bench[@]}" --bench exchange -- "$@"
     if [ $# = 0 ]; then
         printf '\nparts of an exchange, in one process (criterion):\n'
         # A long name stands on a line of its own.

@@ -40,7 +40,7 @@ use report::Report;
 type Measure = fn(&mut Bench, &mut Report);
 
 /// No round begins after this: on a slow machine a run has fewer.
-const LONGEST: Duration = Duration::from_secs(480);
+const LONGEST: Duration = Duration::from_secs(720);
 
 const MEASURES: &[(&str, Measure)] = &[
     ("small", measures::small::run),
