@@ -58,7 +58,7 @@ pub struct ConnectionLimitsSpec {
     #[serde(default)]
     pub idle: Option<Located<Span>>,
     /// Silence on HTTP/2 after which an agent is asked with a PING whether it is there; 60s when absent. One that does
-    /// not answer in as long again, 20s at most, is taken for gone and its connection closed.
+    /// not answer in as long again, and takes nothing of what there is for it, is taken for gone and its connection closed.
     #[serde(default)]
     pub ping: Option<Located<Span>>,
     /// Longest time from the answer to CONNECT to the first byte within; 60s when absent. Then they are closed.
@@ -161,7 +161,7 @@ pub struct OriginLimitsSpec {
     #[serde(default)]
     pub head_fields: Option<Located<u32>>,
     /// Silence on HTTP/2 with requests under way after which an origin is asked with a PING whether it is there; 30s
-    /// when absent. One that does not answer in as long again, 20s at most, is taken for gone: its requests fail.
+    /// when absent. One that does not answer in as long again, and takes nothing, is taken for gone: its requests fail.
     #[serde(default)]
     pub ping: Option<Located<Span>>,
 }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::{Frames, Opener};
 use super::gate::Closing;
 use super::greeting::Greeting;
+use super::silence::Silence;
 use super::stall::Stall;
 
 /// How long the other side may take nothing that is there for it. Windows are the streams' own matter; this is
@@ -28,6 +29,7 @@ pub struct Calm<S> {
     closing: Option<Closing>,
     on_flood: Option<OnFlood>,
     greeting: Option<Greeting>,
+    silence: Option<Silence>,
 }
 
 impl<S> Calm<S> {
@@ -40,13 +42,27 @@ impl<S> Calm<S> {
             closing: None,
             on_flood: Some(on_flood),
             greeting: None,
+            silence: None,
         }
+    }
+
+    /// The same, and one who says nothing is left. The library asks it with a PING after so long a silence; its own
+    /// clock for the answer would leave those who take what is on its way before that, and slowly.
+    pub fn asked_after(mut self, ping: Duration) -> Self {
+        self.silence = Some(Silence::new(ping));
+        self
     }
 
     /// The same, and `greeting` hears what the other side says first.
     pub fn with_greeting(mut self, greeting: Greeting) -> Self {
         self.greeting = Some(greeting);
         self
+    }
+
+    fn taken(&mut self) {
+        if let Some(silence) = &mut self.silence {
+            silence.taken();
+        }
     }
 
     fn written<T>(
@@ -98,7 +114,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Calm<S> {
             return closing.map(Err);
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if let Some(silence) = &mut this.silence {
+            match read {
+                Poll::Ready(_) => silence.heard(),
+                Poll::Pending => {
+                    ready!(silence.poll(cx));
+                    let what = "the other side said nothing, not even in answer to a PING";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+                }
+            }
+        }
+        ready!(read)?;
         let came = &buf.filled()[before..];
         if this.greeting.as_mut().is_some_and(|g| g.came(came)) {
             this.greeting = None;
@@ -123,6 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Calm<S> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(count)) = polled {
             self.frames.went(&buf[..count]);
+            self.taken();
         }
         self.written(polled, cx)
     }
@@ -155,6 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Calm<S> {
                 self.frames.went(&buf[..part]);
                 count -= part;
             }
+            self.taken();
         }
         self.written(polled, cx)
     }

@@ -13,5 +13,6 @@ pub mod relay;
 pub mod resolve;
 pub mod rewind;
 pub mod room;
+pub mod silence;
 pub mod socket;
 pub mod stall;

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -61,6 +61,8 @@ pub struct Connector {
     pub under_way: UnderWay,
     /// Who hears how many streams an origin takes.
     pub stated: Stated,
+    /// Silence after which one on HTTP/2 is asked whether it is there.
+    pub ping: Duration,
 }
 
 impl Service<Uri> for Connector {
@@ -108,7 +110,7 @@ impl Connector {
                     .dialer
                     .tls(&authority, &self.profile, self.tls.clone())
                     .await?;
-                OriginIo::over(stream, &authority, &self.stated)
+                OriginIo::over(stream, &authority, self)
             }
         };
         Ok(OriginStream {
@@ -136,7 +138,8 @@ enum OriginIo {
 }
 
 impl OriginIo {
-    fn over(stream: TlsStream<TcpStream>, authority: &Authority, stated: &Stated) -> Self {
+    fn over(stream: TlsStream<TcpStream>, authority: &Authority, by: &Connector) -> Self {
+        let stated = &by.stated;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             stated.tell(authority, u32::MAX);
             return Self::Tls(Box::new(TokioIo::new(stream)));
@@ -147,7 +150,9 @@ impl OriginIo {
         });
         let (stated, told) = (stated.clone(), authority.clone());
         let greeting = Greeting::new(Box::new(move |streams| stated.tell(&told, streams)));
-        let calm = Calm::new(stream, Opener::Own, on_flood).with_greeting(greeting);
+        let calm = Calm::new(stream, Opener::Own, on_flood)
+            .with_greeting(greeting)
+            .asked_after(by.ping);
         Self::Http2(Box::new(TokioIo::new(calm)))
     }
 }

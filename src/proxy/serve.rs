@@ -19,7 +19,7 @@ use super::passage::Connection;
 use super::taking::{Streams, TakenBody};
 use crate::net::calm::Calm;
 use crate::net::gate::Gate;
-use crate::types::limits::ping_patience;
+use crate::types::limits::NO_CLOCK;
 use crate::types::reached::{Limit, Reached};
 
 /// The gate says no at its own bounds; the library's come into play only past those.
@@ -109,10 +109,9 @@ pub async fn http2<S, F, Fut>(
     });
     let connection = hyper::server::conn::http2::Builder::new(Streams)
         .timer(TokioTimer::new())
-        // Ends connections whose agent is gone without a word and that have nothing to be written to them, which is
-        // all that `net/calm` watches.
+        // Asks; `net/calm` keeps the time for the answer.
         .keep_alive_interval(limits.connections.ping)
-        .keep_alive_timeout(ping_patience(limits.connections.ping))
+        .keep_alive_timeout(NO_CLOCK)
         .max_concurrent_streams(limits.streams.per_connection)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1 << 20)
@@ -120,7 +119,10 @@ pub async fn http2<S, F, Fut>(
         .max_header_list_size(u32::try_from(limits.requests.head_size).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(MOST_ERRORS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(
+            TokioIo::new(stream.asked_after(limits.connections.ping)),
+            service,
+        );
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

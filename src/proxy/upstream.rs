@@ -26,7 +26,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::upstream::{Alpn, OriginTrust};
 use crate::tls::verdict::Verdict;
 use crate::types::host::Authority;
-use crate::types::limits::{OriginLimits, ping_patience};
+use crate::types::limits::{NO_CLOCK, OriginLimits};
 
 /// Which protocols a request can live with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,6 +230,7 @@ impl Upstream {
             metrics: self.metrics.clone(),
             under_way: self.under_way.clone(),
             stated: Stated::new(),
+            ping: self.limits.ping,
         };
         Ok(self.connect_by(Connectors {
             any: connector(config(Alpn::H2AndHttp1)?),
@@ -307,7 +308,8 @@ fn client(connector: Connector, limits: &OriginLimits) -> OriginClient {
         // window that the answers of others need as well.
         .http2_initial_connection_window_size(MOST_WINDOW)
         .http2_keep_alive_interval(limits.ping)
-        .http2_keep_alive_timeout(ping_patience(limits.ping))
+        // `net/calm` keeps it.
+        .http2_keep_alive_timeout(NO_CLOCK)
         .build(connector)
 }
 

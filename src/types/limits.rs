@@ -35,7 +35,8 @@ pub struct ConnectionLimits {
     pub unidentified_per_address: usize,
     /// Without a request under way, or with nothing passing.
     pub idle: Duration,
-    /// Silence of an agent on HTTP/2 before it is asked with a PING (RFC 9113, section 6.7).
+    /// Silence of an agent on HTTP/2 before it is asked with a PING (RFC 9113, section 6.7). After as long again in which
+    /// it takes nothing either, it is gone.
     pub ping: Duration,
     /// From the answer to CONNECT to the first byte within.
     pub tunnel_start: Duration,
@@ -135,10 +136,8 @@ pub struct DnsLimits {
     pub timeout: Duration,
 }
 
-/// How long the answer to a PING may take that is sent after so long a silence.
-pub fn ping_patience(ping: Duration) -> Duration {
-    ping.min(Duration::from_secs(20))
-}
+/// For the library's clocks that are kept here, where more is known.
+pub const NO_CLOCK: Duration = Duration::from_secs(365 * 86400);
 
 /// Answers that are read on at once after their agents have left, for what they cost.
 pub const LEFT_ANSWERS: usize = 100;

@@ -520,3 +520,48 @@ async fn an_agent_over_http2_that_answers_no_ping_is_left_and_one_that_does_is_n
     there.send(&frames::get(1, HOST, "/v1/x")).await;
     assert_eq!(there.fate(1).await, Fate::Fine);
 }
+
+/// What is on its way already stands before a PING, and an agent that takes it slowly sees it late.
+#[tokio::test]
+async fn an_agent_over_http2_that_reads_slowly_is_there() {
+    const LENGTH: usize = 10 << 20;
+    let origin = Origin::tls(&[HOST, BARE, TUNNEL, scene::PATHS], |_| async {
+        reply::text(200, &"x".repeat(LENGTH))
+    })
+    .await;
+    let proxy = scene::in_front_of(&origin)
+        .setting("limits: {connections: {ping: 1s}}")
+        .start()
+        .await;
+    let scene = Scene::with(origin, proxy).await;
+    let mut agent = Peer::agent(&scene.door, HOST).await;
+    let window = (16u32 << 20).to_be_bytes();
+    let more = |stream, octets: u32| frame(frames::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
+    let wide = frame(frames::SETTINGS, 0, 0, &[&[0, 4][..], &window].concat());
+    let ask = frames::get(1, HOST, "/v1/x");
+    agent.send(&[wide, more(0, 16 << 20), ask].concat()).await;
+    let (mut taken, mut unsaid) = (0, 0);
+    while taken < LENGTH {
+        let next = agent.next().await;
+        let next = next.unwrap_or_else(|| panic!("left after {taken} octets"));
+        match next.kind {
+            frames::DATA => {
+                taken += next.payload.len();
+                unsaid += next.payload.len();
+            }
+            frames::PING => {
+                let answer = frame(frames::PING, frames::ACK, 0, &next.payload);
+                agent.send(&answer).await;
+            }
+            _ => {}
+        }
+        if unsaid >= 128 << 10 {
+            let octets = u32::try_from(unsaid).unwrap();
+            agent
+                .send(&[more(0, octets), more(1, octets)].concat())
+                .await;
+            unsaid = 0;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
