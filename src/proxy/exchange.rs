@@ -225,6 +225,7 @@ impl Exchange {
 
         headers::method(&head.method)?;
         headers::bounds(&head, &self.limits.requests)?;
+        headers::join_crumbs(&mut head);
         headers::expectation(&head.headers)?;
         if asked.agreement == Agreement::Required {
             headers::agree(&head, asked.scheme, &asked.authority)?;

@@ -315,6 +315,19 @@ fn belongs_in_head(name: &str) -> bool {
         || PARTS.iter().any(|part| name.contains(part))
 }
 
+/// Makes one Cookie field of several: HTTP/2 lets agents cut it at its pairs, and nothing else does (RFC 9113, section
+/// 8.2.3).
+pub fn join_crumbs(head: &mut Parts) {
+    let crumbs = head.headers.get_all(header::COOKIE);
+    if head.version != Version::HTTP_2 || crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let parts: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        head.headers.insert(header::COOKIE, whole);
+    }
+}
+
 /// Takes out what ends at this hop, and says whether the agent wants to upgrade.
 pub fn end_hop(head: &mut Parts) -> Result<UpgradeWish, ProxyError> {
     let wish = upgrade_wish(head);

@@ -259,3 +259,19 @@ fn nobody_else_speaks_in_the_proxys_name() {
         assert_eq!(left, ["x-request-id"]);
     }
 }
+
+#[test]
+fn a_cookie_that_http2_has_cut_is_one_field_again() {
+    let joined = |version: Version| {
+        let crumbs = http::Request::builder()
+            .version(version)
+            .uri("https://a.com/");
+        let mut head = head(crumbs.header("cookie", "a=b").header("cookie", "c=d; e=f"));
+        join_crumbs(&mut head);
+        let fields = head.headers.get_all(header::COOKIE).iter();
+        let fields = fields.map(|field| field.to_str().unwrap().to_owned());
+        fields.collect::<Vec<_>>()
+    };
+    assert_eq!(joined(Version::HTTP_2), ["a=b; c=d; e=f"]);
+    assert_eq!(joined(Version::HTTP_11), ["a=b", "c=d; e=f"]);
+}
