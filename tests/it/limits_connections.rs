@@ -526,7 +526,7 @@ async fn an_agent_over_http2_that_answers_no_ping_is_left_and_one_that_does_is_n
 async fn an_agent_over_http2_that_reads_slowly_is_there() {
     const LENGTH: usize = 10 << 20;
     let origin = Origin::tls(&[HOST, BARE, TUNNEL, scene::PATHS], |_| async {
-        reply::text(200, &"x".repeat(LENGTH))
+        reply::text(200, "x".repeat(LENGTH))
     })
     .await;
     let proxy = scene::in_front_of(&origin)
