@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use super::http::Speaks;
 use super::support::door::Door;
 use super::support::needles::{Haystack, Needle};
-use super::support::operator::finish;
+use super::support::operator::{PATIENCE, finish, until};
 use super::support::origin::{Exchange, Origin};
 use super::support::proxy::{Proxy, ProxyBuilder, proxy, tollgate};
 use super::support::reply::{self, Reply, full, streamed};
@@ -855,6 +855,11 @@ async fn in_the_name_of_a_host(secret: &str) {
         }
     }
     proxy.access_log(5).await;
+    until("the audit log has a refusal", PATIENCE, async || {
+        let log = fs::read_to_string(proxy.file("state/audit/audit.jsonl"));
+        log.is_ok_and(|log| log.contains("redacted.invalid"))
+    })
+    .await;
     let mut hay = Haystack::default();
     for file in ["access.log", "state/audit/audit.jsonl"] {
         hay.add(file, fs::read(proxy.file(file)).unwrap());
