@@ -56,7 +56,7 @@ pub async fn run(
                 continue;
             }
         };
-        let Some(seat) = guests.seat() else {
+        let Some(seat) = guests.seat().await else {
             continue;
         };
         under_way.spawn(serve(stream, service.clone(), seat, ending.clone()));
@@ -139,7 +139,7 @@ async fn token(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     match shown {
         Some(shown) if bool::from(shown.ct_eq(admin.token.expose())) => {
             if let Some(guest) = request.extensions().get::<Guest>() {
-                guest.is_let_in();
+                guest.let_in();
             }
             next.run(request).await
         }

@@ -162,6 +162,7 @@ pub struct OriginLimitsSpec {
     pub head_fields: Option<Located<u32>>,
     /// Silence on HTTP/2 with requests under way after which an origin is asked with a PING whether it is there; 30s
     /// when absent. One that does not answer in as long again, and takes nothing, is taken for gone: its requests fail.
+    /// One without requests under way is not asked, and closed after twice as long.
     #[serde(default)]
     pub ping: Option<Located<Span>>,
 }

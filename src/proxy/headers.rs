@@ -323,7 +323,10 @@ pub fn join_crumbs(head: &mut Parts) {
         return;
     }
     let parts: Vec<&[u8]> = crumbs.iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(whole) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+    let is_sensitive = crumbs.iter().any(HeaderValue::is_sensitive);
+    if let Ok(mut whole) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        // No table of HPACK keeps it on the way on either (RFC 7541, section 7.1.3).
+        whole.set_sensitive(is_sensitive);
         head.headers.insert(header::COOKIE, whole);
     }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::budget_refusal::{BudgetRefusal, Why, tell_balance};
 use super::error::ProxyError;
 use super::observe::{budget_notes, notes};
-use super::spending::{Drain, Spending};
+use super::spending::{Drain, ReadOn, Spending};
 use crate::budget::ledger::{Balance, Ending, HoldId, Ledger, NotReserved, Settled, Settlement};
 use crate::budget::limit::{Enforcement, Labels};
 use crate::budget::rate::RateGuard;
@@ -332,8 +332,9 @@ impl Hold {
     }
 
     /// Room to read the answer on in once its agent has left.
-    pub fn drain(&self) -> Option<Drain> {
-        self.opened.spending.drain(&self.opened.labels.agent)
+    pub fn drain(&self, far: ReadOn) -> Option<Drain> {
+        let agent = &self.opened.labels.agent;
+        self.opened.spending.drain(agent, far)
     }
 }
 

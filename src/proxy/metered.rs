@@ -11,7 +11,7 @@ use http_body::Frame;
 
 use super::cut::{Seam, cut_at};
 use super::hold::{Cost, Hold, Settling};
-use super::spending::Drain;
+use super::spending::{Drain, ReadOn};
 use super::tranche::{Tranche, Want};
 use crate::budget::ledger::{Ending, NotReserved};
 use crate::meter::call::Call;
@@ -22,11 +22,6 @@ use crate::types::model_api::ModelApi;
 
 /// How long a stream stands still for more budget before it is cut.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long an answer is read on that its agent has left, where the provider makes and bills all of it: to its
-/// end, nearly always. What is not read to its end is charged as the longest that it may be.
-const BILLED_WHOLE: Duration = Duration::from_secs(600);
-/// The same where leaving ends it: what the provider has sent by then is made, and billed.
-const UNDER_WAY: Duration = Duration::from_millis(100);
 /// How much of an event is let through after a cut is due, so that the error comes behind a whole one.
 const LONGEST_EVENT: usize = 1 << 20;
 
@@ -232,11 +227,12 @@ impl Meter {
     /// Room to read on in after the agent has left, and for how long.
     pub fn drain_room(&self) -> Option<(Drain, Duration)> {
         let open = self.open.as_ref()?;
-        let time = match open.hold.call().is_some_and(Call::is_billed_whole) {
-            true => BILLED_WHOLE,
-            false => UNDER_WAY,
+        let whole = open.hold.call().is_some_and(Call::is_billed_whole);
+        let far = match whole {
+            true => ReadOn::ToItsEnd,
+            false => ReadOn::UnderWay,
         };
-        Some((open.hold.drain()?, time))
+        Some((open.hold.drain(far)?, far.time()))
     }
 
     /// Reads on without handing anything on.

@@ -37,13 +37,33 @@ struct Own {
     /// One call at a time may run on an estimate that no answer has confirmed: a wrong one is then wrong once,
     /// however many calls there are at once.
     trust: Arc<Semaphore>,
-    /// Its share of `drains`: some are read on for minutes, and one agent is not to take them all.
+    /// Its share of `drains` for those that are read on for minutes: it is not to take them all.
     drains: Arc<Semaphore>,
+}
+
+/// How far an answer is read on that its agent has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadOn {
+    /// Where leaving ends it: what the provider has sent by then is made, and billed.
+    UnderWay,
+    /// Where the provider makes and bills all of it: to its end, nearly always. What is not read to its end is
+    /// charged as the longest that it may be.
+    ToItsEnd,
+}
+
+impl ReadOn {
+    /// For how long at most.
+    pub fn time(self) -> Duration {
+        match self {
+            Self::UnderWay => Duration::from_millis(100),
+            Self::ToItsEnd => Duration::from_secs(600),
+        }
+    }
 }
 
 /// Room to read an abandoned answer on in.
 pub struct Drain {
-    _own: OwnedSemaphorePermit,
+    _own: Option<OwnedSemaphorePermit>,
     _all: OwnedSemaphorePermit,
 }
 
@@ -72,8 +92,11 @@ impl Spending {
     }
 
     /// Room to read on in what this agent has left.
-    pub fn drain(&self, agent: &Agent) -> Option<Drain> {
-        let own = self.own(agent).drains.try_acquire_owned().ok()?;
+    pub fn drain(&self, agent: &Agent, far: ReadOn) -> Option<Drain> {
+        let own = match far {
+            ReadOn::ToItsEnd => Some(self.own(agent).drains.try_acquire_owned().ok()?),
+            ReadOn::UnderWay => None,
+        };
         let all = self.drains.clone().try_acquire_owned().ok()?;
         Some(Drain {
             _own: own,
@@ -118,14 +141,21 @@ mod tests {
     fn no_agent_takes_all_the_room_for_answers_that_are_left() {
         let spending = Spending::new(Metrics::new().unwrap(), AuditLog::off());
         let [greedy, other] = ["greedy", "other"].map(|name| Agent::parse(name).unwrap());
-        let most = |agent| std::iter::from_fn(|| spending.drain(agent)).collect::<Vec<_>>();
+        let most = |agent| {
+            std::iter::from_fn(|| spending.drain(agent, ReadOn::ToItsEnd)).collect::<Vec<_>>()
+        };
         let held = most(&greedy);
         assert_eq!(held.len(), LEFT_ANSWERS / 2);
+        // What takes a moment has all the room there is.
+        assert!(spending.drain(&greedy, ReadOn::UnderWay).is_some());
         let rest = most(&other);
         assert_eq!(rest.len(), LEFT_ANSWERS / 2);
+        assert!(
+            spending.drain(&other, ReadOn::UnderWay).is_none(),
+            "there is no more"
+        );
         drop(held);
-        assert!(spending.drain(&greedy).is_some());
-        assert!(spending.drain(&other).is_none());
-        drop(rest);
+        assert!(spending.drain(&greedy, ReadOn::ToItsEnd).is_some());
+        assert!(spending.drain(&other, ReadOn::ToItsEnd).is_none());
     }
 }

@@ -101,7 +101,8 @@ pub struct OriginLimits {
     pub head_size: usize,
     /// Fields of an answer's head.
     pub head_fields: usize,
-    /// Silence on HTTP/2, while requests are under way, before the origin is asked with a PING.
+    /// Silence on HTTP/2, while requests are under way, before the origin is asked with a PING; after as long again
+    /// in which it takes nothing either, it is gone.
     pub ping: Duration,
 }
 
