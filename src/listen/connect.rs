@@ -36,7 +36,6 @@ pub async fn answer(
     peer: SocketAddr,
     (gate, connection): (&Arc<GateState>, &Arc<Connection>),
 ) -> Response<ResponseBody> {
-    let _in_flight = gate.exchange();
     let ledgers = doors.exchange.ledgers.clone();
     let mut accounting = ledgers.open(Ingress::Connect, Kind::Connect, peer);
     let number = (connection.number, connection.request());
@@ -44,7 +43,7 @@ pub async fn answer(
         let snapshot = doors.exchange.snapshots.load();
         snapshot.injectors.holds_secret(text)
     });
-    let opened = open(&doors, agent, &request, (gate, connection), &mut accounting).await;
+    let opened = open(&doors, agent, &request, connection, &mut accounting).await;
     let upgrade = hyper::upgrade::on(&mut request);
     let exchange = doors.exchange.clone();
     if opened.is_ok() {
@@ -149,15 +148,11 @@ async fn open(
     doors: &Doors,
     agent: Result<Agent, ProxyError>,
     request: &Request<Incoming>,
-    (gate, connection): (&GateState, &Connection),
+    connection: &Connection,
     accounting: &mut Accounting,
 ) -> Result<Opened, ProxyError> {
     let agent = agent?;
     accounting.identified(&agent);
-    if let Some(violation) = gate.violation() {
-        let limits = &doors.exchange.limits.requests;
-        return Err(ProxyError::of(violation, limits));
-    }
     connection.place.belongs_to(&agent)?;
     let uri = request.uri();
     let Some(target) = uri.authority().filter(|_| uri.scheme().is_none()) else {
@@ -224,10 +219,12 @@ fn host_agrees(request: &Request<Incoming>, authority: &Authority) -> Result<(),
 /// The TCP stream under a finished HTTP exchange, with what was read too early put back.
 fn raw(upgraded: hyper::upgrade::Upgraded) -> Option<Rewind<TcpStream>> {
     let parts = upgraded.downcast::<TokioIo<Gate<TcpStream>>>().ok()?;
-    Some(Rewind::new(
-        parts.read_buf,
-        parts.io.into_inner().into_inner(),
-    ))
+    let (stream, held) = parts.io.into_inner().into_inner();
+    let early = match held.is_empty() {
+        true => parts.read_buf,
+        false => [parts.read_buf, held.into()].concat().into(),
+    };
+    Some(Rewind::new(early, stream))
 }
 
 /// Clients show the reason phrase of a refused CONNECT and never its body.

@@ -1,19 +1,21 @@
 //! Owns the IO under an agent's HTTP/1.1 connection: it follows the framing and keeps the time.
 //!
+//! The library is handed whole heads, and of a body what has one reading. What it would refuse with a bare
+//! status, or repair, it is never shown: that is answered here, once the answers before it are out.
+//!
 //! The library's own header timer also ends idle kept connections and costs a timer per request;
 //! here one timer per connection serves all four waits for bytes, and one more, made when it is first
-//! needed, the wait for an agent that takes nothing. What the library would refuse with a bare
-//! status, or repair, is answered here, and never shown to it.
+//! needed, the wait for an agent that takes nothing.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::framing::{Framing, Violation};
@@ -54,7 +56,9 @@ const IDLE: u8 = 2;
 /// What the gate and the exchanges on its connection know together.
 #[derive(Debug, Default)]
 pub struct GateState {
+    /// In the body of a request, and of which one.
     violation: AtomicU8,
+    violating: AtomicUsize,
     in_flight: AtomicUsize,
     served: AtomicUsize,
     /// Milliseconds in which nothing of the answer under way may be taken; none said yet: 0.
@@ -67,13 +71,25 @@ pub struct GateState {
 }
 
 impl GateState {
-    /// The first ambiguity seen on this connection, if any.
+    /// What is wrong with the body of the request that is being answered, if anything.
     pub fn violation(&self) -> Option<Violation> {
-        Violation::from_code(self.violation.load(Ordering::Acquire))
+        let violation = Violation::from_code(self.violation.load(Ordering::Acquire))?;
+        let violating = self.violating.load(Ordering::Relaxed);
+        (self.served() >= violating).then_some(violation)
     }
 
-    fn note(&self, violation: Violation) {
+    /// Of the request with this number, from 1.
+    fn note(&self, violation: Violation, violating: usize) {
+        self.violating.store(violating, Ordering::Relaxed);
         self.violation.store(violation as u8, Ordering::Release);
+    }
+
+    fn served(&self) -> usize {
+        self.served.load(Ordering::Acquire)
+    }
+
+    fn is_answering(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) > 0
     }
 
     /// The limit at which the connection ended since nothing happened on it, if it did.
@@ -83,11 +99,6 @@ impl GateState {
             IDLE => Some(Limit::IdleConnection),
             _ => None,
         }
-    }
-
-    /// A request was handed over to be answered.
-    pub fn serving(&self) {
-        self.served.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The agent may leave the answer that goes out next untaken for so long.
@@ -106,23 +117,23 @@ impl GateState {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// While the guard lives the connection is not idle, however silent.
-    pub fn exchange(self: &Arc<Self>) -> InFlight {
+    /// A request was handed over to be answered. The guard lives until all of the answer was handed back; meanwhile
+    /// the connection is not idle, however silent.
+    pub fn serving(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.served.fetch_add(1, Ordering::AcqRel);
         InFlight(self.clone())
+    }
+
+    /// Whether the connection ended since its agent took nothing.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
     }
 }
 
 /// An exchange that has begun and not ended.
 #[derive(Debug)]
 pub struct InFlight(Arc<GateState>);
-
-impl InFlight {
-    /// Whether the connection ended since its agent took nothing.
-    pub fn is_stalled(&self) -> bool {
-        self.0.stalled.load(Ordering::Relaxed)
-    }
-}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -139,6 +150,14 @@ pub struct Gate<S> {
     last_word: Option<LastWord>,
     closing: Option<Closing>,
     framing: Framing,
+    /// Octets that came and were not handed over: a head that is not whole, or what found no room.
+    held: Vec<u8>,
+    /// Octets that were handed over.
+    given: u64,
+    /// What came behind those that may be.
+    refused: Option<Violation>,
+    /// Requests whose answers are out.
+    answered: usize,
     state: Arc<GateState>,
     limits: AgentLimits,
     waiting: Waiting,
@@ -147,14 +166,8 @@ pub struct Gate<S> {
     stall: Stall,
 }
 
-enum Consequence {
-    /// Nobody is being answered: it is answered here.
-    Answer,
-    /// The violation is in the body of a request that is served already: that body breaks off.
-    Break,
-    /// A response is on its way: the next request is refused where it is served.
-    Later,
-}
+/// How much is read at once behind what is held.
+const PIECE: usize = 8 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
@@ -229,6 +242,10 @@ impl<S> Gate<S> {
             last_word: Some(last_word),
             closing: None,
             framing: Framing::new(limits.requests),
+            held: Vec::new(),
+            given: 0,
+            refused: None,
+            answered: 0,
             state,
             limits,
             waiting: Waiting::FirstHead,
@@ -238,9 +255,9 @@ impl<S> Gate<S> {
         }
     }
 
-    /// The connection again, once HTTP is over on it.
-    pub fn into_inner(self) -> S {
-        self.inner
+    /// The connection again, once HTTP is over on it, and what came of it that was not handed over.
+    pub fn into_inner(self) -> (S, Vec<u8>) {
+        (self.inner, self.held)
     }
 
     /// What watches it, shared.
@@ -248,39 +265,69 @@ impl<S> Gate<S> {
         self.state.clone()
     }
 
-    fn follow(&mut self, bytes: &[u8]) -> Result<(), Violation> {
-        if self.state.violation().is_some() {
-            return Ok(()); // said already
-        }
+    fn follow(&mut self, bytes: &[u8]) {
         let heads = self.framing.heads();
-        let read = self.framing.feed(bytes);
-        if let Err(violation) = read {
-            self.state.note(violation);
+        if let Err(violation) = self.framing.feed(bytes) {
+            if self.framing.within_body() {
+                self.state.note(violation, self.framing.heads());
+            }
+            self.refused = Some(violation);
         }
-        let (waiting, limit) = match (self.framing.within_head(), self.framing.within_body()) {
-            (true, _) => (Waiting::Head, self.limits.requests.head_time),
-            (_, true) => (Waiting::Body, self.limits.requests.body_idle),
+        let waiting = match (self.framing.within_head(), self.framing.within_body()) {
+            (true, _) => Waiting::Head,
+            (_, true) => Waiting::Body,
             // Empty lines are no progress.
-            _ if self.framing.heads() == heads && self.waiting != Waiting::Body => return read,
-            _ => (Waiting::Idle, self.limits.idle),
+            _ if self.framing.heads() == heads && self.waiting != Waiting::Body => return,
+            _ => Waiting::Idle,
         };
         // A head that trickles in keeps its first deadline.
         if waiting != Waiting::Head || self.waiting != Waiting::Head {
-            self.deadline = Instant::now() + limit;
+            self.deadline = Instant::now() + self.limit(waiting);
         }
         self.waiting = waiting;
-        read
     }
 
-    /// What becomes of the connection after a violation.
-    fn consequence(&self) -> Consequence {
-        let all_served = self.state.served.load(Ordering::Acquire) >= self.framing.heads();
-        let answering = self.state.in_flight.load(Ordering::Acquire) > 0;
-        match self.framing.within_body() && all_served {
-            true => Consequence::Break,
-            false if answering => Consequence::Later,
-            false => Consequence::Answer,
+    fn limit(&self, waiting: Waiting) -> Duration {
+        match waiting {
+            Waiting::FirstHead | Waiting::Head => self.limits.requests.head_time,
+            Waiting::Body => self.limits.requests.body_idle,
+            Waiting::Idle => self.limits.idle,
         }
+    }
+
+    /// How many of the octets that are held, and of those that came just now, may be handed over.
+    fn ready(&self) -> usize {
+        usize::try_from(self.framing.sound() - self.given).unwrap_or(usize::MAX)
+    }
+
+    /// Hands over what is ready of what is held. Whether there was anything.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let given = self.ready().min(self.held.len()).min(buf.remaining());
+        buf.put_slice(&self.held[..given]);
+        self.given += given as u64;
+        match given == self.held.len() {
+            // An idle connection has no use for the room.
+            true => self.held = Vec::new(),
+            false => drop(self.held.drain(..given)),
+        }
+        given > 0
+    }
+
+    /// Keeps of what came just now, behind `before`, only what is ready; the rest is held. Whether anything is left.
+    fn hold(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
+        let came = &buf.filled()[before..];
+        let given = self.ready().min(came.len());
+        if self.refused.is_none() {
+            self.held.extend_from_slice(&came[given..]);
+        }
+        buf.set_filled(before + given);
+        self.given += given as u64;
+        given > 0
+    }
+
+    /// Whether all requests that were handed over are answered, and the answers out.
+    fn is_quiet(&self) -> bool {
+        self.answered >= self.framing.heads()
     }
 
     /// What came of writing, unless the agent has taken nothing for too long.
@@ -316,10 +363,14 @@ impl<S> Gate<S> {
             }
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
-            let busy =
-                self.waiting == Waiting::Idle && self.state.in_flight.load(Ordering::Acquire) > 0;
+            let busy = match self.waiting {
+                Waiting::Idle => self.state.is_answering(),
+                // Its turn has not come yet.
+                Waiting::Body => self.state.served() < self.framing.heads(),
+                Waiting::FirstHead | Waiting::Head => false,
+            };
             if busy {
-                self.deadline = now + self.limits.idle;
+                self.deadline = now + self.limit(self.waiting);
             }
             if self.deadline <= now {
                 let what = match self.waiting {
@@ -329,7 +380,8 @@ impl<S> Gate<S> {
                     }
                     Waiting::Head => Violation::SlowHead.message(),
                     Waiting::Body => {
-                        self.state.note(Violation::SlowBody);
+                        let violating = self.framing.heads();
+                        self.state.note(Violation::SlowBody, violating);
                         Violation::SlowBody.message()
                     }
                     Waiting::Idle => {
@@ -346,11 +398,46 @@ impl<S> Gate<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
+    /// What becomes of the connection after a violation: the body that it is in breaks off; what is wrong with a head
+    /// is told when all before it has been answered.
+    fn refuse(&mut self, violation: Violation, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.framing.within_body() && self.state.served() >= self.framing.heads() {
+            let error = io::Error::new(io::ErrorKind::InvalidData, violation.message());
+            return Poll::Ready(Err(error));
+        }
+        match self.is_quiet() {
+            true => self.close(violation, cx),
+            // Whoever flushes the last of the answers wakes the task.
+            false => Poll::Pending,
+        }
+    }
+
     /// Ends the connection with the last word about `violation`.
     fn close(&mut self, violation: Violation, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let word = self.last_word.take().map(|word| word(violation));
         let closing = self.closing.insert(Closing::new(word.unwrap_or_default()));
         closing.poll(&mut self.inner, cx)
+    }
+
+    /// Reads what comes next, into `buf` if nothing is held that comes before it. Whether anything came.
+    fn poll_more(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        if self.held.is_empty() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+            let came = &buf.filled()[before..];
+            self.follow(came);
+            return Poll::Ready(Ok(!came.is_empty()));
+        }
+        let before = self.held.len();
+        if self.held.capacity() == before {
+            // Not twice as much each time: many connections may have a large head under way.
+            self.held.reserve_exact(PIECE);
+        }
+        ready!(pin!(self.inner.read_buf(&mut self.held)).poll(cx))?;
+        let held = std::mem::take(&mut self.held);
+        self.follow(&held[before..]);
+        self.held = held;
+        Poll::Ready(Ok(self.held.len() > before))
     }
 }
 
@@ -360,34 +447,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
         let this = &mut *self;
         if let Some(closing) = &mut this.closing {
             return closing.poll(&mut this.inner, cx);
         }
-        match Pin::new(&mut this.inner).poll_read(cx, buf) {
-            Poll::Ready(Ok(())) => {
-                let Err(violation) = this.follow(&buf.filled()[before..]) else {
-                    return Poll::Ready(Ok(()));
-                };
-                match this.consequence() {
-                    Consequence::Later => return Poll::Ready(Ok(())),
-                    Consequence::Break => buf.set_filled(before),
-                    Consequence::Answer => {
-                        buf.set_filled(before);
-                        return this.close(violation, cx);
-                    }
-                }
-                let error = io::Error::new(io::ErrorKind::InvalidData, violation.message());
-                Poll::Ready(Err(error))
+        loop {
+            if this.give(buf) {
+                return Poll::Ready(Ok(()));
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending if this.state.has_left() => Poll::Pending,
-            Poll::Pending => {
-                let error = ready!(this.poll_deadline(cx));
-                match this.waiting {
-                    Waiting::Head => this.close(Violation::SlowHead, cx),
-                    _ => Poll::Ready(Err(error)),
+            if let Some(violation) = this.refused {
+                return this.refuse(violation, cx);
+            }
+            let before = buf.filled().len();
+            match this.poll_more(cx, buf) {
+                Poll::Ready(Ok(true)) if this.hold(buf, before) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(ended) => return Poll::Ready(ended.map(drop)),
+                Poll::Pending if this.state.has_left() => return Poll::Pending,
+                Poll::Pending => {
+                    let error = ready!(this.poll_deadline(cx));
+                    match this.waiting {
+                        Waiting::Head => this.refused = Some(Violation::SlowHead),
+                        _ => return Poll::Ready(Err(error)),
+                    }
                 }
             }
         }
@@ -405,6 +487,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        let served = self.state.served();
+        if polled.is_ready() && self.answered < served && !self.state.is_answering() {
+            self.answered = served;
+            if self.refused.is_some() {
+                cx.waker().wake_by_ref();
+            }
+        }
         self.written(polled, cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

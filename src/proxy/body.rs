@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::metered::{Meter, Turn};
 use super::observe::Observer;
 use super::origin_body::{OriginBody, OriginError};
 use crate::budget::ledger::Ending;
-use crate::net::gate::{ANSWER_PATIENCE, InFlight};
+use crate::net::gate::{ANSWER_PATIENCE, GateState};
 use crate::policy::decision::Timeouts;
 
 /// What ends a body early.
@@ -77,8 +78,8 @@ pub struct StreamedResponse {
     /// How long the agent may take nothing of it.
     patience: Duration,
     accounting: Accounting,
-    /// While it lives the agent's connection is not idle.
-    in_flight: Option<InFlight>,
+    /// Whether its agent has taken nothing for too long, on HTTP/1.1.
+    gate: Option<Arc<GateState>>,
     /// What was known of its length before any of it was read, until it is asked for.
     announced: Option<SizeHint>,
     /// What was read before the head went on, until it is asked for.
@@ -174,7 +175,7 @@ impl StreamedResponse {
         inner: OriginBody,
         timeouts: &Timeouts,
         accounting: Accounting,
-        in_flight: Option<InFlight>,
+        gate: Option<Arc<GateState>>,
         (meter, observer): (Option<Box<Meter>>, Option<Box<Observer>>),
     ) -> Result<Box<Self>, Broken> {
         let mut begun = Box::new(Self {
@@ -184,7 +185,7 @@ impl StreamedResponse {
             silence: Silence::new(timeouts.idle),
             patience: timeouts.agent_idle,
             accounting,
-            in_flight,
+            gate,
             announced: None,
             ahead: None,
             broken: None,
@@ -356,7 +357,7 @@ impl Drop for StreamedResponse {
     /// An answer that the agent left is billed as far as it came, and what is under way has come: it is
     /// read on for a moment without the agent, or to its end where the provider bills it whole.
     fn drop(&mut self) {
-        if self.in_flight.as_ref().is_some_and(InFlight::is_stalled) {
+        if self.gate.as_ref().is_some_and(|gate| gate.is_stalled()) {
             self.accounting.stalled();
         }
         if let Some(observer) = self.observer.take() {

@@ -34,7 +34,6 @@ use super::whole::Whole;
 use crate::inject::error::InjectError;
 use crate::meter::reader::Memory;
 use crate::net::framing::Violation;
-use crate::net::gate::GateState;
 use crate::net::places::Place;
 use crate::net::room::Rooms;
 use crate::oauth::local_endpoint::LocalEndpoint;
@@ -125,10 +124,10 @@ impl Exchange {
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
                 let timeouts = relayed.permit.dial().timeouts;
-                let in_flight = passage.gate.as_ref().map(|gate| {
+                let gate = passage.gate.clone();
+                if let Some(gate) = &gate {
                     gate.answering(timeouts.agent_idle);
-                    gate.exchange()
-                });
+                }
                 let Relayed {
                     permit,
                     counted,
@@ -140,7 +139,7 @@ impl Exchange {
                 let (head, body) = response.into_parts();
                 let body = OriginBody::new(body, counted, scrubbing);
                 let begun =
-                    StreamedResponse::begin(body, &timeouts, accounting, in_flight, readers).await;
+                    StreamedResponse::begin(body, &timeouts, accounting, gate, readers).await;
                 match begun {
                     Ok(body) => Response::from_parts(head, ResponseBody::Stream(body)),
                     Err(Broken { fault, accounting }) => {
@@ -221,7 +220,6 @@ impl Exchange {
             return Err(ProxyError::of(violation, &self.limits.requests));
         }
         connection_has_room(passage, &asked)?;
-        let _in_flight = passage.gate.as_ref().map(GateState::exchange);
 
         headers::method(&head.method)?;
         headers::bounds(&head, &self.limits.requests)?;

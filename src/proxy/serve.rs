@@ -2,23 +2,26 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
-use super::body::ResponseBody;
+use super::body::{BodyError, ResponseBody};
 use super::exchange::Exchange;
 use super::passage::Connection;
 use super::taking::{Streams, TakenBody};
 use crate::net::calm::Calm;
-use crate::net::gate::Gate;
+use crate::net::gate::{Gate, InFlight};
 use crate::types::limits::NO_CLOCK;
 use crate::types::reached::{Limit, Reached};
 
@@ -43,11 +46,17 @@ where
     let state = stream.state();
     let limits = &exchange.limits.requests;
     let service = service_fn(|request| {
-        state.serving();
+        let serving = state.serving();
         // The library keeps room for this future as long as the connection lives: for a pointer to it
         // an idle connection has less to keep.
         let response = Box::pin(service(request));
-        async move { Ok::<_, Infallible>(response.await) }
+        async move {
+            let response = response.await;
+            Ok::<_, Infallible>(response.map(|body| Answering {
+                body,
+                _serving: serving,
+            }))
+        }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -76,6 +85,32 @@ where
     }
     if let Some(limit) = state.waited_for() {
         exchange.ledgers.metrics().limit_reached(limit);
+    }
+}
+
+/// An answer's body, and the sign that there is one until the library has all of it.
+struct Answering {
+    body: ResponseBody,
+    _serving: InFlight,
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

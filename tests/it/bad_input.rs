@@ -13,12 +13,15 @@ use super::support::wire::{self, Answer};
 const AMBIGUOUS: &str = "ambiguous_request";
 
 #[tokio::test]
-async fn a_bad_request_behind_a_good_one_spoils_both() {
+async fn a_bad_request_behind_a_good_one_is_refused_alone() {
     let scene = Scene::new().await;
     let good = format!("GET /v1/good HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     let bad = format!("GET /v1/bad HTTP/1.1\r\nHost: {HOST}\r\nHost: {HOST}\r\n\r\n");
     let mut stream = scene.inside(HOST).await;
-    let answer = wire::say(&mut stream, (good.clone() + &bad).as_bytes()).await;
+    let answer = wire::say(&mut stream, (good.clone() + &bad + &good).as_bytes()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    scene.honest();
+    let answer = wire::hear(&mut stream).await;
     scene
         .refused("at once", &answer, 400, AMBIGUOUS, "exactly one Host")
         .await;
@@ -83,6 +86,46 @@ async fn heads_past_their_bounds_are_refused() {
                 .refused(case, &answer, 431, "head_too_large", says)
                 .await;
         }
+    }
+    scene.still_serves().await;
+}
+
+/// What the library could not even name is told like anything else.
+#[tokio::test]
+async fn names_targets_and_lengths_that_nothing_can_hold_are_refused_in_words() {
+    let origin = scene::origin().await;
+    let proxy = scene::in_front_of(&origin)
+        .setting("limits: {requests: {headSize: 256KiB}}")
+        .start()
+        .await;
+    let scene = Scene::with(origin, proxy).await;
+    let long = "y".repeat(70_000);
+    let host = format!("Host: {HOST}\r\n");
+    for (case, bytes, status, says) in [
+        (
+            "a name",
+            format!("GET /v1/x HTTP/1.1\r\n{host}{long}: z\r\n\r\n"),
+            431,
+            "name is longer than 65535",
+        ),
+        (
+            "a target",
+            format!("GET /v1/{long} HTTP/1.1\r\n{host}\r\n"),
+            414,
+            "target is longer than 65534",
+        ),
+        (
+            "a length",
+            format!(
+                "POST /v1/x HTTP/1.1\r\n{host}Content-Length: {}\r\n\r\n",
+                u64::MAX
+            ),
+            400,
+            "below 2^64 - 2",
+        ),
+    ] {
+        let answer = wire::say(&mut scene.inside(HOST).await, bytes.as_bytes()).await;
+        scene.refused(case, &answer, status, AMBIGUOUS, says).await;
     }
     scene.still_serves().await;
 }

@@ -150,12 +150,19 @@ impl Scene {
     /// A new record with this reason.
     pub async fn record(&self, case: &str, reason: &str) -> Value {
         let seen = self.records.load(Ordering::SeqCst);
-        let records = self.proxy.access_log(seen + 1).await;
-        self.records.store(records.len(), Ordering::SeqCst);
-        let mut new = records[seen..].iter();
-        new.find(|r| r["reason"] == reason)
-            .unwrap_or_else(|| panic!("{case}: no record says {reason}: {:?}", &records[seen..]))
-            .clone()
+        let mut count = seen;
+        loop {
+            let records = self.proxy.access_log(count + 1).await;
+            count = records.len();
+            if let Some(record) = records[seen..].iter().find(|r| r["reason"] == reason) {
+                self.records.store(count, Ordering::SeqCst);
+                return record.clone();
+            }
+            eprintln!(
+                "{case}: no record says {reason} yet: {:?}",
+                &records[seen..]
+            );
+        }
     }
 
     /// The origin got no request and no connection since the last honest one.
@@ -192,6 +199,11 @@ impl Scene {
         let seen = self.records.load(Ordering::SeqCst);
         let records = self.proxy.access_log(seen + 1).await;
         self.records.store(records.len(), Ordering::SeqCst);
+        self.honest();
+    }
+
+    /// The same, where what comes on record next is asked for.
+    pub fn honest(&self) {
         let count = self.origin.requests().len();
         self.requests.store(count, Ordering::SeqCst);
         let connections = self.origin.connections();
