@@ -18,8 +18,8 @@ use super::stall::Stall;
 /// the socket, which not even the answer to a PING leaves any more.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who wants to know that a connection was ended for its frames.
-pub type OnFlood = Box<dyn FnOnce() + Send>;
+/// Who wants to know that a connection was ended.
+pub type OnEnd = Box<dyn FnOnce() + Send>;
 
 /// An HTTP/2 connection, watched.
 pub struct Calm<S> {
@@ -27,14 +27,15 @@ pub struct Calm<S> {
     frames: Frames,
     stall: Stall,
     closing: Option<Closing>,
-    on_flood: Option<OnFlood>,
+    on_flood: Option<OnEnd>,
     greeting: Option<Greeting>,
     silence: Option<Silence>,
+    on_silence: Option<OnEnd>,
 }
 
 impl<S> Calm<S> {
     /// Watches `inner`, whose streams `opener` opens; `on_flood` is called if that ends it.
-    pub fn new(inner: S, opener: Opener, on_flood: OnFlood) -> Self {
+    pub fn new(inner: S, opener: Opener, on_flood: OnEnd) -> Self {
         Self {
             inner,
             frames: Frames::new(opener),
@@ -43,12 +44,15 @@ impl<S> Calm<S> {
             on_flood: Some(on_flood),
             greeting: None,
             silence: None,
+            on_silence: None,
         }
     }
 
     /// The same, and one who says nothing is left. The library asks it with a PING after so long a silence; its own
-    /// clock for the answer would leave those who take what is on its way before that, and slowly.
-    pub fn asked_after(mut self, ping: Duration) -> Self {
+    /// clock for the answer would leave those who take what is on its way before that, and slowly. `on_silence` is
+    /// called if that ends it.
+    pub fn asked_after(mut self, ping: Duration, on_silence: OnEnd) -> Self {
+        self.on_silence = Some(on_silence);
         self.silence = Some(Silence::new(ping));
         self
     }
@@ -120,6 +124,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Calm<S> {
                 Poll::Ready(_) => silence.heard(),
                 Poll::Pending => {
                     ready!(silence.poll(cx));
+                    if let Some(on_silence) = this.on_silence.take() {
+                        on_silence();
+                    }
                     let what = "the other side said nothing, not even in answer to a PING";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
                 }

@@ -26,6 +26,7 @@ use crate::policy::decision::DialProfile;
 use crate::telemetry::metrics::{Metrics, Open};
 use crate::types::host::{Authority, Host};
 use crate::types::intent::Scheme;
+use crate::types::reached::Limit;
 
 /// Carries a [`DialError`] out through an error that is only lent.
 #[derive(Debug)]
@@ -150,9 +151,11 @@ impl OriginIo {
         });
         let (stated, told) = (stated.clone(), authority.clone());
         let greeting = Greeting::new(Box::new(move |streams| stated.tell(&told, streams)));
+        let metrics = by.metrics.clone();
+        let on_silence = move || metrics.limit_reached(Limit::OriginPing);
         let calm = Calm::new(stream, Opener::Own, on_flood)
             .with_greeting(greeting)
-            .asked_after(by.ping);
+            .asked_after(by.ping, Box::new(on_silence));
         Self::Http2(Box::new(TokioIo::new(calm)))
     }
 }

@@ -330,6 +330,8 @@ fn limit_status(limit: Limit) -> StatusCode {
         Limit::HeadTime
         | Limit::BodyIdle
         | Limit::IdleConnection
+        | Limit::Ping
+        | Limit::OriginPing
         | Limit::TunnelStart
         | Limit::Handshake => StatusCode::REQUEST_TIMEOUT,
         Limit::AgentConnections

@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::last_word::{Caller, last_word};
 use super::passage::{Agreement, Asked, Connection, Passage};
 use super::serve;
-use crate::net::calm::{Calm, OnFlood};
+use crate::net::calm::{Calm, OnEnd};
 use crate::net::client_hello::UNRECOGNIZED_NAME;
 use crate::net::frames::Opener;
 use crate::net::gate::{AgentLimits, Gate, GateState};
@@ -215,7 +215,7 @@ fn flooded(
     agent: &Agent,
     authority: &Authority,
     peer: SocketAddr,
-) -> OnFlood {
+) -> OnEnd {
     let (exchange, agent, authority) = (exchange.clone(), agent.clone(), authority.clone());
     Box::new(move || {
         tracing::warn!(%authority, %agent, "an agent floods its connection with HTTP/2 frames");

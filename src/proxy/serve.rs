@@ -142,6 +142,9 @@ pub async fn http2<S, F, Fut>(
             Ok::<_, Infallible>(response.map(|body| TakenBody::new(body, held)))
         }
     });
+    let metrics = exchange.ledgers.metrics().clone();
+    let on_silence = move || metrics.limit_reached(Limit::Ping);
+    let stream = stream.asked_after(limits.connections.ping, Box::new(on_silence));
     let connection = hyper::server::conn::http2::Builder::new(Streams)
         .timer(TokioTimer::new())
         // Asks; `net/calm` keeps the time for the answer.
@@ -154,10 +157,7 @@ pub async fn http2<S, F, Fut>(
         .max_header_list_size(u32::try_from(limits.requests.head_size).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(MOST_ERRORS)
-        .serve_connection(
-            TokioIo::new(stream.asked_after(limits.connections.ping)),
-            service,
-        );
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -14,6 +14,10 @@ pub enum Limit {
     AddressConnections,
     /// A connection on which nothing happens.
     IdleConnection,
+    /// An HTTP/2 connection whose agent says nothing, not even in answer to a PING.
+    Ping,
+    /// The same of an origin.
+    OriginPing,
     /// A CONNECT that nothing follows.
     TunnelStart,
     /// A TLS handshake that does not end.
@@ -70,11 +74,13 @@ pub struct Reached {
 
 impl Limit {
     /// Every limit there is.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Connections,
         Self::AgentConnections,
         Self::AddressConnections,
         Self::IdleConnection,
+        Self::Ping,
+        Self::OriginPing,
         Self::TunnelStart,
         Self::Handshake,
         Self::HeadSize,
@@ -119,6 +125,8 @@ impl Limit {
             Self::AgentConnections => "connections.perAgent",
             Self::AddressConnections => "connections.unidentifiedPerAddress",
             Self::IdleConnection => "connections.idle",
+            Self::Ping => "connections.ping",
+            Self::OriginPing => "origins.ping",
             Self::TunnelStart => "connections.tunnelStart",
             Self::Handshake => "connections.handshake",
             Self::HeadSize => "requests.headSize",
@@ -166,6 +174,7 @@ impl Limit {
                 "too_many_connections"
             }
             Self::IdleConnection => "idle",
+            Self::Ping | Self::OriginPing => "silent",
             Self::TunnelStart => "tunnel_no_client_hello",
             Self::Handshake => "handshake_timeout",
             Self::HeadSize | Self::HeadFields => "head_too_large",
@@ -226,6 +235,9 @@ impl fmt::Display for Reached {
                 "{value} connections of this address have named no agent yet, the most that may"
             ),
             Limit::IdleConnection => write!(f, "nothing happened on the connection for {value}"),
+            Limit::Ping | Limit::OriginPing => {
+                write!(f, "no answer came to a PING after {value} without a word")
+            }
             Limit::TunnelStart => write!(f, "nothing followed the CONNECT for {value}"),
             Limit::Handshake => write!(f, "the TLS handshake took longer than {value}"),
             Limit::HeadSize => write!(f, "the request line and headers are larger than {value}"),

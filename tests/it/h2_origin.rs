@@ -443,4 +443,6 @@ async fn an_origin_that_answers_no_ping_fails_its_requests_and_one_that_is_only_
     let answer = ask(&scene, "slow").await;
     assert_eq!(answer, Some((200, b"reached".to_vec())));
     assert_eq!(taken.load(Ordering::SeqCst), 2);
+    let series = "tollgate_limits_reached_total{limit=\"origins.ping\"}";
+    assert_eq!(scene.proxy.metric(series).await, Some(1.0));
 }

@@ -519,6 +519,7 @@ async fn an_agent_over_http2_that_answers_no_ping_is_left_and_one_that_does_is_n
     }
     there.send(&frames::get(1, HOST, "/v1/x")).await;
     assert_eq!(there.fate(1).await, Fate::Fine);
+    counted(&scene.proxy, "connections.ping", 1.0).await;
 }
 
 /// What is on its way already stands before a PING, and an agent that takes it slowly sees it late.

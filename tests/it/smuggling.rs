@@ -838,7 +838,7 @@ async fn no_refusal_is_written_into_an_answer_that_its_agent_reads_late() {
             .unwrap()
             .parse()
             .unwrap_or(0);
-        reply::text(200, &"a".repeat(size))
+        reply::text(200, "a".repeat(size))
     })
     .await;
     let proxy = scene::in_front_of(&origin).start().await;
