@@ -128,6 +128,11 @@ impl<C> Lanes<C> {
         (lane, counted)
     }
 
+    /// Whether requests to `authority` may have a connection in common: it speaks HTTP/2, as far as is known.
+    pub fn shares(&self, authority: &Authority) -> bool {
+        self.stated.of(self.stated.group(authority)) < u32::MAX as usize
+    }
+
     /// Uses no client again that may have a connection to `authority`. What is under way on one goes on; origins
     /// whose names fall together with its own are connected to anew.
     pub fn forget(&self, authority: &Authority) {

@@ -427,6 +427,18 @@ pub enum RequestBody {
     Expecting(Source, Continuation),
 }
 
+impl RequestBody {
+    /// The same again, if all of it is here.
+    pub fn again(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Noted(bytes, sent) => Some(Self::Noted(bytes.clone(), sent.clone())),
+            Self::Stream(_) | Self::Expecting(..) => None,
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;

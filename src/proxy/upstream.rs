@@ -102,6 +102,8 @@ impl Upstream {
     /// Sends a request whose URI is absolute and returns the response head; its body follows. It is under way
     /// until what counts it is dropped.
     ///
+    /// What an origin says that it did not process goes out once more, if all of it is here.
+    ///
     /// Errors: the origin cannot be reached, or sends no head within the permit's limit, which begins when the
     /// last of the body has gone on, as `uploaded` tells.
     pub async fn send(
@@ -127,7 +129,19 @@ impl Upstream {
         *request.version_mut() = Version::HTTP_11;
         let authority = permit.authority();
         let limit = permit.dial().timeouts.response_headers;
-        match in_time(lane.client.request(request), limit, uploaded).await {
+        let again = match protocols {
+            Protocols::Any if ways.any.shares(authority) => again(&request),
+            _ => None,
+        };
+        let sent = in_time(lane.client.request(request), limit, uploaded).await;
+        let sent = match (sent, again) {
+            (Some(Err(error)), Some(again)) if is_unprocessed(&error) => {
+                tracing::debug!(%authority, error = %chain(&error), "sent again");
+                in_time(lane.client.request(again), limit, uploaded).await
+            }
+            (sent, _) => sent,
+        };
+        match sent {
             Some(Ok(response)) if has_two_readings(response.headers()) => {
                 self.forget(&ways, protocols, authority);
                 Err(ProxyError::Origin {
@@ -254,6 +268,27 @@ impl Upstream {
         let http1 = client(connectors.http1.clone(), &self.limits);
         Arc::new(Lane::new(http1, &self.under_way))
     }
+}
+
+fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let mut again = Request::new(request.body().again()?);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    *again.extensions_mut() = request.extensions().clone();
+    Some(again)
+}
+
+/// Whether the origin has said that it did nothing with the request, so that it may go out again whatever it is: by
+/// a connection that goes away before it, or by refusing the stream (RFC 9113, section 8.7).
+fn is_unprocessed(error: &hyper_util::client::legacy::Error) -> bool {
+    cause::<h2::Error>(error).is_some_and(|error| {
+        let reason = error.reason();
+        error.is_remote()
+            && (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)
+                || error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 /// What an origin answers, if it does so within `limit`. The turns of its agent do not count.

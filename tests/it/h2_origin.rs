@@ -394,6 +394,66 @@ async fn a_connection_that_goes_away_takes_nothing_along() {
     }
 }
 
+/// An origin says of some requests that it did not process them (RFC 9113, section 8.7): they go out once more,
+/// whatever they are. Of others it says nothing of the kind.
+#[tokio::test]
+async fn what_an_origin_did_not_process_goes_out_once_more() {
+    const REFUSED: u32 = 7;
+    const CALM: u32 = 11;
+    type Says = fn(u32) -> Vec<u8>;
+    let cases: [(&str, usize, Says, u16, usize); 6] = [
+        (
+            "goes away before it",
+            1,
+            |_| goaway(0, frames::NO_ERROR),
+            200,
+            2,
+        ),
+        ("refuses its stream", 1, |id| reset(id, REFUSED), 200, 2),
+        (
+            "goes away always",
+            usize::MAX,
+            |_| goaway(0, frames::NO_ERROR),
+            502,
+            2,
+        ),
+        (
+            "refuses always",
+            usize::MAX,
+            |id| reset(id, REFUSED),
+            502,
+            2,
+        ),
+        ("cancels it", 1, |id| reset(id, frames::CANCEL), 502, 1),
+        ("wants calm", 1, |_| goaway(0, CALM), 502, 1),
+    ];
+    for (case, times, says, status, sent) in cases {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let counted = seen.clone();
+        let origin = Origin::raw(&[HOST, PATHS, BARE, TUNNEL], &[b"h2"], move |stream| {
+            let seen = counted.clone();
+            async move {
+                let Some(mut peer) = Peer::origin(stream, &[]).await else {
+                    return;
+                };
+                while let Some(stream) = peer.request().await {
+                    let answer = match seen.fetch_add(1, Ordering::SeqCst) {
+                        number if number < times => says(stream),
+                        _ => fine(stream),
+                    };
+                    peer.send(&answer).await;
+                }
+            }
+        })
+        .await;
+        let proxy = scene::in_front_of(&origin).start().await;
+        let scene = Scene::with(origin, proxy).await;
+        let answer = ask(&scene, case).await;
+        assert_eq!(answer.map(|(status, _)| status), Some(status), "{case}");
+        assert_eq!(seen.load(Ordering::SeqCst), sent, "{case}");
+    }
+}
+
 /// How an origin takes the PING of the proxy.
 #[derive(Clone, Copy, PartialEq)]
 enum Pinged {
