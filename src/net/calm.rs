@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::closing::Closing;
 use super::frames::{Frames, Opener};
-use super::gate::Closing;
 use super::greeting::Greeting;
 use super::silence::Silence;
 use super::stall::Stall;

@@ -14,10 +14,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::closing::Closing;
 use super::framing::{Framing, Violation};
 use super::stall::Stall;
 use crate::types::limits::{Limits, RequestLimits};
@@ -175,62 +176,6 @@ enum Waiting {
     Head,
     Body,
     Idle,
-}
-
-/// A connection that ends with a last word. What still comes is read away for a moment: a socket
-/// closed over unread bytes is reset, and the word may be lost with it.
-pub(super) struct Closing {
-    word: Bytes,
-    shut: bool,
-    patience: Pin<Box<Sleep>>,
-    /// Bytes that are read away yet.
-    room: usize,
-}
-
-/// How long the one who is told goodbye has for reading it.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// How much is read away meanwhile: who sends more does not listen.
-const MOST_UNREAD: usize = 1 << 20;
-
-impl Closing {
-    pub(super) fn new(word: Bytes) -> Self {
-        Self {
-            word,
-            shut: false,
-            patience: Box::pin(tokio::time::sleep(GOODBYE)),
-            room: MOST_UNREAD,
-        }
-    }
-
-    pub(super) fn poll<S>(&mut self, inner: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let ended = || Poll::Ready(Err(io::Error::from(io::ErrorKind::InvalidData)));
-        if self.patience.as_mut().poll(cx).is_ready() {
-            return ended();
-        }
-        while !self.word.is_empty() {
-            match ready!(Pin::new(&mut *inner).poll_write(cx, &self.word)) {
-                Ok(written @ 1..) => self.word.advance(written),
-                _ => return ended(),
-            }
-        }
-        if !self.shut {
-            ready!(Pin::new(&mut *inner).poll_shutdown(cx))?;
-            self.shut = true;
-        }
-        let mut sink = [0; 4096];
-        loop {
-            let mut unread = ReadBuf::new(&mut sink);
-            match ready!(Pin::new(&mut *inner).poll_read(cx, &mut unread)) {
-                Ok(()) if (1..self.room).contains(&unread.filled().len()) => {
-                    self.room -= unread.filled().len();
-                }
-                _ => return ended(),
-            }
-        }
-    }
 }
 
 impl<S> Gate<S> {

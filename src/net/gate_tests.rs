@@ -4,45 +4,8 @@ use std::task::{Wake, Waker};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::super::closing::GOODBYE;
 use super::*;
-
-/// The end of what was said is heard at once: whoever reads to it does not wait for the patience to end.
-#[tokio::test(start_paused = true)]
-async fn a_last_word_has_an_end() {
-    let (mut agent, mut proxy) = tokio::io::duplex(1024);
-    let closing = tokio::spawn(async move {
-        let mut closing = Closing::new(Bytes::from_static(b"goodbye"));
-        std::future::poll_fn(|cx| closing.poll(&mut proxy, cx)).await
-    });
-    let began = Instant::now();
-    let mut heard = Vec::new();
-    agent.read_to_end(&mut heard).await.unwrap();
-    assert_eq!(
-        (heard.as_slice(), began.elapsed()),
-        (&b"goodbye"[..], Duration::ZERO)
-    );
-    drop(agent);
-    assert!(closing.await.unwrap().is_err(), "nothing follows");
-}
-
-#[tokio::test(start_paused = true)]
-async fn whoever_goes_on_sending_after_the_last_word_is_not_read_without_end() {
-    let (mut agent, mut proxy) = tokio::io::duplex(64 << 10);
-    let sending = tokio::spawn(async move {
-        let piece = [b'x'; 16 << 10];
-        let mut sent = 0;
-        while sent < 16 * MOST_UNREAD && agent.write_all(&piece).await.is_ok() {
-            sent += piece.len();
-        }
-        sent
-    });
-    let mut closing = Closing::new(Bytes::from_static(b"goodbye"));
-    let ended = std::future::poll_fn(|cx| closing.poll(&mut proxy, cx)).await;
-    assert!(ended.is_err());
-    drop(proxy);
-    let sent = sending.await.unwrap();
-    assert!((MOST_UNREAD / 2..2 * MOST_UNREAD).contains(&sent), "{sent}");
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_trickles_in_is_cut_at_its_first_deadline() {

@@ -2,6 +2,7 @@
 
 pub mod calm;
 pub mod client_hello;
+pub mod closing;
 pub mod descriptors;
 pub mod frames;
 pub mod framing;
