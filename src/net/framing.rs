@@ -48,6 +48,10 @@ pub enum Violation {
     LongName,
     /// A target that is longer than [`LONGEST_TARGET`].
     LongTarget,
+    /// Chunk extensions of a body that are longer than [`LONGEST_EXTENSIONS`].
+    LongExtensions,
+    /// Trailers that are larger than [`LONGEST_TRAILERS`].
+    LongTrailers,
 }
 
 /// The largest `Content-Length` that the library knows: the two above stand for something else there.
@@ -56,6 +60,10 @@ const LONGEST_BODY: u64 = u64::MAX - 2;
 const LONGEST_NAME: usize = (1 << 16) - 1;
 /// The longest target that `http` makes.
 const LONGEST_TARGET: usize = (1 << 16) - 2;
+/// The chunk extensions of one body that the library passes over.
+const LONGEST_EXTENSIONS: usize = (16 << 10) - 1;
+/// The trailers that the library reads, with the line that ends them.
+const LONGEST_TRAILERS: usize = (16 << 10) - 1;
 
 impl Violation {
     /// What is wrong, for the one who sent it.
@@ -82,6 +90,8 @@ impl Violation {
             Self::SlowBody => "the request's body took too long to arrive",
             Self::LongName => "a header's name is longer than 65535 octets",
             Self::LongTarget => "the request's target is longer than 65534 octets",
+            Self::LongExtensions => "the body's chunk extensions are longer than 16383 octets",
+            Self::LongTrailers => "the trailers are larger than 16383 octets",
         }
     }
 
@@ -116,6 +126,8 @@ impl Violation {
             Self::SlowBody,
             Self::LongName,
             Self::LongTarget,
+            Self::LongExtensions,
+            Self::LongTrailers,
         ]
         .into_iter()
         .find(|v| *v as u8 == code)
@@ -171,8 +183,11 @@ struct Head {
     lengths: u32,
     encodings: u32,
     hosts: u32,
+    /// Of the head, then of the trailers.
     fields: usize,
     bytes: usize,
+    /// Octets of chunk extensions.
+    extensions: usize,
 }
 
 impl Framing {
@@ -253,7 +268,9 @@ impl Framing {
                 }
             };
             self.fed += taken as u64;
-            if self.state != State::Fields {
+            // An empty line goes on with the request that follows it. Alone, it would be all that the library sees, which
+            // does not listen for more while it answers the request before it.
+            if self.state != State::Fields && self.empty_lines == 0 {
                 self.sound = self.fed;
             }
             bytes = &bytes[taken..];
@@ -279,13 +296,15 @@ impl Framing {
 
     /// Whether a line of `length` bytes may still follow what was read of the head or the trailers.
     fn fits(&self, length: usize) -> Result<(), Violation> {
-        let before = match self.state {
-            State::Fields | State::Trailers => self.head.bytes,
-            _ => 0,
+        let (before, most) = match self.state {
+            State::Fields => (self.head.bytes, self.limits.head_size),
+            State::Trailers => (self.head.bytes, LONGEST_TRAILERS),
+            _ => (0, self.limits.head_size),
         };
-        match before + length > self.limits.head_size {
-            true => Err(Violation::HeadTooLarge),
-            false => Ok(()),
+        match (before + length > most, self.state) {
+            (false, _) => Ok(()),
+            (true, State::Trailers) => Err(Violation::LongTrailers),
+            (true, _) => Err(Violation::HeadTooLarge),
         }
     }
 
@@ -312,15 +331,23 @@ impl Framing {
             }
             State::Fields if line.is_empty() => {
                 self.state = self.head.finish()?;
-                self.head.bytes = 0;
+                (self.head.bytes, self.head.fields) = (0, 0);
                 self.heads += 1;
             }
             State::Fields => self.head.field(line, self.limits.head_fields)?,
-            State::ChunkSize => self.state = chunk_size(line)?,
+            State::ChunkSize => {
+                let (state, extension) = chunk_size(line)?;
+                self.head.extensions += extension;
+                if self.head.extensions > LONGEST_EXTENSIONS {
+                    return Err(Violation::LongExtensions);
+                }
+                self.state = state;
+            }
             State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
             State::ChunkEnd => return Err(Violation::Chunk),
             State::Trailers if line.is_empty() => self.state = self.head.after(),
             State::Trailers => {
+                self.head.one_more(self.limits.head_fields)?;
                 field_line(line)?;
             }
             State::Body(_) | State::ChunkData(_) | State::Opaque => {}
@@ -357,11 +384,16 @@ impl Head {
         })
     }
 
-    fn field(&mut self, line: &[u8], most: usize) -> Result<(), Violation> {
+    fn one_more(&mut self, most: usize) -> Result<(), Violation> {
         self.fields += 1;
-        if self.fields > most {
-            return Err(Violation::TooManyFields);
+        match self.fields > most {
+            true => Err(Violation::TooManyFields),
+            false => Ok(()),
         }
+    }
+
+    fn field(&mut self, line: &[u8], most: usize) -> Result<(), Violation> {
+        self.one_more(most)?;
         let (name, value) = field_line(line)?;
         if let Some(violation) = misspelt(name) {
             return Err(violation);
@@ -486,8 +518,8 @@ fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
-/// `1*HEXDIG [ chunk-ext ]` (RFC 9112, section 7.1).
-fn chunk_size(line: &[u8]) -> Result<State, Violation> {
+/// `1*HEXDIG [ chunk-ext ]` (RFC 9112, section 7.1): what follows, and how long the extension is.
+fn chunk_size(line: &[u8]) -> Result<(State, usize), Violation> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let (digits, extension) = line.split_at(digits);
     let plain = (1..=16).contains(&digits.len())
@@ -498,10 +530,11 @@ fn chunk_size(line: &[u8]) -> Result<State, Violation> {
         .and_then(|hex| u64::from_str_radix(hex, 16).ok())
         .filter(|_| plain)
         .ok_or(Violation::Chunk)?;
-    Ok(match size {
+    let state = match size {
         0 => State::Trailers,
         size => State::ChunkData(size),
-    })
+    };
+    Ok((state, extension.len()))
 }
 
 #[cfg(test)]

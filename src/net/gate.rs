@@ -157,8 +157,12 @@ pub struct Gate<S> {
     given: u64,
     /// What came behind those that may be.
     refused: Option<Violation>,
+    /// Of what is behind that, octets that were read away.
+    away: usize,
     /// Requests whose answers are out.
     answered: usize,
+    /// Requests whose turn to send a body was seen to have come.
+    turn: usize,
     state: Arc<GateState>,
     limits: AgentLimits,
     waiting: Waiting,
@@ -167,6 +171,8 @@ pub struct Gate<S> {
     stall: Stall,
 }
 
+/// Who sends more behind what is refused does not wait for an answer.
+const MOST_AWAY: usize = 1 << 20;
 /// How much is read at once behind what is held.
 const PIECE: usize = 8 * 1024;
 
@@ -190,7 +196,9 @@ impl<S> Gate<S> {
             held: Vec::new(),
             given: 0,
             refused: None,
+            away: 0,
             answered: 0,
+            turn: 0,
             state,
             limits,
             waiting: Waiting::FirstHead,
@@ -298,9 +306,19 @@ impl<S> Gate<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
 
+    /// A body behind a request that is answered is not asked for: its time begins with its turn.
+    fn take_turn(&mut self) {
+        let served = self.state.served();
+        if self.waiting == Waiting::Body && self.turn < served {
+            self.turn = served;
+            self.deadline = Instant::now() + self.limits.requests.body_idle;
+        }
+    }
+
     /// The timer is moved when it fires, or when somebody waits for less than it would: a busy connection hardly ever
     /// touches it.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.take_turn();
         loop {
             if self.deadline < self.timer.deadline() {
                 let deadline = self.deadline;
@@ -310,7 +328,6 @@ impl<S> Gate<S> {
             let now = Instant::now();
             let busy = match self.waiting {
                 Waiting::Idle => self.state.is_answering(),
-                // Its turn has not come yet.
                 Waiting::Body => self.state.served() < self.framing.heads(),
                 Waiting::FirstHead | Waiting::Head => false,
             };
@@ -345,7 +362,13 @@ impl<S> Gate<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
     /// What becomes of the connection after a violation: the body that it is in breaks off; what is wrong with a head
     /// is told when all before it has been answered.
-    fn refuse(&mut self, violation: Violation, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn refuse(
+        &mut self,
+        violation: Violation,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.held = Vec::new();
         if self.framing.within_body() && self.state.served() >= self.framing.heads() {
             let error = io::Error::new(io::ErrorKind::InvalidData, violation.message());
             return Poll::Ready(Err(error));
@@ -353,8 +376,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
         match self.is_quiet() {
             true => self.close(violation, cx),
             // Whoever flushes the last of the answers wakes the task.
-            false => Poll::Pending,
+            false => self.poll_away(cx, buf),
         }
+    }
+
+    /// Reads what nobody is shown any more, to hear of an agent that hangs up.
+    fn poll_away(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        while self.away < MOST_AWAY {
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+            let read = buf.filled().len() - before;
+            if read == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            buf.set_filled(before);
+            self.away += read;
+        }
+        Poll::Pending
     }
 
     /// Ends the connection with the last word about `violation`.
@@ -401,7 +439,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<S> {
                 return Poll::Ready(Ok(()));
             }
             if let Some(violation) = this.refused {
-                return this.refuse(violation, cx);
+                return this.refuse(violation, cx, buf);
             }
             let before = buf.filled().len();
             match this.poll_more(cx, buf) {
@@ -435,6 +473,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         let served = self.state.served();
         if polled.is_ready() && self.answered < served && !self.state.is_answering() {
             self.answered = served;
+            if self.waiting == Waiting::Idle {
+                self.deadline = Instant::now() + self.limits.idle;
+            }
             if self.refused.is_some() {
                 cx.waker().wake_by_ref();
             }

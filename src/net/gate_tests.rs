@@ -103,7 +103,7 @@ async fn what_is_no_request_is_answered_here_and_never_handed_on() {
         agent.write_all(&[before, BAD].concat()).await.unwrap();
         let mut read = Vec::new();
         assert!(gate.read_to_end(&mut read).await.is_err());
-        assert!(matches!(&*read, b"" | b"\r\n"));
+        assert!(read.is_empty());
         drop(gate);
         let mut told = String::new();
         agent.read_to_string(&mut told).await.unwrap();
@@ -145,6 +145,102 @@ async fn a_request_before_one_that_is_none_is_answered_first() {
         agent.read_to_string(&mut told).await.unwrap();
         assert_eq!(told, "answer, its end, Name", "cut at {cut}");
     }
+}
+
+/// While there is an answer to be heard, whatever came behind its request.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_hangs_up_is_heard() {
+    for behind in [&b""[..], b"\r\n", b"GET / HT", BAD, b"\x16\x03\x01"] {
+        let (mut agent, proxy) = tokio::io::duplex(PIPE);
+        let state = Arc::new(GateState::default());
+        let mut gate = watched(proxy, state.clone());
+        agent.write_all(&[GOOD, behind].concat()).await.unwrap();
+        let mut buffer = [0; PIPE];
+        assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
+        let _serving = state.serving();
+        drop(agent);
+        let begun = Instant::now();
+        let read = gate.read(&mut buffer).await;
+        assert!(matches!(read, Ok(0)), "{behind:?}: {read:?}");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{behind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_comes_behind_what_is_refused_only_so_much_is_read_away() {
+    let (mut agent, proxy) = tokio::io::duplex(PIPE);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    agent.write_all(&[GOOD, BAD].concat()).await.unwrap();
+    let mut buffer = [0; PIPE];
+    assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
+    let _serving = state.serving();
+    let mut sent = 0;
+    let sending = async {
+        loop {
+            sent += agent.write(&[b'x'; PIPE]).await.unwrap();
+        }
+    };
+    let hour = Duration::from_secs(3600);
+    tokio::select! {
+        _ = gate.read(&mut buffer) => panic!("it is over"),
+        () = sending => {}
+        () = tokio::time::sleep(hour) => {}
+    }
+    assert!(
+        (MOST_AWAY - PIPE..=MOST_AWAY + 2 * PIPE).contains(&sent),
+        "{sent}"
+    );
+}
+
+/// An agent may wait for the first answer before it sends the body of the next request.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_body_begins_with_its_turn() {
+    let (mut agent, proxy) = tokio::io::duplex(PIPE);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
+    agent.write_all(&[GOOD, head].concat()).await.unwrap();
+    let mut buffer = [0; PIPE];
+    let both = GOOD.len() + head.len();
+    assert_eq!(gate.read(&mut buffer).await.unwrap(), both);
+    let limit = AgentLimits::default().requests.body_idle;
+    let first = state.serving();
+    tokio::time::sleep(2 * limit).await;
+    drop(first);
+    gate.flush().await.unwrap();
+    let _second = state.serving();
+    let body = async {
+        tokio::time::sleep(limit / 2).await;
+        agent.write_all(b"ab").await.unwrap();
+    };
+    let (read, ()) = tokio::join!(gate.read(&mut buffer), body);
+    assert_eq!(read.unwrap(), 2);
+    let begun = Instant::now();
+    let error = gate.read(&mut buffer).await.unwrap_err();
+    assert_eq!(error.to_string(), Violation::SlowBody.message());
+    assert!((limit..limit * 3 / 2).contains(&begun.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_idle_from_the_end_of_the_last_answer() {
+    let (mut agent, proxy) = tokio::io::duplex(PIPE);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    agent.write_all(GOOD).await.unwrap();
+    let mut buffer = [0; PIPE];
+    assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
+    let serving = state.serving();
+    let idle = AgentLimits::default().idle;
+    let waits = tokio::time::timeout(idle * 3 / 2, gate.read(&mut buffer)).await;
+    assert!(waits.is_err(), "it is answered");
+    drop(serving);
+    gate.flush().await.unwrap();
+    let begun = Instant::now();
+    let error = gate.read(&mut buffer).await.unwrap_err();
+    assert_eq!(error.to_string(), "idle");
+    let second = Duration::from_secs(1);
+    assert!((idle..idle + second).contains(&begun.elapsed()));
 }
 
 /// Who waits for the answer to go out is not polled for anything else.

@@ -179,7 +179,9 @@ impl ProxyError {
         match self {
             Self::Limit(reached) => limit_status(reached.limit),
             Self::Ambiguous(Violation::LongTarget) => StatusCode::URI_TOO_LONG,
-            Self::Ambiguous(Violation::LongName) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Ambiguous(Violation::LongName | Violation::LongTrailers) => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             Self::Ambiguous(_) | Self::Malformed(_) | Self::Target(_) | Self::AgentBody => {
                 StatusCode::BAD_REQUEST
             }

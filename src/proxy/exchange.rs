@@ -120,7 +120,7 @@ impl Exchange {
             Err(error) => Err(error),
         };
         accounting.handed_on();
-        let result = result.map_err(|error| self.slow(passage, &accounting, error));
+        let result = result.map_err(|error| self.broken(passage, &accounting, error));
         let mut response = match result {
             Ok(Answer::Relayed(response, relayed)) => {
                 let timeouts = relayed.permit.dial().timeouts;
@@ -185,16 +185,19 @@ impl Exchange {
         }
     }
 
-    /// A body that broke off since nothing came of it any more did so at a limit.
-    fn slow(&self, passage: &Passage, accounting: &Accounting, error: ProxyError) -> ProxyError {
+    /// A body that broke off did so for what is wrong with it, or since nothing came of it any more.
+    fn broken(&self, passage: &Passage, accounting: &Accounting, error: ProxyError) -> ProxyError {
         let violation = passage.gate.as_ref().and_then(|gate| gate.violation());
         let is_slow = violation == Some(Violation::SlowBody) || accounting.upload_was_slow();
-        match error {
+        match (error, violation) {
+            (ProxyError::AgentBody, Some(violation)) => {
+                ProxyError::of(violation, &self.limits.requests)
+            }
             // An origin that is spoken to in HTTP/2 is told by a reset, and what comes of that is its error.
-            ProxyError::AgentBody | ProxyError::Origin { .. } if is_slow => {
+            (ProxyError::AgentBody | ProxyError::Origin { .. }, _) if is_slow => {
                 ProxyError::of(Violation::SlowBody, &self.limits.requests)
             }
-            error => error,
+            (error, _) => error,
         }
     }
 

@@ -64,7 +64,7 @@ where
         // under way is bounded by it as well, and that once: while there is one, the library reads no more.
         .max_buf_size(limits.head_size + SLACK)
         // An agent that hangs up ends its exchange: a model that nobody listens to still costs. One that had
-        // sent something ahead is heard only once that is read, behind the answer.
+        // sent a whole request ahead is heard only once that is read, behind the answer.
         .half_close(false);
     if limits.head_fields > FREE_FIELDS {
         builder.max_headers(limits.head_fields);

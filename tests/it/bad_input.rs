@@ -130,6 +130,41 @@ async fn names_targets_and_lengths_that_nothing_can_hold_are_refused_in_words() 
     scene.still_serves().await;
 }
 
+/// The library has bounds of its own for what stands in a body beside its octets.
+#[tokio::test]
+async fn chunk_extensions_and_trailers_pass_up_to_their_bounds_and_are_refused_in_words_beyond() {
+    let scene = Scene::new().await;
+    let post = |body: String| {
+        format!("POST /v1/x HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
+    };
+    let extension = |more: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "e".repeat(16_382 + more));
+    let trailer = |more: usize| format!("0\r\nX: {}\r\n\r\n", "t".repeat(16_376 + more));
+    let trailers = |more: usize| format!("0\r\n{}\r\n", "X: y\r\n".repeat(100 + more));
+    for body in [extension(0), trailer(0), trailers(0)] {
+        assert_eq!(scene.ask(HOST, &post(body)).await.status, 200);
+    }
+    scene.settle().await;
+    for (body, status, reason, says) in [
+        (
+            extension(1),
+            400,
+            AMBIGUOUS,
+            "chunk extensions are longer than 16383",
+        ),
+        (trailer(1), 431, AMBIGUOUS, "trailers are larger than 16383"),
+        (
+            trailers(1),
+            431,
+            "head_too_large",
+            "more than 100 header fields",
+        ),
+    ] {
+        let answer = scene.ask(HOST, &post(body)).await;
+        scene.refused(says, &answer, status, reason, says).await;
+    }
+    scene.still_serves().await;
+}
+
 /// HTTP/2 has its own words for it: the library answers 431 or resets the stream, and other streams go on.
 #[tokio::test]
 async fn heads_past_their_bounds_do_not_get_through_by_http2_either() {
