@@ -26,7 +26,7 @@ pub enum OriginFault {
     Head,
     /// A head came that is too large to be read.
     #[error(
-        "sent a head of more than {} or {} fields, the most that `spec.limits.origins.headSize` and `headFields` let it",
+        "sent a head of more than {} or {} fields, the most that `spec.limits.origins.headSize` and `headFields` let it, or a length next to 2^64",
         Amount::Bytes(.0.head_size as u64),
         .0.head_fields
     )]
