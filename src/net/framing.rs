@@ -230,14 +230,27 @@ impl Framing {
         self.sound
     }
 
+    /// Octets that were read.
+    pub fn fed(&self) -> u64 {
+        self.fed
+    }
+
+    /// Whether a request, or none, is over, and nothing of the next has come.
+    pub fn is_between(&self) -> bool {
+        self.state == State::Start && self.line.is_empty() && self.empty_lines == 0
+    }
+
     /// Whether the connection has left HTTP.
     pub fn is_opaque(&self) -> bool {
         self.state == State::Opaque
     }
 
-    /// Reads the next bytes of the connection. After a violation there is nothing more to read.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
-        while !bytes.is_empty() {
+    /// Reads the next bytes of the connection, and says how many: all of them, or to the end of a request. After a
+    /// violation there is nothing more to read.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        let mut read = 0;
+        while read < bytes.len() {
+            let bytes = &bytes[read..];
             let taken = match self.state {
                 State::Opaque => bytes.len(),
                 State::Body(left) | State::ChunkData(left) => {
@@ -253,7 +266,8 @@ impl Framing {
                 _ => {
                     let Some(end) = memchr(b'\n', bytes) else {
                         self.fed += bytes.len() as u64;
-                        return self.begins(bytes);
+                        self.begins(bytes)?;
+                        return Ok(read + bytes.len());
                     };
                     let line = &bytes[..=end];
                     self.named = false;
@@ -268,14 +282,16 @@ impl Framing {
                 }
             };
             self.fed += taken as u64;
-            // An empty line goes on with the request that follows it. Alone, it would be all that the library sees, which
-            // does not listen for more while it answers the request before it.
+            read += taken;
+            // An empty line goes on with the request that follows it.
             if self.state != State::Fields && self.empty_lines == 0 {
                 self.sound = self.fed;
             }
-            bytes = &bytes[taken..];
+            if self.is_between() {
+                break;
+            }
         }
-        Ok(())
+        Ok(read)
     }
 
     /// Keeps the beginning of a line. Who speaks another protocol here may never end one: its first word tells.

@@ -3,7 +3,15 @@ use proptest::prelude::*;
 use super::*;
 
 fn read(text: &str) -> Result<(), Violation> {
-    Framing::default().feed(text.as_bytes())
+    feed(&mut Framing::default(), text.as_bytes())
+}
+
+/// One request after the other.
+fn feed(framing: &mut Framing, mut bytes: &[u8]) -> Result<(), Violation> {
+    while !bytes.is_empty() {
+        bytes = &bytes[framing.feed(bytes)?..];
+    }
+    Ok(())
 }
 
 #[test]
@@ -197,7 +205,8 @@ fn names_and_targets_are_no_longer_than_the_library_makes_them() {
             head_size: 1 << 20,
             ..RequestLimits::default()
         };
-        Framing::new(limits).feed(format!("{line}\r\nHost: a\r\n\r\n").as_bytes())
+        let head = format!("{line}\r\nHost: a\r\n\r\n");
+        feed(&mut Framing::new(limits), head.as_bytes())
     };
     for (more, expected) in [(0, Ok(())), (1, Err(Violation::LongTarget))] {
         let target = "/".repeat(LONGEST_TARGET + more);
@@ -225,12 +234,32 @@ fn a_first_word_that_is_no_method_is_refused_before_its_line_has_ended() {
         (false, "\r\n\x05"),
     ] {
         let mut framing = Framing::default();
-        let whole = framing.feed(text.as_bytes());
+        let whole = feed(&mut framing, text.as_bytes());
         assert_eq!(whole.is_ok(), good, "{text:?}");
         let mut framing = Framing::default();
-        let cut = text.bytes().try_for_each(|octet| framing.feed(&[octet]));
+        let cut = text
+            .bytes()
+            .try_for_each(|octet| feed(&mut framing, &[octet]));
         assert_eq!(cut, whole, "{text:?}");
     }
+}
+
+#[test]
+fn requests_are_read_one_by_one() {
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+    let connect = b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut framing = Framing::default();
+    assert!(framing.is_between());
+    for request in [&get[..], post, &[b"\r\n", &get[..]].concat()] {
+        let bytes = [request, b"\0behind"].concat();
+        assert_eq!(framing.feed(&bytes), Ok(request.len()));
+        assert!(framing.is_between());
+    }
+    assert_eq!(framing.feed(b"\r\n"), Ok(2));
+    assert!(!framing.is_between());
+    let bytes = [connect, &b"\x16\x03\x01"[..]].concat();
+    assert_eq!(framing.feed(&bytes), Ok(bytes.len()), "it is the tunnel's");
 }
 
 #[test]
@@ -249,7 +278,7 @@ fn a_head_is_sound_once_it_is_whole_and_a_body_as_it_comes() {
         ("\r\nA: b", 98),
         ("\r\n\r\n\r\nGET", 106),
     ] {
-        framing.feed(piece.as_bytes()).unwrap();
+        feed(&mut framing, piece.as_bytes()).unwrap();
         assert_eq!(framing.sound(), sound, "{piece:?}");
     }
     framing.feed(b" / HTTP/1.1\r\n : x\r\n").unwrap_err();
@@ -270,7 +299,7 @@ proptest! {
     ) {
         let text = words.concat();
         let mut framing = Framing::default();
-        framing.feed(text.as_bytes()).ok();
+        feed(&mut framing, text.as_bytes()).ok();
         let mut rest = &text.as_bytes()[..usize::try_from(framing.sound()).unwrap()];
         for _ in 0..framing.heads() {
             let mut fields = [httparse::EMPTY_HEADER; 100];
@@ -297,7 +326,7 @@ proptest! {
         let (mut rest, mut at) = (text.as_bytes(), 0);
         while !rest.is_empty() && result.is_ok() {
             let (now, later) = rest.split_at(cuts[at % cuts.len()].min(rest.len()));
-            result = framing.feed(now);
+            result = feed(&mut framing, now);
             rest = later;
             at += 1;
         }

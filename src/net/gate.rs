@@ -1,7 +1,8 @@
 //! Owns the IO under an agent's HTTP/1.1 connection: it follows the framing and keeps the time.
 //!
-//! The library is handed whole heads, and of a body what has one reading. What it would refuse with a bare
-//! status, or repair, it is never shown: that is answered here, once the answers before it are out.
+//! The library is handed one request at a time, its head whole, and of its body what has one reading. What it would
+//! refuse with a bare status, or repair, it is never shown: that is answered here. What comes behind a request waits
+//! until its answer is out, and is not even looked at; an agent that hangs up meanwhile is heard.
 //!
 //! The library's own header timer also ends idle kept connections and costs a timer per request;
 //! here one timer per connection serves all four waits for bytes, and one more, made when it is first
@@ -57,9 +58,8 @@ const IDLE: u8 = 2;
 /// What the gate and the exchanges on its connection know together.
 #[derive(Debug, Default)]
 pub struct GateState {
-    /// In the body of a request, and of which one.
+    /// In the body of the request that is being answered.
     violation: AtomicU8,
-    violating: AtomicUsize,
     in_flight: AtomicUsize,
     served: AtomicUsize,
     /// Milliseconds in which nothing of the answer under way may be taken; none said yet: 0.
@@ -74,14 +74,10 @@ pub struct GateState {
 impl GateState {
     /// What is wrong with the body of the request that is being answered, if anything.
     pub fn violation(&self) -> Option<Violation> {
-        let violation = Violation::from_code(self.violation.load(Ordering::Acquire))?;
-        let violating = self.violating.load(Ordering::Relaxed);
-        (self.served() >= violating).then_some(violation)
+        Violation::from_code(self.violation.load(Ordering::Acquire))
     }
 
-    /// Of the request with this number, from 1.
-    fn note(&self, violation: Violation, violating: usize) {
-        self.violating.store(violating, Ordering::Relaxed);
+    fn note(&self, violation: Violation) {
         self.violation.store(violation as u8, Ordering::Release);
     }
 
@@ -151,18 +147,15 @@ pub struct Gate<S> {
     last_word: Option<LastWord>,
     closing: Option<Closing>,
     framing: Framing,
-    /// Octets that came and were not handed over: a head that is not whole, or what found no room.
+    /// Octets that came and were not handed over: a head that is not whole, what found no room, or what waits for its
+    /// turn.
     held: Vec<u8>,
     /// Octets that were handed over.
     given: u64,
     /// What came behind those that may be.
     refused: Option<Violation>,
-    /// Of what is behind that, octets that were read away.
-    away: usize,
     /// Requests whose answers are out.
     answered: usize,
-    /// Requests whose turn to send a body was seen to have come.
-    turn: usize,
     state: Arc<GateState>,
     limits: AgentLimits,
     waiting: Waiting,
@@ -171,8 +164,6 @@ pub struct Gate<S> {
     stall: Stall,
 }
 
-/// Who sends more behind what is refused does not wait for an answer.
-const MOST_AWAY: usize = 1 << 20;
 /// How much is read at once behind what is held.
 const PIECE: usize = 8 * 1024;
 
@@ -196,9 +187,7 @@ impl<S> Gate<S> {
             held: Vec::new(),
             given: 0,
             refused: None,
-            away: 0,
             answered: 0,
-            turn: 0,
             state,
             limits,
             waiting: Waiting::FirstHead,
@@ -218,11 +207,12 @@ impl<S> Gate<S> {
         self.state.clone()
     }
 
+    /// Reads `bytes`, but for what is behind the end of a request.
     fn follow(&mut self, bytes: &[u8]) {
         let heads = self.framing.heads();
         if let Err(violation) = self.framing.feed(bytes) {
             if self.framing.within_body() {
-                self.state.note(violation, self.framing.heads());
+                self.state.note(violation);
             }
             self.refused = Some(violation);
         }
@@ -278,9 +268,21 @@ impl<S> Gate<S> {
         given > 0
     }
 
-    /// Whether all requests that were handed over are answered, and the answers out.
-    fn is_quiet(&self) -> bool {
-        self.answered >= self.framing.heads()
+    /// Reads on in what is held, if nobody has yet. Whether there was anything.
+    fn follow_held(&mut self) -> bool {
+        let followed = usize::try_from(self.framing.fed() - self.given).unwrap_or(usize::MAX);
+        if followed >= self.held.len() {
+            return false;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.follow(&held[followed..]);
+        self.held = held;
+        true
+    }
+
+    /// Whether what comes next is another request's, and the answer to the last is not out.
+    fn is_ahead(&self) -> bool {
+        self.framing.is_between() && self.answered < self.framing.heads()
     }
 
     /// What came of writing, unless the agent has taken nothing for too long.
@@ -306,19 +308,9 @@ impl<S> Gate<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
 
-    /// A body behind a request that is answered is not asked for: its time begins with its turn.
-    fn take_turn(&mut self) {
-        let served = self.state.served();
-        if self.waiting == Waiting::Body && self.turn < served {
-            self.turn = served;
-            self.deadline = Instant::now() + self.limits.requests.body_idle;
-        }
-    }
-
     /// The timer is moved when it fires, or when somebody waits for less than it would: a busy connection hardly ever
     /// touches it.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.take_turn();
         loop {
             if self.deadline < self.timer.deadline() {
                 let deadline = self.deadline;
@@ -326,13 +318,8 @@ impl<S> Gate<S> {
             }
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
-            let busy = match self.waiting {
-                Waiting::Idle => self.state.is_answering(),
-                Waiting::Body => self.state.served() < self.framing.heads(),
-                Waiting::FirstHead | Waiting::Head => false,
-            };
-            if busy {
-                self.deadline = now + self.limit(self.waiting);
+            if self.waiting == Waiting::Idle && self.state.is_answering() {
+                self.deadline = now + self.limits.idle;
             }
             if self.deadline <= now {
                 let what = match self.waiting {
@@ -342,8 +329,7 @@ impl<S> Gate<S> {
                     }
                     Waiting::Head => Violation::SlowHead.message(),
                     Waiting::Body => {
-                        let violating = self.framing.heads();
-                        self.state.note(Violation::SlowBody, violating);
+                        self.state.note(Violation::SlowBody);
                         Violation::SlowBody.message()
                     }
                     Waiting::Idle => {
@@ -361,38 +347,14 @@ impl<S> Gate<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
     /// What becomes of the connection after a violation: the body that it is in breaks off; what is wrong with a head
-    /// is told when all before it has been answered.
-    fn refuse(
-        &mut self,
-        violation: Violation,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    /// is told.
+    fn refuse(&mut self, violation: Violation, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.held = Vec::new();
-        if self.framing.within_body() && self.state.served() >= self.framing.heads() {
+        if self.framing.within_body() {
             let error = io::Error::new(io::ErrorKind::InvalidData, violation.message());
             return Poll::Ready(Err(error));
         }
-        match self.is_quiet() {
-            true => self.close(violation, cx),
-            // Whoever flushes the last of the answers wakes the task.
-            false => self.poll_away(cx, buf),
-        }
-    }
-
-    /// Reads what nobody is shown any more, to hear of an agent that hangs up.
-    fn poll_away(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        while self.away < MOST_AWAY {
-            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-            let read = buf.filled().len() - before;
-            if read == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            buf.set_filled(before);
-            self.away += read;
-        }
-        Poll::Pending
+        self.close(violation, cx)
     }
 
     /// Ends the connection with the last word about `violation`.
@@ -404,22 +366,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
 
     /// Reads what comes next, into `buf` if nothing is held that comes before it. Whether anything came.
     fn poll_more(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let ahead = self.is_ahead();
         if self.held.is_empty() {
             let before = buf.filled().len();
             ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
             let came = &buf.filled()[before..];
-            self.follow(came);
+            if !ahead {
+                self.follow(came);
+            }
             return Poll::Ready(Ok(!came.is_empty()));
         }
         let before = self.held.len();
+        if ahead && before >= self.limits.requests.head_size {
+            return Poll::Pending;
+        }
         if self.held.capacity() == before {
             // Not twice as much each time: many connections may have a large head under way.
             self.held.reserve_exact(PIECE);
         }
         ready!(pin!(self.inner.read_buf(&mut self.held)).poll(cx))?;
-        let held = std::mem::take(&mut self.held);
-        self.follow(&held[before..]);
-        self.held = held;
         Poll::Ready(Ok(self.held.len() > before))
     }
 }
@@ -439,7 +404,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<S> {
                 return Poll::Ready(Ok(()));
             }
             if let Some(violation) = this.refused {
-                return this.refuse(violation, cx, buf);
+                return this.refuse(violation, cx);
+            }
+            if !this.is_ahead() && this.follow_held() {
+                continue;
             }
             let before = buf.filled().len();
             match this.poll_more(cx, buf) {
@@ -476,7 +444,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
             if self.waiting == Waiting::Idle {
                 self.deadline = Instant::now() + self.limits.idle;
             }
-            if self.refused.is_some() {
+            // Nobody reads again for what was read ahead.
+            if !self.held.is_empty() {
                 cx.waker().wake_by_ref();
             }
         }

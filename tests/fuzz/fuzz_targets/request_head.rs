@@ -63,8 +63,19 @@ async fn library(stream: &[u8]) -> Vec<Read> {
 
 fn gate(pieces: &[&[u8]]) -> (Framing, bool) {
     let mut framing = Framing::default();
-    let clean = pieces.iter().all(|piece| framing.feed(piece).is_ok());
+    let clean = pieces.iter().all(|piece| feed(&mut framing, piece));
     (framing, clean)
+}
+
+/// One request after the other.
+fn feed(framing: &mut Framing, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match framing.feed(bytes) {
+            Ok(read) => bytes = &bytes[read..],
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// The octets of each body as they stand in the stream, chunk sizes and trailers included.
