@@ -60,11 +60,9 @@ where
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
-        // The library's own bound for a head, behind the gate's, would be 400 KiB. What is read ahead of the request
-        // under way is bounded by it as well, and that once: while there is one, the library reads no more.
+        // The library's own bound for a head, behind the gate's, would be 400 KiB.
         .max_buf_size(limits.head_size + SLACK)
-        // An agent that hangs up ends its exchange: a model that nobody listens to still costs. One that had
-        // sent a whole request ahead is heard only once that is read, behind the answer.
+        // An agent that hangs up ends its exchange: a model that nobody listens to still costs.
         .half_close(false);
     if limits.head_fields > FREE_FIELDS {
         builder.max_headers(limits.head_fields);

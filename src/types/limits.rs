@@ -170,7 +170,7 @@ impl Limits {
     /// The most memory, in octets, that agents can make the process take.
     pub fn memory(&self) -> u64 {
         let connections = self.connections.total as u64;
-        // The head is in the library's buffer, and the line under way a second time.
+        // A head is held until it is whole, and a line of it under way a second time; then the library's buffer has it.
         let connection = CONNECTION + 2 * self.requests.head_size as u64;
         let exchanges = connections + self.streams.total as u64;
         let larger_head = self.origins.head_size.saturating_sub(USUAL_ORIGIN_HEAD) as u64;
