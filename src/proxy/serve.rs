@@ -46,10 +46,10 @@ where
     let state = stream.state();
     let limits = &exchange.limits.requests;
     let service = service_fn(|request| {
-        let serving = state.serving();
         // The library keeps room for this future as long as the connection lives: for a pointer to it
-        // an idle connection has less to keep.
+        // an idle connection has less to keep. It is made before the guard, so that it can be made in its place.
         let response = Box::pin(service(request));
+        let serving = state.serving();
         async move {
             let response = response.await;
             Ok::<_, Infallible>(response.map(|body| Answering {

@@ -137,7 +137,8 @@ impl Upstream {
         let sent = match (sent, again) {
             (Some(Err(error)), Some(again)) if is_unprocessed(&error) => {
                 tracing::debug!(%authority, error = %chain(&error), "sent again");
-                in_time(lane.client.request(again), limit, uploaded).await
+                // Hardly ever: every request would keep room for it.
+                Box::pin(in_time(lane.client.request(*again), limit, uploaded)).await
             }
             (sent, _) => sent,
         };
@@ -270,8 +271,8 @@ impl Upstream {
     }
 }
 
-fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let mut again = Request::new(request.body().again()?);
+fn again(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+    let mut again = Box::new(Request::new(request.body().again()?));
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.version_mut() = request.version();
