@@ -189,7 +189,7 @@ impl Scene {
         );
         let answer = self.ask(HOST, &request).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "reached"));
-        let last = self.origin.requests().pop().unwrap();
+        let last = self.origin.requests_for("/v1/honest").pop().unwrap();
         assert_eq!(last.bearer(), Some(REAL_KEY));
         self.settle().await;
     }
