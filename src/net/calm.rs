@@ -50,7 +50,7 @@ impl<S> Calm<S> {
 
     /// The same, and one who says nothing is left. The library asks it with a PING after so long a silence; its own
     /// clock for the answer would leave those who take what is on its way before that, and slowly. `on_silence` is
-    /// called if that ends it.
+    /// called if one that was asked is left.
     pub fn asked_after(mut self, ping: Duration, on_silence: OnEnd) -> Self {
         self.on_silence = Some(on_silence);
         self.silence = Some(Silence::new(ping));
@@ -63,9 +63,19 @@ impl<S> Calm<S> {
         self
     }
 
-    fn taken(&mut self) {
+    /// These pieces were taken, as far as `count` octets go.
+    fn taken<'b>(&mut self, pieces: impl Iterator<Item = &'b [u8]>, mut count: usize) {
+        let mut asks = false;
+        for piece in pieces {
+            let part = count.min(piece.len());
+            asks |= self.frames.went(&piece[..part]);
+            count -= part;
+        }
         if let Some(silence) = &mut self.silence {
             silence.taken();
+            if asks {
+                silence.asked();
+            }
         }
     }
 
@@ -124,7 +134,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Calm<S> {
                 Poll::Ready(_) => silence.heard(),
                 Poll::Pending => {
                     ready!(silence.poll(cx));
-                    if let Some(on_silence) = this.on_silence.take() {
+                    if let Some(on_silence) = this.on_silence.take()
+                        && silence.was_asked()
+                    {
                         on_silence();
                     }
                     let what = "the other side said nothing, not even in answer to a PING";
@@ -156,8 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Calm<S> {
         }
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(count)) = polled {
-            self.frames.went(&buf[..count]);
-            self.taken();
+            self.taken([buf].into_iter(), count);
         }
         self.written(polled, cx)
     }
@@ -184,13 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Calm<S> {
             return closing.map(Err);
         }
         let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Ok(mut count)) = polled {
-            for buf in bufs {
-                let part = count.min(buf.len());
-                self.frames.went(&buf[..part]);
-                count -= part;
-            }
-            self.taken();
+        if let Poll::Ready(Ok(count)) = polled {
+            self.taken(bufs.iter().map(|buf| &**buf), count);
         }
         self.written(polled, cx)
     }
@@ -242,5 +248,23 @@ mod tests {
         let error = writing.expect("it is kept").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!((PATIENCE..PATIENCE * 2).contains(&started.elapsed()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_owes_no_answer_is_left_without_a_word_about_it() {
+        let ping = Duration::from_secs(10);
+        let ack = [&PING[..4], &[1], &PING[5..]].concat();
+        for (says, is_asked) in [(&b""[..], false), (&ack, false), (&PING, true)] {
+            let (_agent, proxy) = tokio::io::duplex(64);
+            let noticed = Arc::new(AtomicBool::new(false));
+            let notice = noticed.clone();
+            let on_silence = Box::new(move || notice.store(true, Ordering::Relaxed));
+            let calm = Calm::new(proxy, Opener::Own, Box::new(|| {}));
+            let mut calm = calm.asked_after(ping, on_silence);
+            calm.write_all(&[PREFACE, says].concat()).await.unwrap();
+            let error = calm.read(&mut [0; 64]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(noticed.load(Ordering::Relaxed), is_asked, "{says:?}");
+        }
     }
 }

@@ -47,9 +47,11 @@ const RESET: u32 = 5;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const ENHANCE_YOUR_CALM: u8 = 11;
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
@@ -90,11 +92,13 @@ impl Frames {
         goes_on
     }
 
-    /// These bytes went out.
-    pub fn went(&mut self, bytes: &[u8]) {
-        let mut heads = 0;
-        self.outbound
-            .pass(bytes, |head| heads += u32::from(head.kind == HEADERS));
+    /// These bytes went out. Whether there is a PING among them that wants an answer.
+    pub fn went(&mut self, bytes: &[u8]) -> bool {
+        let (mut heads, mut asks) = (0, false);
+        self.outbound.pass(bytes, |head| {
+            heads += u32::from(head.kind == HEADERS);
+            asks |= head.kind == PING && head.flags & ACK == 0;
+        });
         self.unpaid += bytes.len();
         self.earn(heads * EACH_HEAD);
         if self.unpaid >= 1024 {
@@ -102,6 +106,7 @@ impl Frames {
             self.unpaid %= 1024;
             self.earn(kib.saturating_mul(EACH_KIB));
         }
+        asks
     }
 
     /// The frame that ends the connection, where it can be said: not amid another one.
@@ -211,7 +216,6 @@ mod tests {
     use super::*;
 
     const SETTINGS: u8 = 4;
-    const PING: u8 = 6;
     const WINDOW_UPDATE: u8 = 8;
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {

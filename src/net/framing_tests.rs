@@ -192,6 +192,15 @@ fn heads_have_a_bound() {
         let expected = expected.map_err(|_| Violation::LongExtensions);
         assert_eq!(read(&body), expected);
     }
+    let mut small = Framing::new(RequestLimits {
+        head_size: 8 << 10,
+        ..RequestLimits::default()
+    });
+    let trailers = format!("{chunked}0\r\nX: {}\r\n", "y".repeat(8 << 10));
+    assert_eq!(
+        feed(&mut small, trailers.as_bytes()),
+        Err(Violation::HeadTooLarge)
+    );
     let trailers = |count| read(&format!("{chunked}0\r\n{}\r\n", "X: y\r\n".repeat(count)));
     assert_eq!(trailers(100), Ok(()));
     assert_eq!(trailers(101), Err(Violation::TooManyFields));

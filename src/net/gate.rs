@@ -20,8 +20,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::closing::Closing;
-use super::framing::{Framing, Violation};
+use super::framing::Framing;
 use super::stall::Stall;
+use super::violation::Violation;
 use crate::types::limits::{Limits, RequestLimits};
 use crate::types::reached::Limit;
 

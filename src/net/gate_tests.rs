@@ -2,7 +2,7 @@
 
 use std::task::{Wake, Waker};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::super::closing::GOODBYE;
 use super::*;
@@ -88,6 +88,16 @@ const BAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n";
 /// A duplex pipe holds so much.
 const PIPE: usize = 1024;
 
+/// A connection whose first request was handed over, and `behind` sent behind it.
+async fn with_one_request(behind: &[u8]) -> (DuplexStream, Gate<DuplexStream>, Arc<GateState>) {
+    let (mut agent, proxy) = tokio::io::duplex(PIPE);
+    let state = Arc::new(GateState::default());
+    let mut gate = watched(proxy, state.clone());
+    agent.write_all(&[GOOD, behind].concat()).await.unwrap();
+    assert_eq!(gate.read(&mut [0; PIPE]).await.unwrap(), GOOD.len());
+    (agent, gate, state)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_no_request_is_answered_here_and_never_handed_on() {
     for (before, expected) in [
@@ -114,12 +124,8 @@ async fn what_is_no_request_is_answered_here_and_never_handed_on() {
 async fn a_request_before_one_that_is_none_is_answered_first() {
     for cut in [0, 1, 20, BAD.len()] {
         let (now, later) = BAD.split_at(cut);
-        let (mut agent, proxy) = tokio::io::duplex(PIPE);
-        let state = Arc::new(GateState::default());
-        let mut gate = watched(proxy, state.clone());
-        agent.write_all(&[GOOD, now].concat()).await.unwrap();
+        let (mut agent, mut gate, state) = with_one_request(now).await;
         let mut buffer = [0; PIPE];
-        assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
         let serving = state.serving();
         agent.write_all(later).await.unwrap();
         let second = Duration::from_secs(1);
@@ -149,12 +155,8 @@ async fn a_request_before_one_that_is_none_is_answered_first() {
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_hangs_up_is_heard() {
     for behind in [&b""[..], b"\r\n", b"GET / HT", BAD, b"\x16\x03\x01"] {
-        let (mut agent, proxy) = tokio::io::duplex(PIPE);
-        let state = Arc::new(GateState::default());
-        let mut gate = watched(proxy, state.clone());
-        agent.write_all(&[GOOD, behind].concat()).await.unwrap();
+        let (agent, mut gate, state) = with_one_request(behind).await;
         let mut buffer = [0; PIPE];
-        assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
         let _serving = state.serving();
         drop(agent);
         let begun = Instant::now();
@@ -166,12 +168,8 @@ async fn an_agent_that_hangs_up_is_heard() {
 
 #[tokio::test(start_paused = true)]
 async fn only_so_much_is_read_ahead() {
-    let (mut agent, proxy) = tokio::io::duplex(PIPE);
-    let state = Arc::new(GateState::default());
-    let mut gate = watched(proxy, state.clone());
-    agent.write_all(GOOD).await.unwrap();
+    let (mut agent, mut gate, state) = with_one_request(b"").await;
     let mut buffer = [0; PIPE];
-    assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
     let _serving = state.serving();
     let mut sent = 0;
     let sending = async {
@@ -253,12 +251,8 @@ async fn the_time_of_a_body_begins_with_its_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_idle_from_the_end_of_the_last_answer() {
-    let (mut agent, proxy) = tokio::io::duplex(PIPE);
-    let state = Arc::new(GateState::default());
-    let mut gate = watched(proxy, state.clone());
-    agent.write_all(GOOD).await.unwrap();
+    let (_agent, mut gate, state) = with_one_request(b"").await;
     let mut buffer = [0; PIPE];
-    assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
     let serving = state.serving();
     let idle = AgentLimits::default().idle;
     let waits = tokio::time::timeout(idle * 3 / 2, gate.read(&mut buffer)).await;
@@ -275,12 +269,7 @@ async fn a_connection_is_idle_from_the_end_of_the_last_answer() {
 /// Whoever waits for the answer to go out is not polled for anything else.
 #[tokio::test(start_paused = true)]
 async fn what_was_read_ahead_is_read_on_at_the_end_of_the_answer() {
-    let (mut agent, proxy) = tokio::io::duplex(PIPE);
-    let state = Arc::new(GateState::default());
-    let mut gate = watched(proxy, state.clone());
-    agent.write_all(&[GOOD, BAD].concat()).await.unwrap();
-    let mut buffer = [0; PIPE];
-    assert_eq!(gate.read(&mut buffer).await.unwrap(), GOOD.len());
+    let (_agent, mut gate, state) = with_one_request(BAD).await;
     let serving = state.serving();
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());

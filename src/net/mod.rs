@@ -17,3 +17,4 @@ pub mod room;
 pub mod silence;
 pub mod socket;
 pub mod stall;
+pub mod violation;

@@ -11,6 +11,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug)]
 pub struct Silence {
     ping: Duration,
+    /// With a PING, since it was heard last.
+    asked: bool,
     heard: Instant,
     taken: Instant,
     timer: Pin<Box<Sleep>>,
@@ -23,6 +25,7 @@ impl Silence {
         let now = Instant::now();
         Self {
             ping,
+            asked: false,
             heard: now,
             taken: now,
             timer: Box::pin(sleep_until(now + 2 * ping)),
@@ -32,6 +35,17 @@ impl Silence {
     /// It has said something.
     pub fn heard(&mut self) {
         self.heard = Instant::now();
+        self.asked = false;
+    }
+
+    /// A PING went out.
+    pub fn asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// Whether it owes the answer to one. One that nobody waits for is not asked.
+    pub fn was_asked(&self) -> bool {
+        self.asked
     }
 
     /// It, or the system on the way to it, has taken something.

@@ -102,7 +102,7 @@ impl Upstream {
     /// Sends a request whose URI is absolute and returns the response head; its body follows. It is under way
     /// until what counts it is dropped.
     ///
-    /// What an origin says that it did not process goes out once more, if all of it is here.
+    /// What an origin says that it did not process goes out once more, if all of it is here, and has that time again.
     ///
     /// Errors: the origin cannot be reached, or sends no head within the permit's limit, which begins when the
     /// last of the body has gone on, as `uploaded` tells.

@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::ProxyError;
 use super::uploaded::Uploaded;
-use crate::net::framing::Violation;
 use crate::net::places::Place;
 use crate::net::room::Room;
+use crate::net::violation::Violation;
 use crate::types::limits::RequestLimits;
 
 /// What a body that is read whole may take.

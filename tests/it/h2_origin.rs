@@ -365,28 +365,36 @@ async fn floods_of_an_origin_do_not_touch_who_talks_to_another() {
     }
 }
 
-/// GOAWAY names the last stream that counts: what is beyond was not processed, and goes out again on another
-/// connection; what is within is answered there.
-#[tokio::test]
-async fn a_connection_that_goes_away_takes_nothing_along() {
+/// Before an origin that answers request after request, from number 0, on whichever connection and stream it comes;
+/// and how many came.
+async fn answering(
+    answer: impl Fn(usize, u32) -> Vec<u8> + Clone + Send + Sync + 'static,
+) -> (Scene, Arc<AtomicUsize>) {
     let seen = Arc::new(AtomicUsize::new(0));
     let counted = seen.clone();
     let origin = Origin::raw(&[HOST, PATHS, BARE, TUNNEL], &[b"h2"], move |stream| {
-        let seen = counted.clone();
+        let (seen, answer) = (counted.clone(), answer.clone());
         async move {
             let Some(mut peer) = Peer::origin(stream, &[]).await else {
                 return;
             };
             while let Some(stream) = peer.request().await {
-                seen.fetch_add(1, Ordering::SeqCst);
-                peer.send(&[goaway(stream, frames::NO_ERROR), fine(stream)].concat())
-                    .await;
+                let number = seen.fetch_add(1, Ordering::SeqCst);
+                peer.send(&answer(number, stream)).await;
             }
         }
     })
     .await;
     let proxy = scene::in_front_of(&origin).start().await;
-    let scene = Scene::with(origin, proxy).await;
+    (Scene::with(origin, proxy).await, seen)
+}
+
+/// GOAWAY names the last stream that counts: what is beyond was not processed, and goes out again on another
+/// connection; what is within is answered there.
+#[tokio::test]
+async fn a_connection_that_goes_away_takes_nothing_along() {
+    let answer = |_, stream| [goaway(stream, frames::NO_ERROR), fine(stream)].concat();
+    let (scene, seen) = answering(answer).await;
     for number in 1..=10 {
         let answer = ask(&scene, "going away").await;
         assert_eq!(answer, Some((200, b"reached".to_vec())));
@@ -428,26 +436,11 @@ async fn what_an_origin_did_not_process_goes_out_once_more() {
         ("wants calm", 1, |_| goaway(0, CALM), 502, 1),
     ];
     for (case, times, says, status, sent) in cases {
-        let seen = Arc::new(AtomicUsize::new(0));
-        let counted = seen.clone();
-        let origin = Origin::raw(&[HOST, PATHS, BARE, TUNNEL], &[b"h2"], move |stream| {
-            let seen = counted.clone();
-            async move {
-                let Some(mut peer) = Peer::origin(stream, &[]).await else {
-                    return;
-                };
-                while let Some(stream) = peer.request().await {
-                    let answer = match seen.fetch_add(1, Ordering::SeqCst) {
-                        number if number < times => says(stream),
-                        _ => fine(stream),
-                    };
-                    peer.send(&answer).await;
-                }
-            }
+        let (scene, seen) = answering(move |number, stream| match number < times {
+            true => says(stream),
+            false => fine(stream),
         })
         .await;
-        let proxy = scene::in_front_of(&origin).start().await;
-        let scene = Scene::with(origin, proxy).await;
         let answer = ask(&scene, case).await;
         assert_eq!(answer.map(|(status, _)| status), Some(status), "{case}");
         assert_eq!(seen.load(Ordering::SeqCst), sent, "{case}");

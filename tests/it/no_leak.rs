@@ -11,7 +11,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::{Request, header};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -26,6 +26,7 @@ use super::support::proxy::{Proxy, ProxyBuilder, proxy, tollgate};
 use super::support::reply::{self, Reply, full, streamed};
 use super::support::spans::{Collector, Mood};
 use super::support::tunnel::{self, Outgoing};
+use super::support::wire;
 use super::tap::Watching;
 
 const HOST: &str = "leak.example.com";
@@ -400,19 +401,14 @@ async fn send(
     (status, seen)
 }
 
-/// Bytes that need not be HTTP; whatever comes back until the other side closes.
-async fn write_raw(door: &Door, host: &str, bytes: &str) -> Vec<u8> {
-    let mut stream = tunnel::tls(door, host, &[b"http/1.1"]).await;
-    stream.write_all(bytes.as_bytes()).await.unwrap();
+/// A head that need not be HTTP, sent as the last one of its connection; whatever comes back until the other side
+/// closes.
+async fn say_last<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, head: &str) -> Vec<u8> {
+    let last = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+    stream.write_all(last.as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
-    // Half a close ends what waits for more.
-    stream.shutdown().await.ok();
-    let mut back = Vec::new();
-    let reading = stream.read_to_end(&mut back);
-    tokio::time::timeout(std::time::Duration::from_secs(30), reading)
-        .await
-        .unwrap()
-        .ok();
+    let back = wire::rest(&mut stream).await;
+    assert!(!back.is_empty(), "no answer to {head}");
     back
 }
 
@@ -467,7 +463,7 @@ async fn secrets_are_in_nothing_that_is_written_told_or_shown() {
         for (what, bytes) in malformed(case) {
             agents.add(
                 format!("the answer to {what}"),
-                write_raw(&door, HOST, &bytes).await,
+                say_last(tunnel::tls(&door, HOST, &[b"http/1.1"]).await, &bytes).await,
             );
         }
         agents.add("the base-URL door", by_route(&proxy, case).await);
@@ -649,15 +645,9 @@ async fn plain(proxy: &Proxy, foreign: &str) -> Vec<u8> {
         format!("{foreign}\r\n\r\n"),
     ] {
         let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
-        stream.write_all(line.as_bytes()).await.unwrap();
-        stream.shutdown().await.unwrap();
-        let mut back = Vec::new();
-        let reading = stream.read_to_end(&mut back);
-        tokio::time::timeout(std::time::Duration::from_secs(30), reading)
-            .await
-            .unwrap()
-            .ok();
-        seen.extend(back);
+        let answer = wire::say(&mut stream, line.as_bytes()).await;
+        seen.extend(format!("{:?}", answer.headers).into_bytes());
+        seen.extend(answer.body);
     }
     seen
 }
@@ -848,13 +838,10 @@ async fn in_the_name_of_a_host(secret: &str) {
             format!("GET http://{host}/ HTTP/1.1\r\nhost: {host}\r\n\r\n"),
         ] {
             let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
-            stream.write_all(head.as_bytes()).await.unwrap();
-            stream.shutdown().await.unwrap();
-            let mut back = Vec::new();
-            stream.read_to_end(&mut back).await.ok();
+            wire::say(&mut stream, head.as_bytes()).await;
         }
     }
-    proxy.access_log(5).await;
+    proxy.access_log(6).await;
     until("the audit log has a refusal", PATIENCE, async || {
         let log = fs::read_to_string(proxy.file("state/audit/audit.jsonl"));
         log.is_ok_and(|log| log.contains("redacted.invalid"))
