@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -17,16 +18,21 @@ use crate::types::secret::Secret;
 /// Secrets in every form they could be written in.
 pub struct Disguises {
     forms: Vec<Zeroizing<Vec<u8>>>,
-    /// Whether a form begins with octets of this hash: most places of a text are passed by without a look at
-    /// any secret. An automaton would be as fast, and would keep copies that nothing clears.
-    heads: Box<[u64; HEADS / 64]>,
+    /// The hashes of the first `stride` windows of every form. Wherever a form stands in a text, one in `stride` of
+    /// the text's windows is one of these: most of a text is passed by without a look at it, or at any secret (the
+    /// search of Wu and Manber, 1994). An automaton would keep copies that nothing clears.
+    windows: Box<[u64; HASHES / 64]>,
+    /// None where a form is shorter than a window.
+    stride: Option<NonZero<usize>>,
     shortest: usize,
 }
 
 /// So many octets are hashed.
-const HEAD: usize = 4;
+const WINDOW: usize = 4;
 /// Hashes of them that are told apart.
-const HEADS: usize = 1 << 16;
+const HASHES: usize = 1 << 16;
+/// Of them, those that secrets may use up: what looks like one of a secret's windows has to be compared.
+const MOST_HASHES: usize = HASHES / 32;
 /// An encoded form that is shorter stands in many an innocent text.
 const SHORTEST_FORM: usize = 8;
 /// How often text is decoded before it counts as searched.
@@ -47,22 +53,23 @@ impl Disguises {
         }
         forms.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
         forms.dedup();
-        let mut heads = Box::new([0; HEADS / 64]);
-        for head in forms.iter().map(|form| head(form)) {
-            match head {
-                Some(head) => heads[head / 64] |= 1 << (head % 64),
-                // One of fewer octets than are hashed may stand anywhere.
-                None => heads.fill(u64::MAX),
+        let shortest = forms.iter().map(|form| form.len()).min();
+        let shortest = shortest.unwrap_or(usize::MAX);
+        let affordable = (MOST_HASHES / forms.len().max(1)).max(1);
+        let stride = NonZero::new((shortest.saturating_add(1)).saturating_sub(WINDOW));
+        let stride = stride.map(|stride| stride.min(NonZero::new(affordable).unwrap_or(stride)));
+        let mut windows = Box::new([0; HASHES / 64]);
+        for form in &forms {
+            for window in form.windows(WINDOW).take(stride.map_or(0, NonZero::get)) {
+                let hash = hash(window);
+                windows[hash / 64] |= 1 << (hash % 64);
             }
         }
         Self {
-            shortest: forms
-                .iter()
-                .map(|form| form.len())
-                .min()
-                .unwrap_or(usize::MAX),
             forms,
-            heads,
+            windows,
+            stride,
+            shortest,
         }
     }
 
@@ -85,15 +92,17 @@ impl Disguises {
     }
 
     fn stand_in_plain(&self, text: &[u8]) -> bool {
-        let places = text.len().saturating_sub(self.shortest) + 1;
         let begins = |at: usize| self.forms.iter().any(|form| text[at..].starts_with(form));
-        let may_begin = |octets: &[u8]| {
-            head(octets).is_none_or(|head| self.heads[head / 64] >> (head % 64) & 1 == 1)
+        let Some(stride) = self.stride.map(NonZero::get) else {
+            return (0..text.len()).any(begins);
         };
-        let heads = text.windows(HEAD);
-        let beyond = heads.len();
-        let mut heads = heads.take(places).enumerate();
-        heads.any(|(at, octets)| may_begin(octets) && begins(at)) || (beyond..places).any(begins)
+        let is_known = |window: &[u8]| {
+            let hash = hash(window);
+            self.windows[hash / 64] >> (hash % 64) & 1 == 1
+        };
+        let windows = text.windows(WINDOW).enumerate();
+        let mut looked_at = windows.skip(stride - 1).step_by(stride);
+        looked_at.any(|(at, window)| is_known(window) && (at + 1 - stride..=at).any(begins))
     }
 }
 
@@ -103,11 +112,11 @@ impl fmt::Debug for Disguises {
     }
 }
 
-fn head(text: &[u8]) -> Option<usize> {
-    let octets: [u8; HEAD] = text.first_chunk().copied()?;
+fn hash(window: &[u8]) -> usize {
+    let octets = window.first_chunk().copied().unwrap_or([0; WINDOW]);
     // Multiplicative hashing; the high bits are the good ones.
     let mixed = u32::from_le_bytes(octets).wrapping_mul(0x9e37_79b1);
-    Some((mixed >> 16) as usize % HEADS)
+    (mixed >> 16) as usize % HASHES
 }
 
 fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
@@ -232,8 +241,10 @@ mod tests {
         }
         for text in texts {
             assert!(known.stand_in(text.as_bytes()), "{text}");
-            let within = format!("x{text}y");
-            assert!(known.stand_in(within.as_bytes()), "{within}");
+            for before in 1..40 {
+                let within = format!("{}{text}y", "x".repeat(before));
+                assert!(known.stand_in(within.as_bytes()), "{within}");
+            }
             let cut = &text[..text.len() / 2];
             assert!(!known.stand_in(cut.as_bytes()), "{cut}");
         }
@@ -257,12 +268,28 @@ mod tests {
 
     #[test]
     fn even_the_shortest_secret_is_found() {
-        for secret in ["a", "ab", "abc", "abcd", "abcde"] {
-            let known = disguises(&[secret]);
-            assert!(known.stand_in(format!("--{secret}").as_bytes()), "{secret}");
-            assert!(known.stand_in(secret.as_bytes()));
+        for secret in ["a", "ab", "abc", "abcd", "abcde", "abcdef", "abcdefghi"] {
+            let known = disguises(&[secret, "a-much-longer-one-beside-it"]);
+            for (before, after) in (0..20).flat_map(|before| [(before, 0), (before, 9)]) {
+                let text = format!("{}{secret}{}", "-".repeat(before), "-".repeat(after));
+                assert!(known.stand_in(text.as_bytes()), "{text}");
+            }
             assert!(!known.stand_in(b"----------"));
         }
+    }
+
+    #[test]
+    fn one_of_very_many_is_found() {
+        let secret = |number| format!("secret-number-{number:06}-of-many");
+        let all: Vec<String> = (0..3000).map(secret).collect();
+        let known = disguises(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        for number in [0, 1, 1499, 2999] {
+            for before in 0..9 {
+                let text = format!("{}{}", "-".repeat(before), secret(number));
+                assert!(known.stand_in(text.as_bytes()), "{text}");
+            }
+        }
+        assert!(!known.stand_in(secret(3000).as_bytes()));
     }
 
     #[test]

@@ -11,6 +11,9 @@ const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const LENGTH: u32 = 2;
 const FIXED32: u32 = 5;
+/// The tags of a string or message in the fields 1 and 2.
+const TEXT_OF_1: u8 = 1 << 3 | LENGTH as u8;
+const TEXT_OF_2: u8 = 2 << 3 | LENGTH as u8;
 
 impl Message {
     /// Takes up again what was a message before, emptied.
@@ -57,6 +60,19 @@ impl Message {
 
     /// `KeyValue { key, value: AnyValue { string_value } }`.
     pub fn text_attribute(&mut self, field: u32, key: &str, value: &str) {
+        let (key_len, value_len) = (key.len(), value.len());
+        // As most are: every length takes one octet.
+        if key_len + value_len + 6 < 0x80 && field < 0x10 {
+            let lengths = [6 + key_len + value_len, key_len, 2 + value_len, value_len];
+            let [whole, key_len, inner, value_len] = lengths.map(|length| length as u8);
+            self.0.reserve(usize::from(whole) + 2);
+            let tag = (field << 3 | LENGTH) as u8;
+            self.0.extend_from_slice(&[tag, whole, TEXT_OF_1, key_len]);
+            self.0.extend_from_slice(key.as_bytes());
+            let head = [TEXT_OF_2, inner, TEXT_OF_1, value_len];
+            self.0.extend_from_slice(&head);
+            return self.0.extend_from_slice(value.as_bytes());
+        }
         let inner = 1 + varint_len(value.len()) + value.len();
         self.attribute(field, key, inner);
         self.octets(1, value.as_bytes());
