@@ -18,10 +18,12 @@ use crate::types::secret::Secret;
 /// Secrets in every form they could be written in.
 pub struct Disguises {
     forms: Vec<Zeroizing<Vec<u8>>>,
-    /// The hashes of the first `stride` windows of every form. Wherever a form stands in a text, one in `stride` of
-    /// the text's windows is one of these: most of a text is passed by without a look at it, or at any secret (the
-    /// search of Wu and Manber, 1994). An automaton would keep copies that nothing clears.
-    windows: Box<[u64; HASHES / 64]>,
+    /// The first windows of all forms.
+    heads: Windows,
+    /// The first `stride` windows of all forms. Wherever a form stands in a text, one in `stride` of the text's
+    /// windows is one of these: most of a text is passed by without a look at it, or at any secret (the search of Wu
+    /// and Manber, 1994).
+    windows: Windows,
     /// None where a form is shorter than a window.
     stride: Option<NonZero<usize>>,
     shortest: usize,
@@ -55,20 +57,21 @@ impl Disguises {
         forms.dedup();
         let shortest = forms.iter().map(|form| form.len()).min();
         let shortest = shortest.unwrap_or(usize::MAX);
-        let affordable = (MOST_HASHES / forms.len().max(1)).max(1);
-        let stride = NonZero::new((shortest.saturating_add(1)).saturating_sub(WINDOW));
-        let stride = stride.map(|stride| stride.min(NonZero::new(affordable).unwrap_or(stride)));
-        let mut windows = Box::new([0; HASHES / 64]);
+        let affordable = MOST_HASHES.div_ceil(forms.len().max(1));
+        let stride = shortest.saturating_add(1).saturating_sub(WINDOW);
+        let stride = stride.min(affordable);
+        let (mut heads, mut windows) = (Windows::none(), Windows::none());
         for form in &forms {
-            for window in form.windows(WINDOW).take(stride.map_or(0, NonZero::get)) {
-                let hash = hash(window);
-                windows[hash / 64] |= 1 << (hash % 64);
-            }
+            form.windows(WINDOW).take(1).for_each(|w| heads.add(w));
+            form.windows(WINDOW)
+                .take(stride)
+                .for_each(|w| windows.add(w));
         }
         Self {
             forms,
+            heads,
             windows,
-            stride,
+            stride: NonZero::new(stride),
             shortest,
         }
     }
@@ -96,13 +99,13 @@ impl Disguises {
         let Some(stride) = self.stride.map(NonZero::get) else {
             return (0..text.len()).any(begins);
         };
-        let is_known = |window: &[u8]| {
-            let hash = hash(window);
-            self.windows[hash / 64] >> (hash % 64) & 1 == 1
-        };
+        // What repeats the beginning of a secret, which many know, is not compared at every place.
+        let may_begin = |at: &usize| self.heads.has(&text[*at..]);
         let windows = text.windows(WINDOW).enumerate();
         let mut looked_at = windows.skip(stride - 1).step_by(stride);
-        looked_at.any(|(at, window)| is_known(window) && (at + 1 - stride..=at).any(begins))
+        looked_at.any(|(at, window)| {
+            self.windows.has(window) && (at + 1 - stride..=at).filter(may_begin).any(begins)
+        })
     }
 }
 
@@ -112,11 +115,31 @@ impl fmt::Debug for Disguises {
     }
 }
 
-fn hash(window: &[u8]) -> usize {
-    let octets = window.first_chunk().copied().unwrap_or([0; WINDOW]);
-    // Multiplicative hashing; the high bits are the good ones.
-    let mixed = u32::from_le_bytes(octets).wrapping_mul(0x9e37_79b1);
-    (mixed >> 16) as usize % HASHES
+/// Hashes of windows. An automaton would be as good, and keep copies that nothing clears.
+struct Windows(Box<Zeroizing<[u64; HASHES / 64]>>);
+
+impl Windows {
+    fn none() -> Self {
+        Self(Box::new(Zeroizing::new([0; HASHES / 64])))
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        let hash = Self::hash(text);
+        self.0[hash / 64] |= 1 << (hash % 64);
+    }
+
+    fn has(&self, text: &[u8]) -> bool {
+        let hash = Self::hash(text);
+        self.0[hash / 64] >> (hash % 64) & 1 == 1
+    }
+
+    /// Of the window that a text begins with.
+    fn hash(text: &[u8]) -> usize {
+        let octets = text.first_chunk().copied().unwrap_or([0; WINDOW]);
+        // Multiplicative hashing; the high bits are the good ones.
+        let mixed = u32::from_le_bytes(octets).wrapping_mul(0x9e37_79b1);
+        (mixed >> 16) as usize % HASHES
+    }
 }
 
 fn encoded(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
