@@ -18,7 +18,7 @@ use super::sampler::Sampler;
 use super::semconv::SCOPE;
 use super::sink_metrics::{Lost, SinkMetrics};
 use super::span::SpanWriter;
-use super::traces::{Next, Traces, Waiting};
+use super::traces::{Traces, Waiting};
 use super::wire::Message;
 
 /// The way to a collector.
@@ -99,6 +99,10 @@ impl Default for Batches {
     }
 }
 
+/// The octets of a span, more or less.
+const TYPICAL: usize = 1024;
+/// The room that a batch begins with, at most.
+const MOST_ROOM: usize = 1 << 20;
 /// The first wait before another try, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
@@ -144,12 +148,20 @@ struct Exporter {
 
 impl Exporter {
     fn run(&mut self, waiting: &Waiting) {
-        let mut batch = Vec::with_capacity(self.batches.most);
-        while let Next::Batch = waiting.gather(self.batches.most, self.batches.delay, &mut batch) {
-            let body = self.body(&batch, waiting.metrics());
-            let count = batch.len() as u64;
-            // What is sent needs no record any more, and a slow collector takes its time.
-            batch.clear();
+        let Batches { most, delay, .. } = self.batches;
+        loop {
+            // Each is written as it comes, while what it says is at hand, and needs no record any more.
+            let mut body = self
+                .envelope
+                .begin(most.saturating_mul(TYPICAL).min(MOST_ROOM));
+            let count = waiting.gather(most, delay, |record| {
+                self.write(&record, &mut body, waiting.metrics());
+            });
+            if count == 0 {
+                return;
+            }
+            let body = self.packed(self.envelope.close(body));
+            let count = count as u64;
             match self.deliver(body, waiting) {
                 Ok(rejected) => {
                     waiting.metrics().spans_sent(count.saturating_sub(rejected));
@@ -160,25 +172,23 @@ impl Exporter {
         }
     }
 
-    /// The request that carries a batch.
-    fn body(&mut self, batch: &[Arc<Record>], metrics: &SinkMetrics) -> Bytes {
-        let mut spans = Message::default();
-        for record in batch {
-            let Some(notes) = &record.span else { continue };
-            let (span, found) = self.writer.write(record, notes, &self.search);
-            spans.octets(2, span);
-            if found > 0 {
-                metrics.spans_redacted(found);
-                tracing::error!(
-                    id = record.id,
-                    found,
-                    "secrets were taken out of a span; please report this"
-                );
-            }
+    fn write(&mut self, record: &Record, body: &mut Message, metrics: &SinkMetrics) {
+        let Some(notes) = &record.span else { return };
+        let (span, found) = self.writer.write(record, notes, &self.search);
+        body.octets(2, span);
+        if found > 0 {
+            metrics.spans_redacted(found);
+            tracing::error!(
+                id = record.id,
+                found,
+                "secrets were taken out of a span; please report this"
+            );
         }
-        let body = self.envelope.around(spans.bytes());
+    }
+
+    fn packed(&self, body: Bytes) -> Bytes {
         match self.coding {
-            Coding::Identity => body.into(),
+            Coding::Identity => body,
             Coding::Gzip => {
                 // Writing to memory does not fail.
                 let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -273,7 +283,8 @@ fn jitter(begun: Instant) -> f64 {
     0.5 + f64::from(nanos) / 2048.0
 }
 
-/// What stands around the spans of a request, written once.
+/// What stands before the spans of a request, written once but for three lengths. The spans are written behind room
+/// for it: half a megabyte would be copied for each message around them.
 struct Envelope {
     resource: Vec<u8>,
     scope: Vec<u8>,
@@ -288,24 +299,39 @@ impl Envelope {
         let mut scope = Message::default();
         scope.octets(1, SCOPE.as_bytes());
         scope.octets(2, env!("CARGO_PKG_VERSION").as_bytes());
+        let field = |number, message: &Message| {
+            let mut field = Message::default();
+            field.octets(number, message.bytes());
+            field.into_bytes()
+        };
         Self {
-            resource: attributes.into_bytes(),
-            scope: scope.into_bytes(),
+            resource: field(1, &attributes),
+            scope: field(1, &scope),
         }
     }
 
+    /// What the fields `spans` are written to, about so many octets of them.
+    fn begin(&self, spans: usize) -> Message {
+        Message::behind(self.room(), spans)
+    }
+
     /// `ExportTraceServiceRequest { resource_spans { resource, scope_spans { scope, spans } } }`.
-    fn around(&self, spans: &[u8]) -> Vec<u8> {
-        let mut scoped = Message::default();
-        scoped.octets(1, &self.scope);
-        let mut scoped = scoped.into_bytes();
-        // They are fields of this message already.
-        scoped.extend_from_slice(spans);
-        let mut inner = Message::default();
-        inner.octets(1, &self.resource);
-        inner.octets(2, &scoped);
-        let mut whole = Message::default();
-        whole.octets(1, inner.bytes());
-        whole.into_bytes()
+    fn close(&self, body: Message) -> Bytes {
+        let mut body = body.into_bytes();
+        let room = self.room();
+        let scoped = self.scope.len() + body.len() - room;
+        let mut head = Message::default();
+        head.begin(1, self.resource.len() + Message::begun(2, scoped) + scoped);
+        head.raw(&self.resource);
+        head.begin(2, scoped);
+        head.raw(&self.scope);
+        let begin = room - head.bytes().len();
+        body[begin..room].copy_from_slice(head.bytes());
+        Bytes::from(body).slice(begin..)
+    }
+
+    /// Two tags of one octet, each with a length of ten at most.
+    fn room(&self) -> usize {
+        self.resource.len() + self.scope.len() + 2 * 11
     }
 }

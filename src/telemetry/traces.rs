@@ -171,34 +171,34 @@ impl Traces {
     }
 }
 
-/// What the next exchanges to write are.
-pub(super) enum Next {
-    /// These, as many as fit.
-    Batch,
-    /// Nothing comes any more.
-    End,
-}
-
 /// How often the queue is looked at while a batch gathers. To be woken by each exchange would cost its thread
 /// a system call.
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Waiting {
-    /// Gathers a batch: it is full, or `delay` has passed since its first, or it is the last.
+    /// Gathers a batch, and hands on each as it comes: the batch is full, or `delay` has passed since its first, or it
+    /// is the last. How many there were; none once nothing comes any more.
     pub(super) fn gather(
         &self,
         most: usize,
         delay: Duration,
-        batch: &mut Vec<Arc<Record>>,
-    ) -> Next {
-        batch.clear();
+        mut take: impl FnMut(Arc<Record>),
+    ) -> usize {
+        let mut taken = |handed| match handed {
+            Handed::Record(record) => {
+                take(record);
+                1
+            }
+            Handed::Wake => 0,
+        };
+        let mut count = 0;
         let mut waited = Duration::ZERO;
         loop {
-            let step = match (batch.is_empty(), self.is_closing()) {
+            let step = match (count, self.is_closing()) {
                 (_, true) => Duration::ZERO,
                 // Nothing to do: whoever comes first wakes it.
-                (true, false) => Duration::MAX,
-                (false, false) => LOOK,
+                (0, false) => Duration::MAX,
+                (_, false) => LOOK,
             };
             let handed = match step {
                 Duration::ZERO => self.queue.try_recv().map_err(|_| RecvTimeoutError::Timeout),
@@ -213,26 +213,18 @@ impl Waiting {
                 }
             };
             match handed {
-                Ok(Handed::Record(record)) => batch.push(record),
-                Ok(Handed::Wake) => {}
-                Err(_) if self.is_closing() => {
-                    return match batch.is_empty() {
-                        true => Next::End,
-                        false => Next::Batch,
-                    };
-                }
-                Err(RecvTimeoutError::Disconnected) => return Next::End,
+                Ok(handed) => count += taken(handed),
+                Err(RecvTimeoutError::Disconnected) => return count,
+                Err(RecvTimeoutError::Timeout) if self.is_closing() => return count,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            while batch.len() < most {
-                match self.queue.try_recv() {
-                    Ok(Handed::Record(record)) => batch.push(record),
-                    Ok(Handed::Wake) => {}
-                    Err(_) => break,
-                }
+            while count < most
+                && let Ok(handed) = self.queue.try_recv()
+            {
+                count += taken(handed);
             }
-            if batch.len() >= most || waited >= delay && !batch.is_empty() {
-                return Next::Batch;
+            if count >= most || waited >= delay && count > 0 {
+                return count;
             }
         }
     }

@@ -16,6 +16,13 @@ const TEXT_OF_1: u8 = 1 << 3 | LENGTH as u8;
 const TEXT_OF_2: u8 = 2 << 3 | LENGTH as u8;
 
 impl Message {
+    /// One that comes behind so many octets that are written later, with room for `most` of its own.
+    pub fn behind(before: usize, most: usize) -> Self {
+        let mut octets = Vec::with_capacity(before + most);
+        octets.resize(before, 0);
+        Self(octets)
+    }
+
     /// Takes up again what was a message before, emptied.
     pub fn clear(&mut self) {
         self.0.clear();
@@ -53,9 +60,24 @@ impl Message {
 
     /// A string, octets, or a message that is written already.
     pub fn octets(&mut self, field: u32, value: &[u8]) {
+        self.begin(field, value.len());
+        self.raw(value);
+    }
+
+    /// The beginning of a field of so many octets, which come next.
+    pub fn begin(&mut self, field: u32, length: usize) {
         self.varint(u64::from(field << 3 | LENGTH));
-        self.varint(value.len() as u64);
-        self.0.extend_from_slice(value);
+        self.varint(length as u64);
+    }
+
+    /// The octets that such a beginning takes.
+    pub fn begun(field: u32, length: usize) -> usize {
+        varint_len_64(u64::from(field << 3 | LENGTH)) + varint_len(length)
+    }
+
+    /// Fields that are written already.
+    pub fn raw(&mut self, fields: &[u8]) {
+        self.0.extend_from_slice(fields);
     }
 
     /// `KeyValue { key, value: AnyValue { string_value } }`.
