@@ -54,25 +54,29 @@ impl Disguises {
             forms.push(Zeroizing::new(secret.to_vec()));
         }
         forms.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
-        forms.dedup();
+        // Where one begins with another, finding the other is enough. Of those that are left, only the greatest that
+        // comes before a text can begin it.
+        forms.dedup_by(|form, before| form.starts_with(before));
         let shortest = forms.iter().map(|form| form.len()).min();
-        let shortest = shortest.unwrap_or(usize::MAX);
-        let affordable = MOST_HASHES.div_ceil(forms.len().max(1));
-        let stride = shortest.saturating_add(1).saturating_sub(WINDOW);
-        let stride = stride.min(affordable);
+        let most = shortest.map_or(0, |shortest| (shortest + 1).saturating_sub(WINDOW));
         let (mut heads, mut windows) = (Windows::none(), Windows::none());
-        for form in &forms {
-            form.windows(WINDOW).take(1).for_each(|w| heads.add(w));
-            form.windows(WINDOW)
-                .take(stride)
-                .for_each(|w| windows.add(w));
+        let (mut stride, mut used) = (0, 0);
+        while stride < most && used < MOST_HASHES {
+            for form in &forms {
+                let window = &form[stride..stride + WINDOW];
+                used += usize::from(windows.add(window));
+                if stride == 0 {
+                    heads.add(window);
+                }
+            }
+            stride += 1;
         }
         Self {
             forms,
             heads,
             windows,
             stride: NonZero::new(stride),
-            shortest,
+            shortest: shortest.unwrap_or(usize::MAX),
         }
     }
 
@@ -95,17 +99,28 @@ impl Disguises {
     }
 
     fn stand_in_plain(&self, text: &[u8]) -> bool {
-        let begins = |at: usize| self.forms.iter().any(|form| text[at..].starts_with(form));
         let Some(stride) = self.stride.map(NonZero::get) else {
-            return (0..text.len()).any(begins);
+            return (0..text.len()).any(|at| self.begins(&text[at..]));
         };
-        // What repeats the beginning of a secret, which many know, is not compared at every place.
-        let may_begin = |at: &usize| self.heads.has(&text[*at..]);
-        let windows = text.windows(WINDOW).enumerate();
-        let mut looked_at = windows.skip(stride - 1).step_by(stride);
-        looked_at.any(|(at, window)| {
-            self.windows.has(window) && (at + 1 - stride..=at).filter(may_begin).any(begins)
-        })
+        let mut at = stride - 1;
+        while let Some(window) = text.get(at..at + WINDOW) {
+            if self.windows.has(window) {
+                let mut places = at + 1 - stride..=at;
+                // What repeats the beginning of a secret, which many know, is not compared at every place.
+                if places.any(|at| self.heads.has(&text[at..]) && self.begins(&text[at..])) {
+                    return true;
+                }
+            }
+            at += stride;
+        }
+        false
+    }
+
+    /// Whether a text begins with one of the forms.
+    fn begins(&self, text: &[u8]) -> bool {
+        let before = self.forms.partition_point(|form| form.as_slice() <= text);
+        let last = before.checked_sub(1).map(|last| &self.forms[last]);
+        last.is_some_and(|form| text.starts_with(form))
     }
 }
 
@@ -123,9 +138,12 @@ impl Windows {
         Self(Box::new(Zeroizing::new([0; HASHES / 64])))
     }
 
-    fn add(&mut self, text: &[u8]) {
+    /// Whether it was not among them.
+    fn add(&mut self, text: &[u8]) -> bool {
+        let is_new = !self.has(text);
         let hash = Self::hash(text);
         self.0[hash / 64] |= 1 << (hash % 64);
+        is_new
     }
 
     fn has(&self, text: &[u8]) -> bool {

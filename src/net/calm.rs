@@ -74,7 +74,7 @@ impl<S> Calm<S> {
         if let Some(silence) = &mut self.silence {
             silence.taken();
             if asks {
-                silence.asked();
+                silence.waits();
             }
         }
     }
@@ -87,6 +87,9 @@ impl<S> Calm<S> {
         if polled.is_ready() {
             self.stall.moved();
             return polled;
+        }
+        if let Some(silence) = &mut self.silence {
+            silence.waits();
         }
         ready!(self.stall.poll(PATIENCE, cx));
         let what = "the other side took nothing";
@@ -135,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Calm<S> {
                 Poll::Pending => {
                     ready!(silence.poll(cx));
                     if let Some(on_silence) = this.on_silence.take()
-                        && silence.was_asked()
+                        && silence.owes()
                     {
                         on_silence();
                     }
@@ -254,14 +257,22 @@ mod tests {
     async fn one_that_owes_no_answer_is_left_without_a_word_about_it() {
         let ping = Duration::from_secs(10);
         let ack = [&PING[..4], &[1], &PING[5..]].concat();
-        for (says, is_asked) in [(&b""[..], false), (&ack, false), (&PING, true)] {
+        let more_than_it_takes = [&[0, 0, 100, 0, 0, 0, 0, 0, 1][..], &[0; 100]].concat();
+        for (says, is_asked) in [
+            (&b""[..], false),
+            (&ack, false),
+            (&PING, true),
+            (&more_than_it_takes, true),
+        ] {
             let (_agent, proxy) = tokio::io::duplex(64);
             let noticed = Arc::new(AtomicBool::new(false));
             let notice = noticed.clone();
             let on_silence = Box::new(move || notice.store(true, Ordering::Relaxed));
             let calm = Calm::new(proxy, Opener::Own, Box::new(|| {}));
             let mut calm = calm.asked_after(ping, on_silence);
-            calm.write_all(&[PREFACE, says].concat()).await.unwrap();
+            let said = [PREFACE, says].concat();
+            let writing = tokio::time::timeout(ping / 10, calm.write_all(&said));
+            writing.await.ok();
             let error = calm.read(&mut [0; 64]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             assert_eq!(noticed.load(Ordering::Relaxed), is_asked, "{says:?}");

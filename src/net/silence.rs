@@ -11,8 +11,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug)]
 pub struct Silence {
     ping: Duration,
-    /// With a PING, since it was heard last.
-    asked: bool,
+    /// An answer to a PING, or to take what is written, since it was heard last.
+    owes: bool,
     heard: Instant,
     taken: Instant,
     timer: Pin<Box<Sleep>>,
@@ -25,7 +25,7 @@ impl Silence {
         let now = Instant::now();
         Self {
             ping,
-            asked: false,
+            owes: false,
             heard: now,
             taken: now,
             timer: Box::pin(sleep_until(now + 2 * ping)),
@@ -35,17 +35,17 @@ impl Silence {
     /// It has said something.
     pub fn heard(&mut self) {
         self.heard = Instant::now();
-        self.asked = false;
+        self.owes = false;
     }
 
-    /// A PING went out.
-    pub fn asked(&mut self) {
-        self.asked = true;
+    /// A PING went out, or something would that is not taken.
+    pub fn waits(&mut self) {
+        self.owes = true;
     }
 
-    /// Whether it owes the answer to one. One that nobody waits for is not asked.
-    pub fn was_asked(&self) -> bool {
-        self.asked
+    /// Whether anything is waited for. One that nobody needs is not asked.
+    pub fn owes(&self) -> bool {
+        self.owes
     }
 
     /// It, or the system on the way to it, has taken something.

@@ -76,7 +76,7 @@ impl Violation {
             Self::RequestLine => "the request line is not `METHOD TARGET HTTP/1.1`",
             Self::Target => "the request's target is not a valid URI",
             Self::ConnectBody => "a CONNECT has no body, and this one announces one",
-            Self::HeadTooLarge => "the request line and headers are too large",
+            Self::HeadTooLarge => "the request line and headers, or the trailers, are too large",
             Self::TooManyFields => "the request has too many header fields",
             Self::SlowHead => "the request line and headers took too long to arrive",
             Self::SlowBody => "the request's body took too long to arrive",

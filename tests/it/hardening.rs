@@ -222,8 +222,12 @@ async fn its_files_may_be_swapped_moved_and_rotated_while_it_serves() {
 
     fs::rename(proxy.file("access.log"), proxy.file("access.log.1")).unwrap();
     proxy.signal("-HUP").await;
-    uses("mounted", "key-of-mount-0002").await;
-    proxy.access_log(1).await;
+    // The signal is heard in its own time.
+    let begun_anew = async || {
+        used(&echo, &proxy, "mounted").await;
+        fs::read_to_string(proxy.file("access.log")).is_ok_and(|log| !log.is_empty())
+    };
+    until("the access log is begun anew", PATIENCE, begun_anew).await;
 
     let rotated = async || {
         used(&echo, &proxy, "mounted").await;
