@@ -1,6 +1,5 @@
 //! Owns how budgets, prices and the ledger come to be, at the start and when documents change.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::StartError;
@@ -60,13 +59,6 @@ pub async fn open_books(
     Ok(Books { budgets, prices })
 }
 
-/// Where the ledger is, or will be.
-pub fn ledger_path(settings: &Settings) -> PathBuf {
-    let spec = &settings.root.spec;
-    let in_state = || StateDir::locate(spec.state_dir.as_deref()).file("ledger.db");
-    spec.ledger.file.clone().unwrap_or_else(in_state)
-}
-
 /// The process's own ledger, once it is open: it is closed in good order at the end.
 #[derive(Default)]
 pub struct LedgerKeeper(std::sync::OnceLock<Arc<SqliteLedger>>);
@@ -78,11 +70,10 @@ impl LedgerKeeper {
     }
 
     async fn open(&self, settings: &Settings) -> Result<Arc<SqliteLedger>, StartError> {
-        let spec = &settings.root.spec;
-        if spec.ledger.file.is_none() {
-            StateDir::locate(spec.state_dir.as_deref()).create()?;
+        let path = settings.ledger.clone();
+        if settings.root.spec.ledger.file.is_none() {
+            StateDir::locate(path.parent()).create()?;
         }
-        let path = ledger_path(settings);
         // Opening settles what a crash left, which may take its time on a slow disk.
         let opening = tokio::task::spawn_blocking(move || SqliteLedger::open(&path));
         let opened = opening.await.map_err(|error| {

@@ -27,6 +27,9 @@ pub struct Settings {
     /// Where grants are kept that name no store. A login outlives one run of `tollgate run`, whose other
     /// state does not.
     pub grants: PathBuf,
+    /// Where the books of budgets are. What was spent outlives a run as well, or each would have the whole of a
+    /// month's money.
+    pub ledger: PathBuf,
     /// What the process has given up since it read them.
     pub given_up: GivenUp,
 }
@@ -34,6 +37,9 @@ pub struct Settings {
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8888);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9090);
+
+/// In the state directory, where nothing names another file.
+const LEDGER: &str = "ledger.db";
 
 /// Where a configuration is looked for when none is named.
 const PLACES: &[&str] = &["tollgate.yaml", "/etc/tollgate/tollgate.yaml"];
@@ -47,8 +53,10 @@ impl Settings {
         documents.extend(root.spec.documents.iter().map(|path| path.value.clone()));
         let presets = root.spec.presets.clone();
         let state = StateDir::locate(root.spec.state_dir.as_deref());
+        let ledger = root.spec.ledger.file.clone();
         Ok(Self {
             grants: state.file("oauth"),
+            ledger: ledger.unwrap_or_else(|| state.file(LEDGER)),
             root,
             config_file: Some(config.to_path_buf()),
             documents,
@@ -69,8 +77,10 @@ impl Settings {
             dir: PathBuf::from("."),
             spec: TollgateConfigSpec::default(),
         };
+        let state = StateDir::locate(None);
         Self {
-            grants: StateDir::locate(None).file("oauth"),
+            grants: state.file("oauth"),
+            ledger: state.file(LEDGER),
             root,
             config_file: None,
             documents: Vec::new(),

@@ -10,7 +10,6 @@ use rustix::io::Errno;
 
 use super::finding::{Finding, State, finding};
 use crate::app::audit::{audit_path, audit_signer};
-use crate::app::books::ledger_path;
 use crate::app::error::StartError;
 use crate::app::identity::fetch;
 use crate::app::settings::Settings;
@@ -35,7 +34,7 @@ pub(super) async fn check_files(
     let spec = &settings.root.spec;
     let mut findings = Vec::new();
     if !budgets.is_empty() {
-        findings.extend(ledger(&ledger_path(settings)));
+        findings.extend(ledger(&settings.ledger));
     }
     let path = audit_path(settings);
     findings.extend(

@@ -26,6 +26,7 @@ use crate::app::run::{Signals, run_until, start};
 use crate::app::settings::Settings;
 use crate::app::{sealed, state};
 use crate::config::agent_env::{AgentEnvironment, EnvFormat, ProxyAddress};
+use crate::config::bundle::Bundle;
 use crate::config::located::Located;
 use crate::config::root::{AccessLogSpec, ExecutionSpec};
 use crate::config::source::SourceSpec;
@@ -48,7 +49,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Runs the program and exits as it does; 78 for documents that cannot be used, 125 if the proxy
 /// cannot start for another reason.
 pub fn launch(context: &Context, args: RunArgs) -> Result<Exit, StartError> {
-    let settings = settings(context, &args)?;
+    let mut settings = settings(context, &args)?;
+    // What is read from here on may tell executions apart.
+    settings.root.spec.identity.execution =
+        Some(Located::unwritten(ExecutionSpec::Made(execution()?)));
     let sources = context.sources(&settings)?;
     hide_memory();
     let scratch = match Scratch::new() {
@@ -78,7 +82,6 @@ fn run(
     spec.admin.listen = Some(Located::unwritten(loopback));
     spec.state_dir = Some(scratch.0.join("state"));
     spec.identity.agents.clear();
-    spec.identity.execution = Some(Located::unwritten(ExecutionSpec::Made(execution()?)));
     spec.identity.fixed = Some(Located::unwritten(args.agent.clone()));
     spec.access_log = args
         .access_log
@@ -89,6 +92,11 @@ fn run(
         spec.audit.enabled = Some(false);
     }
     spec.shutdown.grace = Some(Span(GRACE));
+    // Books in which nothing outlives the run are its own: several may run side by side.
+    let is_own = settings.root.spec.ledger.file.is_none() && only_executions(&settings.bundle()?);
+    if is_own {
+        settings.ledger = scratch.0.join("ledger.db");
+    }
     let removed = removed_variables(&settings)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -115,6 +123,14 @@ fn run(
         announce(context, &tollgate);
         supervise(context, tollgate, &args.command, variables).await
     })
+}
+
+/// Whether there are budgets, and every limit of theirs is for one execution.
+fn only_executions(bundle: &Bundle) -> bool {
+    let limits = bundle.budgets.iter().flat_map(|budget| &budget.spec.limits);
+    let mut windows = limits.map(|limit| limit.window.as_ref());
+    !bundle.budgets.is_empty()
+        && windows.all(|window| window.is_some_and(|window| window.value.is_execution()))
 }
 
 /// A name that no other run has.

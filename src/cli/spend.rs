@@ -9,7 +9,6 @@ use super::output::Exit;
 use super::{budget, spend_table};
 use crate::admin::moment::Edge;
 use crate::admin::spend_report::{SpendReport, word};
-use crate::app::books::ledger_path;
 use crate::app::error::StartError;
 use crate::app::settings::Settings;
 use crate::budget::sqlite_report::{By, Question};
@@ -74,14 +73,14 @@ fn from_file(
     settings: &Settings,
     args: &SpendArgs,
 ) -> Result<SpendReport, StartError> {
-    let path = ledger_path(settings);
+    let path = &settings.ledger;
     let question = Question {
         by: by(args.by),
         from: args.from.map(Edge::start),
         until: args.until.map(Edge::end),
         agent: args.agent.as_deref().map(Into::into),
     };
-    let report = SpendReport::read(&path, &question).map_err(|error| StartError::Temporary {
+    let report = SpendReport::read(path, &question).map_err(|error| StartError::Temporary {
         what: error.to_string(),
         help: "a proxy with an EgressBudget makes it; ledger.file or stateDir says where it is"
             .to_owned(),

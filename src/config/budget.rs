@@ -183,6 +183,13 @@ pub enum WindowSpec {
     Keys(WindowKeys),
 }
 
+impl WindowSpec {
+    /// Whether a limit begins anew with each execution.
+    pub fn is_execution(&self) -> bool {
+        *self == Self::Word("execution".to_owned())
+    }
+}
+
 /// The keys of a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

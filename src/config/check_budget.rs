@@ -87,7 +87,7 @@ pub fn check_executions(bundle: &Bundle, identity: &IdentitySpec) -> Vec<ConfigE
             .map(|group| (group.line, group.column));
         let windows = spec.limits.iter().filter_map(|limit| limit.window.as_ref());
         let windowed = windows
-            .filter(|window| window.value == WindowSpec::Word("execution".to_owned()))
+            .filter(|window| window.value.is_execution())
             .map(|window| (window.line, window.column));
         errors.extend(grouped.chain(windowed).map(|(line, column)| {
             let at = Located {

@@ -521,3 +521,56 @@ async fn a_run_says_at_its_end_what_there_was() {
     let quiet = finish(laptop.run(&["--quiet", "--", "true"])).await;
     assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""));
 }
+
+/// A laptop whose calls are held to one limit of a request, for the stretch of time that `window` says.
+async fn capped(window: &str) -> (Laptop, Origin) {
+    let origin = anthropic::anthropic(Account::ApiKey).await;
+    let laptop = Laptop::with(&origin).env("XDG_STATE_HOME", "");
+    let budget = format!(
+        "apiVersion: tollgate.dev/v1alpha1\nkind: EgressBudget\nmetadata: {{name: cap}}\nspec:\n  \
+         limits: [{{unit: requests, max: 1, window: {window}}}]\n"
+    );
+    fs::write(laptop.file("budget.yaml"), budget).unwrap();
+    (laptop, origin)
+}
+
+/// The statuses of so many calls in one run.
+async fn statuses(laptop: &Laptop, curl: &Path, calls: usize) -> Vec<String> {
+    let call = call(curl).replacen("-sS", "-sS -o /dev/null -w '%{http_code}\\n'", 1);
+    let script = vec![call; calls].join("; ");
+    let budget = laptop.file("budget.yaml");
+    let finished = finish(laptop.run(&[
+        "--policy",
+        budget.to_str().unwrap(),
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ]))
+    .await;
+    finished.ok().lines().map(str::to_owned).collect()
+}
+
+/// Each run would have all of a month's money otherwise.
+#[tokio::test]
+async fn what_one_run_has_spent_the_next_one_has_not() {
+    let curl = client!("curl");
+    let (laptop, origin) = capped("total").await;
+    assert_eq!(statuses(&laptop, &curl, 1).await, ["200"]);
+    assert_eq!(statuses(&laptop, &curl, 2).await, ["402", "402"]);
+    assert_eq!(origin.requests_for("/v1/messages").len(), 1);
+    let mut spend = tollgate(laptop.home.path(), &laptop.env);
+    spend.arg("spend").arg("--config").arg(&laptop.config);
+    let spend = finish(spend).await;
+    assert!(spend.stdout.contains("1 request"), "{spend:?}");
+}
+
+/// Limits by the execution are of one run, and runs beside each other do not wait for their books.
+#[tokio::test]
+async fn a_run_is_an_execution_with_limits_of_its_own() {
+    let curl = client!("curl");
+    let (laptop, origin) = capped("execution").await;
+    let (one, other) = tokio::join!(statuses(&laptop, &curl, 2), statuses(&laptop, &curl, 2));
+    assert_eq!([one, other].concat(), ["200", "402", "200", "402"]);
+    assert_eq!(origin.requests_for("/v1/messages").len(), 2);
+}
