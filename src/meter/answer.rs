@@ -47,6 +47,11 @@ pub(super) trait Answer: Send {
         Said::default()
     }
 
+    /// Whether it is an error of the provider and nothing else.
+    fn is_failure(&self) -> bool {
+        false
+    }
+
     /// The prompt's and the answer's counts at the end.
     fn ending(self: Box<Self>) -> Ending;
 }
@@ -119,6 +124,8 @@ pub(super) struct Seen {
     hinted: u64,
     unread: bool,
     counted: bool,
+    begun: bool,
+    failed: bool,
 }
 
 impl Seen {
@@ -144,6 +151,22 @@ impl Seen {
     pub(super) fn lost(&mut self, octets: u64) {
         self.octets = self.octets.saturating_add(octets);
         self.unread = true;
+    }
+
+    /// The provider has begun to work on an answer, whether or not anything of it shows.
+    pub(super) fn began(&mut self) {
+        self.begun = true;
+    }
+
+    /// The provider says that there is an error.
+    pub(super) fn failed(&mut self) {
+        self.failed = true;
+    }
+
+    /// Whether that is all it said.
+    pub(super) fn is_failure(&self) -> bool {
+        let nothing = self.octets == 0 && self.hinted == 0 && !self.unread;
+        self.failed && !self.begun && nothing
     }
 
     /// The answer's tokens were reported, and nothing of it was seen since.

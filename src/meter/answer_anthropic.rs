@@ -137,6 +137,10 @@ impl Answer for MessagesAnswer {
         self.said
     }
 
+    fn is_failure(&self) -> bool {
+        self.seen.is_failure()
+    }
+
     fn ending(self: Box<Self>) -> Ending {
         let so_far = self.so_far();
         let is_final = (self.complete || self.stopped)
@@ -212,6 +216,12 @@ impl MessagesAnswer {
             "message_stop" => self.complete = true,
             _ => {}
         }
+        match &*event.kind {
+            // What is overloaded says so in a stream that has begun with 200 ("Errors").
+            "error" => self.seen.failed(),
+            "ping" => {}
+            _ => self.seen.began(),
+        }
         !event.kind.is_empty()
     }
 
@@ -219,7 +229,11 @@ impl MessagesAnswer {
         let Some(message) = self.seen.read::<Event<'_>>(data) else {
             return;
         };
-        let Some(usage) = message.usage.filter(|_| message.kind != "error") else {
+        if message.kind == "error" {
+            return self.seen.failed();
+        }
+        self.seen.began();
+        let Some(usage) = message.usage else {
             return self.seen.lost(data.len() as u64);
         };
         if let Some(stop) = message.stop_reason {

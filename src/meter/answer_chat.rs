@@ -143,6 +143,10 @@ impl Answer for ChatAnswer {
         self.said.reasoned(details.reasoning_tokens.known())
     }
 
+    fn is_failure(&self) -> bool {
+        self.seen.is_failure()
+    }
+
     fn ending(self: Box<Self>) -> Ending {
         let so_far = self.so_far();
         let is_final = (self.complete || self.closed_with_usage)
@@ -187,6 +191,7 @@ impl ChatAnswer {
         let Some(chunk) = self.seen.read::<Chunk>(data) else {
             return;
         };
+        self.note(&chunk);
         let choices = chunk.choices.as_deref().unwrap_or_default();
         for delta in choices.iter().filter_map(|choice| choice.delta.as_ref()) {
             self.seen.visible(delta.octets());
@@ -199,8 +204,20 @@ impl ChatAnswer {
         let Some(completion) = self.seen.read::<Chunk>(data) else {
             return;
         };
-        if completion.error.is_some() || !self.take(completion) {
+        self.note(&completion);
+        let is_error = completion.error.is_some();
+        if !self.seen.is_failure() && (is_error || !self.take(completion)) {
             self.seen.lost(data.len() as u64);
+        }
+    }
+
+    /// Azure begins with a chunk that has no choice, and tells nothing of an answer.
+    fn note(&mut self, chunk: &Chunk) {
+        let choices = chunk.choices.as_deref().unwrap_or_default();
+        match (choices.is_empty() && chunk.usage.is_none(), &chunk.error) {
+            (true, Some(_)) => self.seen.failed(),
+            (true, None) => {}
+            (false, _) => self.seen.began(),
         }
     }
 

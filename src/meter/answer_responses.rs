@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::answer::{Answer, Ending, Piece, Seen, SoFar, model_name, terms_of};
 use super::call::Call;
@@ -72,6 +73,7 @@ struct Response {
     usage: Option<Told>,
     output: Option<Few<Item>>,
     status: Option<Stop>,
+    error: Option<IgnoredAny>,
     incomplete_details: Option<Incomplete>,
 }
 
@@ -137,6 +139,10 @@ impl Answer for ResponsesAnswer {
         self.said.reasoned(details.reasoning_tokens.known())
     }
 
+    fn is_failure(&self) -> bool {
+        self.seen.is_failure()
+    }
+
     fn ending(self: Box<Self>) -> Ending {
         let so_far = self.so_far();
         let is_final = self.complete && self.seen.is_counted() && self.told.is_readable();
@@ -182,6 +188,14 @@ impl ResponsesAnswer {
             self.seen.visible(event.delta.0);
         }
         match &*event.kind {
+            "response.created" | "response.queued" | "response.in_progress" => {}
+            "error" => self.seen.failed(),
+            "response.failed" if event.response.as_ref().is_some_and(Response::is_empty) => {
+                self.seen.failed();
+            }
+            _ => self.seen.began(),
+        }
+        match &*event.kind {
             "response.output_item.done" => {
                 if let Some(item) = event.item {
                     self.tools.add(item);
@@ -199,6 +213,10 @@ impl ResponsesAnswer {
         let Some(response) = self.seen.read::<Response>(data) else {
             return;
         };
+        match (response.error.is_some(), response.is_empty()) {
+            (true, true) => return self.seen.failed(),
+            _ => self.seen.began(),
+        }
         if response.usage.is_none() {
             self.seen.lost(data.len() as u64);
         }
@@ -232,6 +250,14 @@ impl ResponsesAnswer {
         if let Some(tier) = &response.service_tier {
             self.service_tier = Some(tier.clone());
         }
+    }
+}
+
+impl Response {
+    /// Whether there is neither output nor usage.
+    fn is_empty(&self) -> bool {
+        let output = self.output.as_deref().unwrap_or_default();
+        self.usage.is_none() && output.is_empty()
     }
 }
 

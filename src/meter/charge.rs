@@ -7,6 +7,7 @@
 //! | without any count, part of it having been seen | as reserved | as seen, at most what was granted |
 //! | early, and was no stream, or may have been thought out unseen | as told or reserved | as granted |
 //! | unreadable | as reserved | as reserved |
+//! | with an error of the provider before anything else | not | not |
 //!
 //! An answer that is not a success costs nothing; it does not come here.
 
@@ -72,6 +73,7 @@ pub fn charges(
                 .fold(0, u64::saturating_add),
         ),
         Reading::Unknown { produced } => desk.seen(produced),
+        Reading::Failed => Bill::default(),
         Reading::Exact(_) => desk.seen(0),
     }
 }

@@ -155,7 +155,11 @@ impl Reader {
         };
         self.carrier.finish(&mut *answer);
         let said = answer.said();
-        let reading = match answer.ending().reading(self.unread_tokens()) {
+        let unread = self.unread_tokens();
+        if unread == 0 && answer.is_failure() {
+            return (Reading::Failed, said);
+        }
+        let reading = match answer.ending().reading(unread) {
             Reading::Unknown { .. } if self.blind > 0 => Reading::Unknown { produced: 0 },
             reading => reading,
         };

@@ -23,6 +23,8 @@ pub enum Reading {
     /// It ended before the final count: the prompt's tokens are known, of the answer's what was reported
     /// or seen so far.
     Partial(Vec<ModelUse>),
+    /// It is an error of the provider, before anything of an answer.
+    Failed,
     /// Nothing usable was said; this many tokens of an answer were seen.
     Unknown {
         /// Tokens of the answer by estimate.

@@ -17,6 +17,7 @@ use crate::budget::ledger::{Ending, NotReserved};
 use crate::meter::call::Call;
 use crate::meter::hide_usage::HideUsage;
 use crate::meter::reader::Reader;
+use crate::meter::reading::Reading;
 use crate::types::charge::Need;
 use crate::types::model_api::ModelApi;
 
@@ -271,6 +272,10 @@ impl Meter {
             false => ending,
         };
         let (reading, said) = reader.conclude();
+        let ending = match reading {
+            Reading::Failed => Ending::Refused,
+            _ => ending,
+        };
         let (settling, mut cost) = hold.read(reading, ending);
         if let Some(notes) = &mut cost.notes {
             notes.said = said;

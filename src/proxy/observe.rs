@@ -136,7 +136,7 @@ impl Observer {
         let (uses, certainty) = match reading {
             Reading::Exact(uses) => (uses, Certainty::Told),
             Reading::Partial(uses) => (uses, Certainty::Estimated),
-            Reading::Unknown { .. } => return,
+            Reading::Unknown { .. } | Reading::Failed => return,
         };
         if uses.is_empty() {
             return;

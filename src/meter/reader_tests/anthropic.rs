@@ -433,3 +433,25 @@ fn what_is_no_answer_of_this_api_is_unknown() {
         );
     }
 }
+
+/// Overload is told in a stream that has begun with 200, and clients send the request again.
+#[test]
+fn an_error_before_anything_else_is_no_answer() {
+    let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    let ping = r#"{"type":"ping"}"#;
+    let begun = start(r#"{"input_tokens":100,"output_tokens":2}"#);
+    for (answer, fails) in [
+        (stream(&[error]), true),
+        (stream(&[ping, error]), true),
+        (error.to_owned(), true),
+        (stream(&[&begun, error]), false),
+        (stream(&[&text("something"), error]), false),
+        (stream(&[error, &text("something")]), false),
+        (stream(&[error]) + "data: {not json, usage", false),
+        (stream(&[ping]), false),
+        (String::new(), false),
+    ] {
+        let reading = read(&messages(), &answer);
+        assert_eq!(reading == Reading::Failed, fails, "{answer}: {reading:?}");
+    }
+}

@@ -285,3 +285,48 @@ fn a_response_without_usage_is_never_zero() {
         );
     }
 }
+
+#[test]
+fn an_error_before_anything_else_is_no_answer() {
+    let error = r#"{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}"#;
+    let azure = r#"{"choices":[],"model":"","prompt_filter_results":[{"prompt_index":0}]}"#;
+    for (answer, fails) in [
+        (events(&[error]), true),
+        (events(&[azure, error, "[DONE]"]), true),
+        (error.to_owned(), true),
+        (events(&[&chunk("Hello", "null"), error]), false),
+        (events(&[&chunk("", "null"), error]), false),
+        (events(&[error, &last(USAGE)]), false),
+        (events(&["[DONE]"]), false),
+    ] {
+        let reading = read(&chat(), &answer);
+        assert_eq!(reading == Reading::Failed, fails, "{answer}: {reading:?}");
+    }
+    let told = |kind: &str, response: &str| format!(r#"{{"type":"{kind}","response":{response}}}"#);
+    let created = told(
+        "response.created",
+        r#"{"status":"in_progress","usage":null,"output":[]}"#,
+    );
+    let failed =
+        r#"{"status":"failed","error":{"code":"rate_limit_exceeded"},"usage":null,"output":[]}"#;
+    let end = told("response.failed", failed);
+    let used = told(
+        "response.failed",
+        r#"{"status":"failed","error":{"code":"server_error"},"usage":{"input_tokens":10,"output_tokens":20},"output":[]}"#,
+    );
+    let item = r#"{"type":"response.output_item.added","item":{"type":"reasoning"}}"#;
+    for (answer, fails) in [
+        (events(&[&created, &end]), true),
+        (
+            events(&[&created, r#"{"type":"error","code":"server_error"}"#]),
+            true,
+        ),
+        (failed.to_owned(), true),
+        (events(&[&created, item, &end]), false),
+        (events(&[&created, &used]), false),
+        (events(&[&created]), false),
+    ] {
+        let reading = read(&responses(), &answer);
+        assert_eq!(reading == Reading::Failed, fails, "{answer}: {reading:?}");
+    }
+}
