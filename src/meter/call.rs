@@ -23,7 +23,8 @@ pub struct Call {
     pub answers: u64,
     /// Whether the answer comes in pieces.
     pub stream: bool,
-    /// Octets of the body, decoded.
+    /// Octets of the body, decoded, and as many more as tokens of its pictures may go beyond theirs: its prompt has
+    /// no more tokens.
     pub body_bytes: u64,
     /// The longest-lived cache that the prompt may be written to.
     pub cache: CacheUse,

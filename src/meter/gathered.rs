@@ -21,8 +21,8 @@ pub(super) struct Gathered {
     /// Models that are named anywhere.
     pub(super) models: BTreeSet<Box<str>>,
     /// Tokens that pictures may cost, at most, and the octets they take in the body.
-    pub(super) picture_tokens: u64,
-    pub(super) picture_octets: u64,
+    picture_tokens: u64,
+    picture_octets: u64,
 }
 
 impl Gathered {
@@ -30,6 +30,11 @@ impl Gathered {
     pub(super) fn picture(&mut self, octets: usize, tokens: u64) {
         self.picture_octets = self.picture_octets.saturating_add(octets as u64);
         self.picture_tokens = self.picture_tokens.saturating_add(tokens);
+    }
+
+    /// Tokens that small pictures may cost beyond one for each of their octets.
+    pub(super) fn beyond_octets(&self) -> u64 {
+        self.picture_tokens.saturating_sub(self.picture_octets)
     }
 
     /// A tool of the provider that has a fee. What it finds is put into the prompt.

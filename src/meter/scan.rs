@@ -63,7 +63,6 @@ pub fn read(
         *uses = uses.or(scan.max_tool_calls);
     }
     let unseen = !tells_thinking(operation, headers);
-    let dense = scan.gathered.picture_tokens > scan.gathered.picture_octets;
     Ok(Call {
         api,
         operation,
@@ -75,9 +74,9 @@ pub fn read(
         },
         answers: scan.answers,
         stream: is_stream(operation, path, scan.stream),
-        body_bytes: body.len() as u64,
+        body_bytes: (body.len() as u64).saturating_add(scan.gathered.beyond_octets()),
         cache: scan.gathered.cache,
-        reaches_out: scan.gathered.reaches_out || dense,
+        reaches_out: scan.gathered.reaches_out,
         tools,
         terms: terms(api, scan.terms, path, headers),
         asks_for_usage: scan.asks_for_usage,

@@ -265,8 +265,6 @@ fn prompts_that_hold_more_than_the_body_reach_out() {
         json!({"container": "container_1"}),
         json!({"tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}]}),
         json!({"tools": [{"type": "a_tool_of_tomorrow_20300101"}]}),
-        // Small enough that its tokens are more than its octets.
-        picture(400),
     ] {
         assert!(with(fields.clone()).reaches_out, "{fields}");
     }
@@ -280,11 +278,18 @@ fn prompts_that_hold_more_than_the_body_reach_out() {
         ),
         part(json!({"type": "text", "text": "file_id"})),
         json!({"tools": [{"type": "bash_20250124", "name": "bash"}, {"type": "custom"}, {"name": "t"}]}),
+        picture(400),
         picture(200_000),
     ] {
         let call = with(fields.clone());
         assert!(!call.reaches_out && call.tools.is_empty(), "{fields}");
     }
+    let bound = |octets| with(picture(octets)).body_bytes - with(picture(0)).body_bytes;
+    // A small one may have more tokens than octets, a large one has not.
+    assert_eq!(
+        [bound(0), bound(400), bound(5000), bound(200_000)],
+        [0, 0, 0, 195_000]
+    );
     for body in [
         json!({"model": "m", "previous_response_id": "resp_1"}),
         json!({"model": "m", "conversation": {"id": "conv_1"}}),
