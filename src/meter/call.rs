@@ -36,7 +36,8 @@ pub struct Call {
     pub terms: Terms,
     /// Chat Completions: whether the request itself asks for usage in a stream.
     pub asks_for_usage: bool,
-    /// Whether it asks Claude or Nova to think, without being told in the stream how much that is.
+    /// Whether it asks Claude or Nova to think, without being told in the stream how much that is, or for speech, whose
+    /// tokens are more than those of its text.
     pub thinks_unseen: bool,
     /// Whether it leaves it to the model to think, and would not be told how much.
     pub may_think_unseen: bool,
@@ -60,7 +61,7 @@ impl Call {
         };
         match self.operation {
             Operation::ChatCompletions | Operation::Responses => {
-                any_but(&["gpt-4", "gpt-3.5", "chatgpt-4o"])
+                self.thinks_unseen || any_but(&["gpt-4", "gpt-3.5", "chatgpt-4o"])
             }
             // Thoughts are counted in the first piece, which comes after them.
             Operation::GenerateContent => any_but(&["gemini-1", "gemini-2.0", "gemma-"]),

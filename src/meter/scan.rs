@@ -80,7 +80,7 @@ pub fn read(
         tools,
         terms: terms(api, scan.terms, path, headers),
         asks_for_usage: scan.asks_for_usage,
-        thinks_unseen: scan.thinks == Some(true) && unseen,
+        thinks_unseen: scan.thinks == Some(true) && unseen || scan.sounds,
         may_think_unseen: scan.thinks.is_none() && unseen,
     })
 }
@@ -252,6 +252,7 @@ struct Scan {
     asks_for_usage: bool,
     /// Whether it says that the model is to think.
     thinks: Option<bool>,
+    sounds: bool,
     max_tool_calls: Option<u64>,
     terms: Terms,
     gathered: Gathered,
@@ -267,6 +268,7 @@ impl Scan {
             stream: None,
             asks_for_usage: false,
             thinks: None,
+            sounds: false,
             max_tool_calls: None,
             terms: Terms::default(),
             gathered: Gathered::default(),
@@ -328,6 +330,7 @@ impl Scan {
             Slot::WebSearch if anything(walker)? => self.gathered.tool(Fee::WebSearch, None),
             Slot::WebSearch => {}
             Slot::Thinking => self.thinks = self.thinks.max(thinks(walker)?),
+            Slot::Sound => self.sounds |= anything(walker)?,
             Slot::Prompt => self.look().through(walker, Place::Content)?,
             Slot::Pictures => self.look().pictures(walker)?,
             Slot::Tools => scan_tools::typed(walker, &mut self.look())?,

@@ -32,6 +32,8 @@ pub(super) enum Slot {
     WebSearch,
     /// Whether the model thinks before it answers.
     Thinking,
+    /// That the answer is spoken as well.
+    Sound,
     Prompt,
     /// Pictures in base64.
     Pictures,
@@ -109,6 +111,7 @@ const CHAT: &[Field<Slot>] = &[
     one("prediction", &["prediction"], Slot::Prompt),
     one("tools", &["tools"], Slot::Tools),
     one("functions", &["functions"], Slot::Data),
+    one("audio", &["audio"], Slot::Sound),
     one("websearchoptions", &["web_search_options"], Slot::WebSearch),
     // OpenRouter's, of which `web` searches.
     one("plugins", &["plugins"], Slot::WebSearch),

@@ -838,6 +838,27 @@ proptest! {
 }
 
 #[test]
+fn what_is_spoken_costs_more_than_its_text_shows() {
+    let spoken =
+        json!({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}});
+    for (fields, hides) in [
+        (spoken, true),
+        (json!({"audio": null}), false),
+        (json!({}), false),
+    ] {
+        let mut body = json!({"model": "gpt-4o-audio-preview", "stream": true, "messages": []});
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        assert_eq!(
+            chat(body.clone()).unwrap().hides_reasoning(),
+            hides,
+            "{body}"
+        );
+    }
+}
+
+#[test]
 fn thinking_that_the_stream_does_not_count_is_noticed() {
     let on = json!({"thinking": {"type": "enabled", "budget_tokens": 30_000}});
     assert!(with(on.clone()).thinks_unseen && with(on.clone()).hides_reasoning());
