@@ -83,7 +83,7 @@ impl LedgerKeeper {
             StartError::of(
                 error.cure(),
                 error,
-                "set ledger.file to a path on storage that lasts and that this user can write",
+                "set ledger.file to a path on storage that lasts and that this user can write; a file that is new there knows nothing of what was spent",
             )
         })?;
         Ok(self.0.get_or_init(|| ledger).clone())

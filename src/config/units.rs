@@ -25,7 +25,9 @@ impl Span {
     /// Parses a number with its unit; several may follow each other (`1h30m`).
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("`{text}` is not a length of time; write for example `500ms`, `10s`, `15m` or `168h`")
+            format!(
+                "`{text}` is not a length of time; write for example `500ms`, `10s`, `15m` or `168h`"
+            )
         };
         let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
         let span = Duration::try_from(span).map_err(|_| wrong())?;
