@@ -47,6 +47,7 @@ pub fn read(
     scan.level(&mut walker, scan_fields::of(operation))?;
     walker.end()?;
 
+    let body_bytes = (body.len() as u64).saturating_add(scan.gathered.beyond_octets());
     let of_path = model_of_path(api, path);
     let mut others = scan.gathered.models;
     let model = match (of_path, scan.model) {
@@ -74,7 +75,7 @@ pub fn read(
         },
         answers: scan.answers,
         stream: is_stream(operation, path, scan.stream),
-        body_bytes: (body.len() as u64).saturating_add(scan.gathered.beyond_octets()),
+        body_bytes,
         cache: scan.gathered.cache,
         reaches_out: scan.gathered.reaches_out,
         tools,

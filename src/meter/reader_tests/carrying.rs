@@ -408,6 +408,7 @@ proptest! {
             Reading::Exact(uses) => prop_assert!(!uses.is_empty()),
             Reading::Partial(uses) => prop_assert!(uses.iter().any(|one| !one.usage.is_zero())),
             Reading::Unknown { .. } => {}
+            Reading::Failed => prop_assert!(false, "it is no error"),
         }
     }
 }
