@@ -190,7 +190,7 @@ impl ResponsesAnswer {
         match &*event.kind {
             "response.created" | "response.queued" | "response.in_progress" => {}
             "error" => self.seen.failed(),
-            "response.failed" if event.response.as_ref().is_some_and(Response::is_empty) => {
+            "response.failed" if event.response.as_ref().is_some_and(Response::is_failure) => {
                 self.seen.failed();
             }
             _ => self.seen.began(),
@@ -213,10 +213,10 @@ impl ResponsesAnswer {
         let Some(response) = self.seen.read::<Response>(data) else {
             return;
         };
-        match (response.error.is_some(), response.is_empty()) {
-            (true, true) => return self.seen.failed(),
-            _ => self.seen.began(),
+        if response.is_failure() {
+            return self.seen.failed();
         }
+        self.seen.began();
         if response.usage.is_none() {
             self.seen.lost(data.len() as u64);
         }
@@ -254,10 +254,10 @@ impl ResponsesAnswer {
 }
 
 impl Response {
-    /// Whether there is neither output nor usage.
-    fn is_empty(&self) -> bool {
+    /// Whether it is an error, with neither output nor usage.
+    fn is_failure(&self) -> bool {
         let output = self.output.as_deref().unwrap_or_default();
-        self.usage.is_none() && output.is_empty()
+        self.error.is_some() && self.usage.is_none() && output.is_empty()
     }
 }
 
