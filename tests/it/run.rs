@@ -536,7 +536,8 @@ async fn capped(window: &str) -> (Laptop, Origin) {
 
 /// The statuses of so many calls in one run.
 async fn statuses(laptop: &Laptop, curl: &Path, calls: usize) -> Vec<String> {
-    let call = call(curl).replacen("-sS", "-sS -o /dev/null -w '%{http_code}\\n'", 1);
+    let quiet = "-sS -o /dev/null -w '%{http_code}\\n' -H 'content-type: application/json'";
+    let call = call(curl).replacen("-sS", quiet, 1);
     let script = vec![call; calls].join("; ");
     let budget = laptop.file("budget.yaml");
     let finished = finish(laptop.run(&[
@@ -562,7 +563,7 @@ async fn what_one_run_has_spent_the_next_one_has_not() {
     let mut spend = tollgate(laptop.home.path(), &laptop.env);
     spend.arg("spend").arg("--config").arg(&laptop.config);
     let spend = finish(spend).await;
-    assert!(spend.stdout.contains("1 request"), "{spend:?}");
+    assert!(spend.stdout.contains("me     $0.00  1 "), "{spend:?}");
 }
 
 /// Limits by the execution are of one run, and runs beside each other do not wait for their books.
