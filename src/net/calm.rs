@@ -50,7 +50,7 @@ impl<S> Calm<S> {
 
     /// The same, and one who says nothing is left. The library asks it with a PING after so long a silence; its own
     /// clock for the answer would leave those who take what is on its way before that, and slowly. `on_silence` is
-    /// called if one that was asked is left.
+    /// called if one is left that owes an answer, or does not take what is written.
     pub fn asked_after(mut self, ping: Duration, on_silence: OnEnd) -> Self {
         self.on_silence = Some(on_silence);
         self.silence = Some(Silence::new(ping));

@@ -283,7 +283,7 @@ fn jitter(begun: Instant) -> f64 {
     0.5 + f64::from(nanos) / 2048.0
 }
 
-/// What stands before the spans of a request, written once but for three lengths. The spans are written behind room
+/// What stands before the spans of a request, written once but for two lengths. The spans are written behind room
 /// for it: half a megabyte would be copied for each message around them.
 struct Envelope {
     resource: Vec<u8>,
