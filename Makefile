@@ -51,6 +51,7 @@ lint: ## rustfmt, clippy with warnings as errors, cargo-deny
 	@.ci/need $(NEED_BUILD)
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml -- -D warnings
 	@.ci/deny
 
 clean: ## remove what was built and the tests' clients

@@ -64,6 +64,8 @@ fn told(reading: &Reading) -> Option<(u64, u64)> {
             uses.iter().map(|u| u.usage.total_input()).sum(),
             uses.iter().map(|u| u.usage.total_output()).sum(),
         )),
+        // Costs nothing, so it must not have said that anything was used.
+        Reading::Failed => Some((0, 0)),
         Reading::Unknown { .. } => None,
     }
 }
