@@ -54,6 +54,25 @@ pub enum Operation {
     OllamaEmbed,
 }
 
+impl Operation {
+    /// The API in whose words its clients are told of errors: some hosts have endpoints that speak another's
+    /// (`/openai/` at Gemini, Bedrock and Azure, `/v1/messages` at Ollama, Anthropic's models at Vertex AI).
+    pub fn words(self, host: ModelApi) -> ModelApi {
+        match self {
+            Self::Messages | Self::RawPredict => ModelApi::Anthropic,
+            Self::ChatCompletions | Self::Responses | Self::Embeddings => ModelApi::OpenAI,
+            Self::GenerateContent
+            | Self::EmbedContent
+            | Self::Converse
+            | Self::ConverseStream
+            | Self::InvokeModel
+            | Self::InvokeModelStream
+            | Self::OllamaGenerate
+            | Self::OllamaEmbed => host,
+        }
+    }
+}
+
 /// Fields with which some origins let a request have another method than its request line says.
 const METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),

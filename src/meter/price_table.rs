@@ -202,10 +202,7 @@ impl PriceTable {
 
     /// The same, with the API whose list it stands in.
     fn listed_by(&self, api: ModelApi, model: &str) -> Option<(ModelApi, &Listed)> {
-        let model = match api {
-            ModelApi::Bedrock if model.starts_with("arn:") => model.rsplit('/').next()?,
-            _ => model,
-        };
+        let model = api.bare_name(model);
         let of = |api: ModelApi, name: &str| {
             let models = self.models.get(&api)?;
             models.get(name).map(|listed| (api, &**listed))

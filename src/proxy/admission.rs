@@ -127,7 +127,7 @@ impl Admission {
             settling.await;
             return None;
         };
-        let api = call.api;
+        let words = call.operation.words(call.api);
         let reader = Reader::new(
             call,
             &AnswerHead {
@@ -137,7 +137,7 @@ impl Admission {
             memory,
         );
         let hide = (hides_usage && is_events(response)).then(HideUsage::new);
-        let meter = Meter::new(hold, reader, tranche, api, response.headers(), hide);
+        let meter = Meter::new(hold, reader, tranche, words, response.headers(), hide);
         if is_events(response) {
             // What is hidden or cut makes it another length.
             response.headers_mut().remove(CONTENT_LENGTH);

@@ -302,6 +302,10 @@ impl StreamedResponse {
                     None => return self.pass(frame),
                 },
                 Poll::Ready(Some(Err(error))) => {
+                    if self.meter.as_mut().is_some_and(|meter| meter.broke()) {
+                        self.inner = None;
+                        continue;
+                    }
                     self.give_up(Ending::OriginBroke);
                     self.accounting.ended(match error {
                         OriginError::Undecodable(_) => "origin_undecodable",

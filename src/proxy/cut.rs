@@ -125,6 +125,9 @@ impl Seam {
 
     /// The error as an event of this stream.
     pub fn error(&self, text: &str, id: &str) -> Bytes {
+        if let Framing::Messages(_) = self.framing {
+            return exception(&json!({"message": text}).to_string());
+        }
         let line = match self.api {
             ModelApi::Anthropic => json!({
                 "type": "error",
@@ -145,8 +148,7 @@ impl Seam {
                 Bytes::from(format!("event: error\ndata: {line}\n\n"))
             }
             Framing::Sse(_) => Bytes::from(format!("data: {line}\n\n")),
-            Framing::Messages(_) => exception(&line.to_string()),
-            Framing::Lines { .. } | Framing::Whole => Bytes::from(format!("{line}\n")),
+            _ => Bytes::from(format!("{line}\n")),
         }
     }
 }

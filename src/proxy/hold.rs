@@ -314,16 +314,12 @@ impl Hold {
 
     /// The refusal that an answer is cut with.
     pub fn cut(&self, cause: NotReserved) -> BudgetRefusal {
+        let own = |call: &Call| call.operation.words(call.api);
         BudgetRefusal {
-            api: self.opened.api,
+            api: self.call().map(own).or(self.opened.api),
             agent: self.opened.labels.agent.clone(),
             why: why(cause),
         }
-    }
-
-    /// Whose API it is.
-    pub fn api(&self) -> Option<ModelApi> {
-        self.opened.api
     }
 
     /// The exchange's id.

@@ -1,6 +1,7 @@
 //! Owns an answer that costs money, on its way to the agent: read beside it, held to what was reserved,
 //! settled before its last piece goes on, and cut with a valid error where no more can be had.
 
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http_body::Frame;
+use tokio::time::Sleep;
 
 use super::cut::{Seam, cut_at};
 use super::hold::{Cost, Hold, Settling};
 use super::spending::{Drain, ReadOn};
-use super::tranche::{Tranche, Want};
+use super::tranche::{Tranche, Verdict, Want};
 use crate::budget::ledger::{Ending, NotReserved};
 use crate::meter::call::Call;
 use crate::meter::hide_usage::HideUsage;
@@ -21,8 +23,11 @@ use crate::meter::reading::Reading;
 use crate::types::charge::Need;
 use crate::types::model_api::ModelApi;
 
-/// How long a stream stands still for more budget before it is cut.
+/// How long more budget is waited for, while the stream goes on with what it has.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it stands still for more once it has come as far as it may. What the provider makes meanwhile is not
+/// stopped by that, so it is short: a few hundred tokens of the fastest models.
+const LAST_PATIENCE: Duration = Duration::from_millis(250);
 /// How much of an event is let through after a cut is due, so that the error comes behind a whole one.
 const LONGEST_EVENT: usize = 1 << 20;
 
@@ -49,8 +54,16 @@ struct Open {
 /// What must come first.
 enum Waiting {
     Nothing,
-    Extension(BoxFuture<'static, Result<(), NotReserved>>, Need),
+    Extension(Extension),
     Settling(Settling),
+}
+
+/// More budget that was asked for.
+struct Extension {
+    asking: BoxFuture<'static, Result<(), NotReserved>>,
+    more: Need,
+    /// Whether the stream stands still for it.
+    is_last: bool,
 }
 
 /// Whether the answer is to be cut.
@@ -58,10 +71,20 @@ enum Cut {
     No,
     /// As soon as the event under way is whole; with this error, after this many octets of it.
     Due(Bytes, usize),
+    /// What the provider has under way is read for what it costs; then it is told.
+    ReadingOn(Box<ReadingOn>),
     /// The error has been told.
     Done,
     /// It cannot be told within the answer: it breaks off.
     Break,
+}
+
+/// The last moment of an answer that is cut.
+struct ReadingOn {
+    /// What the agent gets at the end of it; nothing where no error can be told.
+    last: Option<Bytes>,
+    time: Pin<Box<Sleep>>,
+    _room: Drain,
 }
 
 /// What the body is to do next.
@@ -106,28 +129,45 @@ impl Meter {
 
     /// What comes next, once what must come first has come.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        if let Waiting::Settling(settling) = &mut self.waiting {
-            ready!(settling.as_mut().poll(cx));
-            self.waiting = Waiting::Nothing;
-        }
-        if let Some(frame) = self.out.take() {
-            return Poll::Ready(Turn::Pass(frame));
-        }
-        if let Waiting::Extension(extension, more) = &mut self.waiting {
-            let more = *more;
-            let outcome = ready!(extension.as_mut().poll(cx));
-            self.waiting = Waiting::Nothing;
-            self.extended(outcome, more);
-            if matches!(self.waiting, Waiting::Settling(_)) || self.out.is_some() {
-                return self.poll(cx);
+        loop {
+            if let Waiting::Settling(settling) = &mut self.waiting {
+                ready!(settling.as_mut().poll(cx));
+                self.waiting = Waiting::Nothing;
             }
+            if let Some(frame) = self.out.take() {
+                return Poll::Ready(Turn::Pass(frame));
+            }
+            if let Waiting::Extension(extension) = &mut self.waiting {
+                match extension.asking.as_mut().poll(cx) {
+                    Poll::Ready(outcome) => {
+                        let more = extension.more;
+                        self.waiting = Waiting::Nothing;
+                        self.extended(outcome, more);
+                        continue;
+                    }
+                    Poll::Pending if extension.is_last => return Poll::Pending,
+                    Poll::Pending => {
+                        let more = extension.more;
+                        if self.is_used_up() {
+                            self.ask(more);
+                            continue;
+                        }
+                    }
+                }
+            }
+            if let Cut::ReadingOn(reading_on) = &mut self.cut
+                && reading_on.time.as_mut().poll(cx).is_ready()
+            {
+                self.tell();
+                continue;
+            }
+            return Poll::Ready(match (&self.cut, self.ended) {
+                (Cut::Break, _) => Turn::Break,
+                (Cut::Done, _) => Turn::Cut,
+                (_, true) => Turn::End,
+                _ => Turn::Read,
+            });
         }
-        Poll::Ready(match (&self.cut, self.ended) {
-            (Cut::Break, _) => Turn::Break,
-            (Cut::Done, _) => Turn::Cut,
-            (_, true) => Turn::End,
-            _ => Turn::Read,
-        })
     }
 
     /// The origin's next frame.
@@ -139,6 +179,9 @@ impl Meter {
                 return;
             }
         };
+        if let Cut::ReadingOn(_) = self.cut {
+            return self.drain(&data);
+        }
         if let Cut::Due(error, passed) = &mut self.cut {
             let error = error.clone();
             // It was produced, whether or not the agent gets to see all of it.
@@ -148,15 +191,12 @@ impl Meter {
             match self.seam.first_end(&data) {
                 Some(end) => {
                     let last = self.shown(data.slice(..end));
-                    self.out = Some(Frame::data(cut_at(&last, last.len(), &error)));
-                    self.settle(Ending::Cut);
-                    self.cut = Cut::Done;
+                    self.leave(Some(cut_at(&last, last.len(), &error)));
                 }
                 None => {
                     *passed += data.len();
                     if *passed > LONGEST_EVENT {
-                        self.settle(Ending::Cut);
-                        self.cut = Cut::Break;
+                        self.leave(None);
                     }
                     self.pass(data);
                 }
@@ -165,28 +205,34 @@ impl Meter {
         }
         self.seam.pass(&data);
         let mut whole = false;
+        let mut wanted = None;
         if let Some(open) = &mut self.open {
             open.reader.feed(&data);
             let progress = open.reader.progress();
             whole = progress.complete;
-            if !whole && let Some(want) = open.tranche.next(&progress, &open.hold) {
-                match want {
-                    Want::Less(need) => open.hold.shrink(need),
-                    Want::More(need) => {
-                        let extension = open.hold.extend(need, PATIENCE);
-                        self.waiting = Waiting::Extension(extension, need);
-                    }
+            let asks = matches!(self.waiting, Waiting::Extension(_));
+            if !whole && !asks {
+                match open.tranche.next(&progress, &open.hold) {
+                    Some(Want::Less(need)) => open.hold.shrink(need),
+                    Some(Want::More(need)) => wanted = Some(need),
+                    None => {}
                 }
             }
         }
         if whole {
             self.settle(Ending::Complete);
         }
+        if let Some(more) = wanted {
+            self.ask(more);
+        }
         self.pass(data);
     }
 
     /// The origin's body is at its end.
     pub fn end(&mut self) {
+        if let Cut::ReadingOn(_) = self.cut {
+            return self.tell();
+        }
         let rest = self.hide.take().map(HideUsage::finish).unwrap_or_default();
         if !rest.is_empty() {
             let out = self.out.take().and_then(|frame| frame.into_data().ok());
@@ -195,6 +241,15 @@ impl Meter {
         }
         self.settle(Ending::Complete);
         self.ended = true;
+    }
+
+    /// The origin broke off. Says whether that is no matter, the answer being cut anyway.
+    pub fn broke(&mut self) -> bool {
+        let cut = matches!(self.cut, Cut::ReadingOn(_));
+        if cut {
+            self.tell();
+        }
+        cut
     }
 
     /// It ends before its end. Nobody waits for the settlement.
@@ -267,9 +322,10 @@ impl Meter {
         };
         let progress = reader.progress();
         hold.outran(&progress);
-        let ending = match progress.complete {
-            true => Ending::Complete,
-            false => ending,
+        let ending = match ending {
+            Ending::Cut => ending,
+            _ if progress.complete => Ending::Complete,
+            _ => ending,
         };
         let (reading, said) = reader.conclude();
         let ending = match reading {
@@ -284,6 +340,27 @@ impl Meter {
         self.waiting = Waiting::Settling(settling);
     }
 
+    fn is_used_up(&self) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| open.tranche.is_used_up(&open.reader.progress()))
+    }
+
+    /// Asks for more. What was asked for before is let go.
+    fn ask(&mut self, more: Need) {
+        let is_last = self.is_used_up();
+        let patience = match is_last {
+            true => LAST_PATIENCE,
+            false => PATIENCE,
+        };
+        if let Some(open) = &self.open {
+            self.waiting = Waiting::Extension(Extension {
+                asking: open.hold.extend(more, patience),
+                more,
+                is_last,
+            });
+        }
+    }
+
     fn extended(&mut self, outcome: Result<(), NotReserved>, more: Need) {
         let Some(open) = &mut self.open else {
             return;
@@ -291,26 +368,60 @@ impl Meter {
         let cause = match outcome {
             Ok(()) => {
                 open.hold.grew(more);
+                open.tranche.grew();
                 return;
             }
             Err(cause) => cause,
         };
-        if !open.tranche.refused() {
+        if open.tranche.refused(&open.reader.progress(), &cause) == Verdict::GoOn {
             return;
         }
         let refusal = open.hold.cut(cause);
         let error = self.seam.error(&refusal.text(), open.hold.id());
         if !self.seam.can_tell() {
-            self.settle(Ending::Cut);
-            self.cut = Cut::Break;
+            self.leave(None);
         } else if self.seam.is_at_end() {
             let rest = self.hide.take().map(HideUsage::finish).unwrap_or_default();
-            self.out = Some(Frame::data(cut_at(&rest, rest.len(), &error)));
-            self.settle(Ending::Cut);
-            self.cut = Cut::Done;
+            self.leave(Some(cut_at(&rest, rest.len(), &error)));
         } else {
             self.cut = Cut::Due(error, 0);
         }
+    }
+
+    /// The agent gets no more than this. What the provider has sent by now was made, and is charged: it is read on
+    /// for a moment before the origin is left.
+    fn leave(&mut self, last: Option<Bytes>) {
+        let open = self.open.as_ref();
+        let room = open.and_then(|open| open.hold.drain(ReadOn::UnderWay));
+        match room {
+            Some(room) => {
+                self.cut = Cut::ReadingOn(Box::new(ReadingOn {
+                    last,
+                    time: Box::pin(tokio::time::sleep(ReadOn::UnderWay.time())),
+                    _room: room,
+                }));
+            }
+            None => self.end_with(last),
+        }
+    }
+
+    /// What was under way has been read.
+    fn tell(&mut self) {
+        if let Cut::ReadingOn(reading_on) = &mut self.cut {
+            let last = reading_on.last.take();
+            self.end_with(last);
+        }
+    }
+
+    fn end_with(&mut self, last: Option<Bytes>) {
+        self.settle(Ending::Cut);
+        self.cut = match last {
+            Some(last) => {
+                self.out = Some(Frame::data(last));
+                Cut::Done
+            }
+            None => Cut::Break,
+        };
     }
 }
 

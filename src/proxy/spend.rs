@@ -111,7 +111,13 @@ impl Asking<'_> {
         match (api, endpoint) {
             (_, Some(Endpoint::Free)) => Ok(Admission::Uncounted),
             (Some(api), Some(Endpoint::Metered(operation))) => {
-                self.metered(api, operation, head, upload, accounting).await
+                let metered = self.metered(api, operation, head, upload, accounting);
+                metered.await.map_err(|mut error| {
+                    if let ProxyError::Budget(refusal) = &mut error {
+                        refusal.api = Some(operation.words(api));
+                    }
+                    error
+                })
             }
             _ => self.unread(head, accounting).await,
         }
@@ -299,8 +305,12 @@ impl Asking<'_> {
         names.extend(call.others.iter().cloned());
         let mut label = None;
         for (index, model) in std::iter::once(&call.model).chain(&call.others).enumerate() {
+            let bare = call.api.bare_name(model);
+            if bare.len() < model.len() {
+                names.push(bare.into());
+            }
             if model.bytes().any(|octet| octet.is_ascii_uppercase()) {
-                names.push(model.to_ascii_lowercase().into());
+                names.push(bare.to_ascii_lowercase().into());
             }
             let Some((own, same)) = prices.names(call.api, model) else {
                 continue;

@@ -2,6 +2,7 @@
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::budget::ledger::NotReserved;
 use crate::config::budget::OnExhausted;
 use crate::meter::bound;
 use crate::meter::reading::Progress;
@@ -12,8 +13,10 @@ use super::hold::Hold;
 
 /// Tokens of an answer that are reserved at a time.
 pub const TOKENS: u64 = 4096;
-/// More is reserved once less than this is left.
-const MARGIN: u64 = 1024;
+/// More is asked for once less than this is left, and the answer goes on meanwhile.
+const MARGIN: u64 = 1536;
+/// It goes on no further than this: what is seen of an answer may be fewer tokens than it has.
+const IN_HAND: u64 = 1024;
 /// An answer has outrun what its request allows once no fewer tokens than these on top of it were made. Fewer
 /// may be long words in a short answer.
 const SLACK: u64 = 64;
@@ -39,8 +42,30 @@ pub struct Tranche {
     on_exhausted: OnExhausted,
     /// Held while the prompt's share is an estimate.
     trust: Option<OwnedSemaphorePermit>,
+    /// What was asked for last.
+    asked: Asked,
+    /// What there is has to do until it is used up: asking before changes nothing.
+    waits: bool,
     /// A refusal was final: the answer goes on without more.
     over: bool,
+}
+
+/// What a reservation is to grow by.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// The prompt was longer than it was estimated.
+    Prompt,
+    /// So many tokens more of the answer.
+    Answer(u64),
+}
+
+/// What follows from a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The answer goes on.
+    GoOn,
+    /// It is to be cut.
+    Cut,
 }
 
 impl Tranche {
@@ -57,6 +82,8 @@ impl Tranche {
             exact_input: false,
             on_exhausted,
             trust,
+            asked: Asked::Prompt,
+            waits: false,
             over: false,
         }
     }
@@ -77,13 +104,14 @@ impl Tranche {
             if need.cost <= granted.cost && need.input <= granted.input {
                 return Some(Want::Less(need));
             }
+            self.asked = Asked::Prompt;
             return Some(Want::More(Need {
                 cost: NanoUsd(need.cost.0.saturating_sub(granted.cost.0)),
                 input: need.input.saturating_sub(granted.input),
                 output: 0,
             }));
         }
-        if self.over {
+        if self.over || (self.waits && !self.is_used_up(progress)) {
             return None;
         }
         self.most = self.most.filter(|_| !self.is_outrun(progress));
@@ -94,7 +122,7 @@ impl Tranche {
         let wanted = progress.produced.saturating_add(TOKENS);
         let wanted = wanted.min(self.most.unwrap_or(u64::MAX));
         let tokens = wanted.saturating_sub(self.output);
-        self.output = wanted;
+        self.asked = Asked::Answer(tokens);
         let granted = hold.granted();
         Some(Want::More(match self.most {
             Some(_) => bound::extension(price, call, &granted, tokens),
@@ -109,9 +137,32 @@ impl Tranche {
         most.is_none_or(|most| progress.at_least > most)
     }
 
-    /// No more can be had. Says whether the answer is to be cut.
-    pub fn refused(&mut self) -> bool {
-        self.over = true;
-        self.on_exhausted == OnExhausted::Cut
+    /// Whether the answer has come as far as it may with what is reserved.
+    pub fn is_used_up(&self, progress: &Progress) -> bool {
+        let may_grow = self.most.is_none_or(|most| self.output < most);
+        may_grow && progress.produced.saturating_add(IN_HAND) > self.output
+    }
+
+    /// What was asked for is reserved.
+    pub fn grew(&mut self) {
+        self.waits = false;
+        if let Asked::Answer(tokens) = self.asked {
+            self.output = self.output.saturating_add(tokens);
+        }
+    }
+
+    /// What was asked for cannot be had, after this much of the answer.
+    pub fn refused(&mut self, progress: &Progress, cause: &NotReserved) -> Verdict {
+        if self.on_exhausted == OnExhausted::Finish {
+            self.over = true;
+            return Verdict::GoOn;
+        }
+        match self.asked {
+            Asked::Answer(_) if !self.is_used_up(progress) => {
+                self.waits = !matches!(cause, NotReserved::Contended(_));
+                Verdict::GoOn
+            }
+            _ => Verdict::Cut,
+        }
     }
 }

@@ -38,6 +38,18 @@ impl ModelApi {
         }
     }
 
+    /// A model's name without what this API lets one write before it: `models/` at Gemini, its publisher where
+    /// Vertex AI speaks OpenAI's API, all of an ARN at Bedrock but its last part.
+    pub fn bare_name(self, model: &str) -> &str {
+        let bare = match self {
+            Self::Gemini => model.strip_prefix("models/"),
+            Self::Vertex => model.strip_prefix("google/"),
+            Self::Bedrock if model.starts_with("arn:") => model.rsplit('/').next(),
+            _ => None,
+        };
+        bare.unwrap_or(model)
+    }
+
     /// The hosts that [`Self::of_host`] knows by their whole name.
     pub const WELL_KNOWN: [&str; 7] = [
         "api.anthropic.com",
@@ -83,6 +95,24 @@ impl ModelApi {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_may_be_written_with_its_place_before_it() {
+        for (api, written, bare) in [
+            (ModelApi::Gemini, "models/gemini-x", "gemini-x"),
+            (ModelApi::Gemini, "gemini-x", "gemini-x"),
+            (ModelApi::Vertex, "google/gemini-x", "gemini-x"),
+            (ModelApi::Vertex, "meta/llama-x", "meta/llama-x"),
+            (
+                ModelApi::Bedrock,
+                "arn:aws:bedrock:eu-west-1:1:inference-profile/eu.x",
+                "eu.x",
+            ),
+            (ModelApi::OpenAI, "models/x", "models/x"),
+        ] {
+            assert_eq!(api.bare_name(written), bare, "{written}");
+        }
+    }
 
     #[test]
     fn hosts_of_model_apis_are_known_by_name_or_by_their_region() {

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use crate::provider::undone;
 use crate::support::books::assert_equal;
 use crate::support::budgeted::{Budgeted, cap};
-use crate::support::provider::clouds::{AZURE, BEDROCK, OLLAMA};
+use crate::support::provider::clouds::{AZURE, BEDROCK, OLLAMA, PUBLISHERS, VERTEX};
 use crate::support::provider::conduct::{Coding, Conduct, Tells};
 use crate::support::provider::gate::Gate;
-use crate::support::provider::server::Provider;
+use crate::support::provider::server::{GEMINI, Provider};
 use crate::support::spender::{Ask, chat, contents, streamed};
 
 const GLOBAL: &str = "global.anthropic.claude-sonnet-4-5-20250929-v1:0";
@@ -300,6 +300,65 @@ async fn an_answer_of_bedrock_or_vertex_that_its_agent_left_unheard_is_charged_w
     }
 }
 
+/// Endpoints that speak another's API than their host.
+fn borrowed_asks() -> Vec<(&'static str, Ask)> {
+    let of = |host, target: &str, body: Value| Ask::of(host, "POST", target, body.to_string());
+    let anthropic = json!({
+        "model": "llama3.2", "max_tokens": 300, "messages": [{"role": "user", "content": "Hi"}],
+    });
+    let openapi = format!(
+        "{}/endpoints/openapi",
+        PUBLISHERS.trim_end_matches("/publishers")
+    );
+    vec![
+        (
+            "gemini",
+            of(
+                GEMINI,
+                "/v1beta/openai/chat/completions",
+                chat("gemini-2.5-pro", 300),
+            ),
+        ),
+        (
+            "gemini, its model with a place",
+            of(
+                GEMINI,
+                "/v1beta/openai/chat/completions",
+                chat("models/gemini-2.5-pro", 300),
+            ),
+        ),
+        (
+            "vertex",
+            of(
+                VERTEX,
+                &format!("{openapi}/chat/completions"),
+                chat("google/gemini-2.5-pro", 300),
+            ),
+        ),
+        (
+            "ollama",
+            of(OLLAMA, "/v1/chat/completions", chat("llama3.2", 300)),
+        ),
+        ("ollama's messages", of(OLLAMA, "/v1/messages", anthropic)),
+    ]
+}
+
+#[tokio::test]
+async fn an_endpoint_that_speaks_anothers_api_refuses_in_that_ones_words() {
+    let scene = scene(Provider::start().await, "0.000001").await;
+    for (name, ask) in borrowed_asks() {
+        let answer = scene.proxy.spender().ask(&ask).await;
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let (status, kind) = match name {
+            "ollama's messages" => (402, "billing_error"),
+            _ => (429, "insufficient_quota"),
+        };
+        assert_eq!(answer.status, status, "{name} {body}");
+        assert_eq!(body["error"]["type"], kind, "{name} {body}");
+    }
+    assert_eq!(scene.reached(), 0);
+}
+
 #[tokio::test]
 async fn each_cloud_hears_of_an_exhausted_budget_in_its_own_words() {
     let scene = scene(Provider::start().await, "0.000001").await;
@@ -321,6 +380,12 @@ async fn each_cloud_hears_of_an_exhausted_budget_in_its_own_words() {
             OLLAMA => {
                 assert_eq!(answer.status, 429, "{name}");
                 &body["error"]
+            }
+            // Claude's own words: its clients read them wherever it runs.
+            _ if name.ends_with("awPredict") => {
+                assert_eq!(answer.status, 402, "{name}");
+                assert_eq!(body["error"]["type"], "billing_error", "{name}");
+                &body["error"]["message"]
             }
             _ => {
                 assert_eq!(answer.status, 429, "{name}");
