@@ -74,10 +74,12 @@ const TABLES: &[Table] = &[
     Table {
         columns: &[
             ("plain", Column::Tollgate),
+            ("spans", Column::Spans),
             ("budgets", Column::Budgets),
             ("all", Column::Everything),
         ],
         ratios: &[
+            ("spans", Column::Spans, Column::Tollgate),
             ("budgets", Column::Budgets, Column::Tollgate),
             ("all", Column::Everything, Column::Tollgate),
         ],
@@ -221,7 +223,7 @@ const SPAN_ROWS: &[Row] = &[
     ),
 ];
 
-/// Without more, with budgets, and with budgets, spans and an access log.
+/// Without more, with spans, with budgets, and with budgets, spans and an access log.
 const INSTRUCTION_ROWS: &[Row] = &[
     row(
         "instructions.small",

@@ -7,8 +7,8 @@ use super::settings::Settings;
 use super::state::StateDir;
 use crate::budget::set::BudgetSet;
 use crate::budget::sqlite::SqliteLedger;
-use crate::budget::terms::UnknownModel;
 use crate::config::bundle::Bundle;
+use crate::config::check_budget::unpriced;
 use crate::meter::price_table::{self, PriceTable};
 use crate::proxy::spending::Spending;
 
@@ -24,18 +24,9 @@ pub struct Books {
 pub fn read_books(settings: &Settings, bundle: &Bundle) -> Result<Books, StartError> {
     let prices = price_table::load(settings.root.spec.prices.file.as_deref())?;
     let budgets = BudgetSet::compile(bundle)?.filed_by(&prices.other_names());
-    for budget in budgets.budgets() {
-        if let UnknownModel::PriceAs(model) = &budget.unknown_model
-            && !prices.knows(model)
-        {
-            return Err(StartError::setting(
-                format!(
-                    "the budget `{}` charges unknown models as `{model}`, which has no price either",
-                    budget.name
-                ),
-                "name a model of policies/prices.yaml under unknownModel.priceAs, or add a price for it",
-            ));
-        }
+    let unpriced = unpriced(bundle, |model| prices.knows(model));
+    if !unpriced.is_empty() {
+        return Err(unpriced.into());
     }
     Ok(Books { budgets, prices })
 }

@@ -22,6 +22,10 @@ pub fn spend(context: &Context, args: &SpendArgs) -> Result<Exit, StartError> {
         let what = format!("--from {from} is not before --until {until}");
         return Ok(printer.problem(&what, "a day for --until counts whole", Exit::Usage));
     }
+    if args.csv && printer.format != Format::Table {
+        let what = "--csv and --output are two forms";
+        return Ok(printer.problem(what, "leave one of them out", Exit::Usage));
+    }
     let settings = context.settings()?;
     let report = match running(context, &settings, args)? {
         Heard::Done(report) => report,
@@ -38,6 +42,9 @@ pub fn spend(context: &Context, args: &SpendArgs) -> Result<Exit, StartError> {
         Format::Short => printer.out(&spend_table::short(&report)),
         Format::Table => {
             printer.out(&spend_table::table(&report));
+            if let Some(agent) = args.agent.as_deref().filter(|_| report.rows.is_empty()) {
+                printer.note(&format!("no call of an agent `{agent}` is on record there"));
+            }
             if is_plain(args) {
                 budget::standing_below(context, &settings);
             }

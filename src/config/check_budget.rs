@@ -179,20 +179,21 @@ impl Checker<'_> {
 
     fn limit(&mut self, limit: &Located<LimitSpec>) {
         if limit.amount().is_none() {
-            let (what, example) = match limit.unit {
-                UnitSpec::Usd => (
-                    "an amount in US dollars",
-                    "\"5.00\", with at most 9 decimals",
-                ),
-                UnitSpec::Tokens => ("a number of tokens", "2000000"),
-                UnitSpec::Requests => ("a number of requests", "1000"),
+            let mut not = |what: &str, help: &str| {
+                let what = format!("`{}` is not {what}", shown(&limit.max.value.0));
+                self.say(ConfigError::new("TG0702", what).help(help), &limit.max);
             };
-            let error = ConfigError::new(
-                "TG0702",
-                format!("`{}` is not {what}", shown(&limit.max.value.0)),
-            )
-            .help(format!("write for example {example}"));
-            self.say(error, &limit.max);
+            match limit.unit {
+                UnitSpec::Usd => self.not_dollars(&limit.max),
+                UnitSpec::Tokens => not(
+                    "a number of tokens",
+                    "write for example 2000000; no more than 2e15 can be counted",
+                ),
+                UnitSpec::Requests => not(
+                    "a number of requests",
+                    "write for example 1000; no more than 2e18 can be counted",
+                ),
+            }
         }
         match &limit.window {
             Some(window) => self.window(limit, window),
@@ -327,12 +328,7 @@ impl Checker<'_> {
         }
         if let OnStoreUnavailableSpec::AllowUpTo(most) = &spec.on_store_unavailable {
             if most.value.nano_usd().is_none() {
-                let error = ConfigError::new(
-                    "TG0702",
-                    format!("`{}` is not an amount in US dollars", shown(&most.value.0)),
-                )
-                .help("write for example \"0.50\", with at most 9 decimals");
-                self.say(error, most);
+                self.not_dollars(most);
             } else if !counts_money {
                 let error =
                     ConfigError::new("TG0713", "`allowUpTo` means nothing without a limit in usd")
@@ -376,13 +372,18 @@ impl Checker<'_> {
             .as_ref()
             .filter(|usd| usd.value.nano_usd().is_none())
         {
-            let error = ConfigError::new(
-                "TG0702",
-                format!("`{}` is not an amount in US dollars", shown(&usd.value.0)),
-            )
-            .help("write for example \"0.50\", with at most 9 decimals");
-            self.say(error, usd);
+            self.not_dollars(usd);
         }
+    }
+
+    fn not_dollars(&mut self, amount: &Located<Number>) {
+        let what = format!(
+            "`{}` is not an amount in US dollars",
+            shown(&amount.value.0)
+        );
+        let error = ConfigError::new("TG0702", what)
+            .help("write for example \"0.50\", with at most 9 decimals and no more than 2e9");
+        self.say(error, amount);
     }
 
     fn rate(&mut self, rate: &Located<RateSpec>) {
@@ -398,6 +399,26 @@ fn no_window(what: &str) -> ConfigError {
     ConfigError::new("TG0703", what).help(
         "write `window: {calendar: day, tz: Europe/Berlin}` (hour, day, week, month), `{fixed: 6h}`, `{rolling: 1h}`, `total` or `execution`",
     )
+}
+
+/// What is wrong with budgets that charge unknown models as one without a price.
+pub fn unpriced(bundle: &Bundle, is_priced: impl Fn(&str) -> bool) -> Vec<ConfigError> {
+    let named = bundle.budgets.iter().filter_map(|budget| {
+        let UnknownModelSpec::PriceAs(model) = &budget.spec.unknown_model else {
+            return None;
+        };
+        (!is_priced(model)).then(|| {
+            let what = format!(
+                "unknown models cannot be charged as `{}`, which has no price either",
+                shown(model)
+            );
+            let error = ConfigError::new("TG0716", what).help(
+                "name a model of policies/prices.yaml, or add a price for it to `prices.file`",
+            );
+            spot::at(error, &budget.file, model)
+        })
+    });
+    named.collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::config::budget::{GroupBySpec, OnStoreUnavailableSpec, UnknownModelSpec, WindowSpec};
 use crate::config::bundle::Bundle;
-use crate::config::check_budget::check_executions;
+use crate::config::check_budget::{check_executions, unpriced};
 use crate::config::error::ConfigError;
 use crate::config::load::load_bundle;
 use crate::config::located::Located;
@@ -202,6 +202,16 @@ fn what_is_wrong_with_a_limit_is_said_where_it_stands() {
 }
 
 #[test]
+fn a_model_that_stands_in_for_unknown_ones_has_a_price_itself() {
+    let spec = "{limits: [{unit: usd, max: 1, window: total}], unknownModel: {priceAs: nope}}";
+    let bundle = load(&format!("{HEAD}spec: {spec}\n")).unwrap();
+    assert!(unpriced(&bundle, |model| model == "nope").is_empty());
+    let errors = unpriced(&bundle, |_| false);
+    let place = errors[0].place.as_ref().unwrap();
+    assert_eq!((errors[0].code, place.line), ("TG0716", 4));
+}
+
+#[test]
 fn what_is_wrong_with_a_budget_is_said_where_it_stands() {
     assert_eq!(said("{}"), ["TG0701 apiVersion"]);
     let some = "limits: [{ unit: requests, max: 1, window: total }]";
@@ -240,6 +250,7 @@ fn what_is_wrong_with_a_budget_is_said_where_it_stands() {
         ("rate: { requests: 6/s, burst: 0 }", "TG0711 {"),
         ("concurrency: 0", "TG0711 0"),
         ("lowerMaxTokens: { max: 1024 }", "TG0203 max"),
+        ("lowerMaxTokens: { min: 0 }", "TG0207 min"),
     ] {
         assert_eq!(
             said(&format!("\n  {written}\n  {some}")),

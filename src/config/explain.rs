@@ -166,7 +166,11 @@ impl Scene<'_> {
             }
             Error::SerdeInvalidValue { expected, .. }
             | Error::SerdeInvalidLength { expected, .. } => {
-                ConfigError::new(INVALID_VALUE, format!("{} wants {expected}", self.value()))
+                let wanted = match expected.strip_prefix("a nonzero ") {
+                    Some(ty) => format!("{} other than 0", scalar_type(ty)),
+                    None => expected.clone(),
+                };
+                ConfigError::new(INVALID_VALUE, format!("{} wants {wanted}", self.value()))
             }
             Error::ExpectedMappingEndAfterEnumVariantValue { .. } => ConfigError::new(
                 WRONG_TYPE,

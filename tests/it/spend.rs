@@ -100,6 +100,14 @@ async fn spending_is_told_by_agent_model_credential_and_day_as_it_was_billed() {
         .json();
     assert_eq!(rows(&only), [("team-b/two".to_owned(), gpt, 1)]);
 
+    let nobody = proxy.cli(&["spend", "--agent", "team-b/tow"]).await;
+    assert_eq!(nobody.code, Some(0), "{}", nobody.stderr);
+    assert!(
+        nobody.stderr.contains("no call of an agent `team-b/tow`"),
+        "{}",
+        nobody.stderr
+    );
+
     let table = proxy.cli(&["spend"]).await;
     let text = table.ok();
     assert!(text.starts_with("AGENT "), "{text}");
@@ -143,6 +151,7 @@ async fn a_report_has_edges_and_says_what_is_wrong_with_them() {
             "is not before --until",
         ),
         (["--by", "colour", "--agent", "x"], "possible values"),
+        (["--csv", "-o", "json", "--by=day"], "two forms"),
     ] {
         let told = proxy.cli(&[&["spend"], &args[..]].concat()).await;
         assert_eq!(told.code, Some(2), "{args:?}: {}", told.stderr);

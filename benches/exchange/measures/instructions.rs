@@ -34,6 +34,13 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
     };
     let ways = [
         (Column::Tollgate, Setup::default().told_apart()),
+        (
+            Column::Spans,
+            Setup {
+                spans: Spans::All(collector),
+                ..Setup::default().told_apart()
+            },
+        ),
         (Column::Budgets, Setup::default().with(Budgets::Few)),
         (Column::Everything, everything),
     ];
@@ -51,7 +58,7 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
             ),
             (What::Model(Wanted::Events), STREAMS, "instructions.events"),
         ] {
-            if matches!(what, What::Small) && column != Column::Tollgate {
+            if matches!(what, What::Small) && setup.budgets == Budgets::Few {
                 continue; // A budget cannot count what calls no model.
             }
             let connection = bench.runtime.block_on(warm(&subject, what));
