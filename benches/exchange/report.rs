@@ -221,6 +221,12 @@ const SPAN_ROWS: &[Row] = &[
         4,
         "",
     ),
+    row(
+        "spans.events.cpu",
+        "  100 kB prompt, 300 SSE events: CPU s per 1,000",
+        4,
+        "",
+    ),
 ];
 
 /// Without more, with spans, with budgets, and with budgets, spans and an access log.

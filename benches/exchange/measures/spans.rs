@@ -15,6 +15,8 @@ const CONNECTIONS: usize = 16;
 /// The ways take turns this often in a round.
 const TURNS: usize = 4;
 const EXCHANGES: usize = 8_000;
+/// Calls that are answered by events take a third of a second each.
+const STREAMS: usize = 256;
 /// A host that speaks no model API.
 const PLAIN_HOST: &str = "h0.bench.example";
 
@@ -22,16 +24,19 @@ const PLAIN_HOST: &str = "h0.bench.example";
 #[derive(Clone, Copy)]
 enum What {
     Small,
-    Model,
+    Model(Wanted),
 }
 
 pub fn run(bench: &mut Bench, report: &mut Report) {
     bench.start_traced();
-    for (what, host, row) in [
-        (What::Small, PLAIN_HOST, "spans.small.cpu"),
-        (What::Model, HOST, "spans.model.cpu"),
+    let message = What::Model(Wanted::Message);
+    let events = What::Model(Wanted::Events);
+    for (what, host, count, row) in [
+        (What::Small, PLAIN_HOST, EXCHANGES, "spans.small.cpu"),
+        (message, HOST, EXCHANGES, "spans.model.cpu"),
+        (events, HOST, STREAMS, "spans.events.cpu"),
     ] {
-        let each = bench.scaled(EXCHANGES).div_ceil(CONNECTIONS);
+        let each = bench.scaled(count).div_ceil(CONNECTIONS);
         let ways = bench.by_spans();
         let mut used = [0.0; 3];
         bench.runtime.block_on(async {
@@ -41,7 +46,7 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
                 for _ in 0..CONNECTIONS {
                     connections.push(Connection::open(subject, host).await);
                 }
-                open.push(on(connections, what, 20).await);
+                open.push(on(connections, what, each.min(20)).await);
             }
             for _ in 0..TURNS {
                 for (way, open) in open.iter_mut().enumerate() {
@@ -66,7 +71,7 @@ async fn on(open: Vec<Connection>, what: What, each: usize) -> Vec<Connection> {
         for _ in 0..each {
             match what {
                 What::Small => small(&mut connection).await,
-                What::Model => call(&mut connection, Wanted::Message).await,
+                What::Model(wanted) => call(&mut connection, wanted).await,
             }
         }
         connection
