@@ -37,14 +37,14 @@ pub fn spend(context: &Context, args: &SpendArgs) -> Result<Exit, StartError> {
         printer.out(&text.map_err(|error| StartError::setting(error, ""))?);
         return Ok(Exit::Ok);
     }
+    if let Some(agent) = args.agent.as_deref().filter(|_| report.rows.is_empty()) {
+        printer.note(&format!("no call of an agent `{agent}` is on record there"));
+    }
     match printer.format {
         Format::Json => printer.json(&report),
         Format::Short => printer.out(&spend_table::short(&report)),
         Format::Table => {
             printer.out(&spend_table::table(&report));
-            if let Some(agent) = args.agent.as_deref().filter(|_| report.rows.is_empty()) {
-                printer.note(&format!("no call of an agent `{agent}` is on record there"));
-            }
             if is_plain(args) {
                 budget::standing_below(context, &settings);
             }

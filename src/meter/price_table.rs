@@ -166,7 +166,8 @@ impl PriceTable {
             .listed_by(api, model)
             .or_else(|| self.listed_by(api, &model.to_ascii_lowercase()))?;
         if &*listed.model == ANY {
-            return Some((model.to_ascii_lowercase().into(), Arc::default()));
+            let bare = api.bare_name(model).to_ascii_lowercase();
+            return Some((bare.into(), Arc::default()));
         }
         let names = self.names.get(&api)?.get(&listed.model)?;
         Some((listed.model.clone(), names.clone()))

@@ -294,8 +294,10 @@ impl StreamedResponse {
                 Poll::Ready(Some(Ok(frame))) => match &mut self.meter {
                     Some(meter) => {
                         self.silence.broken();
+                        // Nothing comes behind trailers, and nobody asks for it.
+                        let is_last = frame.is_trailers();
                         meter.take(frame);
-                        if inner.is_end_stream() {
+                        if is_last || inner.is_end_stream() {
                             meter.end();
                         }
                     }
@@ -340,8 +342,11 @@ impl StreamedResponse {
             end_trailers_hop(trailers);
         }
         self.silence.broken();
-        if self.is_read() {
-            self.accounting.complete();
+        if frame.is_trailers() || self.is_read() {
+            match self.meter.as_ref().is_some_and(|meter| meter.is_cut()) {
+                true => self.accounting.ended("budget_cut"),
+                false => self.accounting.complete(),
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }

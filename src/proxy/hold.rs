@@ -172,12 +172,16 @@ impl Hold {
         granted.output = granted.output.saturating_add(more.output);
     }
 
-    /// Of the answer more was made for certain than is reserved: what it is charged at is no less than what was
-    /// seen of it.
-    pub fn outran(&mut self, progress: &Progress) {
+    /// What came of the answer beyond what is reserved is charged, too: what was made for certain, or all that was
+    /// seen of one that was cut for being too long.
+    pub fn outran(&mut self, progress: &Progress, ending: Ending) {
         let granted = self.granted();
+        let surely = match ending {
+            Ending::Cut => progress.produced,
+            _ => progress.at_least,
+        };
         if let Some(call) = self.call()
-            && progress.at_least > granted.output
+            && surely > granted.output
         {
             let more = progress.produced.saturating_sub(granted.output);
             self.grew(bound::beyond(self.price(), call, &granted, more));

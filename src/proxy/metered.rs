@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 use super::cut::{Seam, cut_at};
 use super::hold::{Cost, Hold, Settling};
 use super::spending::{Drain, ReadOn};
-use super::tranche::{Tranche, Verdict, Want};
+use super::tranche::{IN_HAND, Tranche, Verdict, Want};
 use crate::budget::ledger::{Ending, NotReserved};
 use crate::meter::call::Call;
 use crate::meter::hide_usage::HideUsage;
@@ -25,9 +25,11 @@ use crate::types::model_api::ModelApi;
 
 /// How long more budget is waited for, while the stream goes on with what it has.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it stands still for more once it has come as far as it may. What the provider makes meanwhile is not
-/// stopped by that, so it is short: a few hundred tokens of the fastest models.
+/// How long at most it stands still for more once it has come as far as it may: the provider makes on meanwhile,
+/// and in no more of that than a quarter of what the stream keeps in hand.
 const LAST_PATIENCE: Duration = Duration::from_millis(250);
+/// What is in buffers is read in this time.
+const LEAST_READ_ON: Duration = Duration::from_millis(5);
 /// How much of an event is let through after a cut is due, so that the error comes behind a whole one.
 const LONGEST_EVENT: usize = 1 << 20;
 
@@ -40,6 +42,8 @@ pub struct Meter {
     waiting: Waiting,
     /// What goes to the agent next.
     out: Option<Frame<Bytes>>,
+    /// What goes behind all else.
+    trailers: Option<Frame<Bytes>>,
     cut: Cut,
     ended: bool,
     cost: Option<Cost>,
@@ -49,6 +53,20 @@ struct Open {
     hold: Hold,
     reader: Reader,
     tranche: Tranche,
+    /// When it was last known to have enough, and the tokens that had been made by then.
+    since: Option<(Instant, u64)>,
+}
+
+impl Open {
+    /// How long this answer takes for what it keeps in hand, at its pace of late.
+    fn time_in_hand(&self) -> Duration {
+        let Some((since, before)) = self.since else {
+            return Duration::MAX;
+        };
+        let made = self.reader.progress().produced.saturating_sub(before);
+        let pace = IN_HAND as f64 / made.max(1) as f64;
+        Duration::try_from_secs_f64(since.elapsed().as_secs_f64() * pace).unwrap_or(Duration::MAX)
+    }
 }
 
 /// What must come first.
@@ -116,11 +134,13 @@ impl Meter {
                 hold,
                 reader,
                 tranche,
+                since: None,
             }),
             hide,
             seam: Seam::new(api, headers),
             waiting: Waiting::Nothing,
             out: None,
+            trailers: None,
             cut: Cut::No,
             ended: false,
             cost: None,
@@ -136,6 +156,11 @@ impl Meter {
             }
             if let Some(frame) = self.out.take() {
                 return Poll::Ready(Turn::Pass(frame));
+            }
+            if self.ended
+                && let Some(trailers) = self.trailers.take()
+            {
+                return Poll::Ready(Turn::Pass(trailers));
             }
             if let Waiting::Extension(extension) = &mut self.waiting {
                 match extension.asking.as_mut().poll(cx) {
@@ -170,12 +195,12 @@ impl Meter {
         }
     }
 
-    /// The origin's next frame.
+    /// The origin's next frame. Behind trailers comes [the end](Self::end).
     pub fn take(&mut self, frame: Frame<Bytes>) {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(trailers) => {
-                self.out = Some(trailers);
+                self.trailers = Some(trailers);
                 return;
             }
         };
@@ -210,6 +235,10 @@ impl Meter {
             open.reader.feed(&data);
             let progress = open.reader.progress();
             whole = progress.complete;
+            if progress.produced > 0 {
+                open.since
+                    .get_or_insert_with(|| (Instant::now(), progress.produced));
+            }
             let asks = matches!(self.waiting, Waiting::Extension(_));
             if !whole && !asks {
                 match open.tranche.next(&progress, &open.hold) {
@@ -272,9 +301,15 @@ impl Meter {
         self.hide.is_none() && matches!(self.cut, Cut::No)
     }
 
+    /// Whether its last piece tells that it was cut.
+    pub fn is_cut(&self) -> bool {
+        matches!(self.cut, Cut::Done)
+    }
+
     /// Whether nothing is left to be handed on.
     pub fn is_idle(&self) -> bool {
         self.out.is_none()
+            && self.trailers.is_none()
             && matches!(self.waiting, Waiting::Nothing)
             && self.open.is_none()
             && self.hide.is_none()
@@ -321,7 +356,7 @@ impl Meter {
             return;
         };
         let progress = reader.progress();
-        hold.outran(&progress);
+        hold.outran(&progress, ending);
         let ending = match ending {
             Ending::Cut => ending,
             _ if progress.complete => Ending::Complete,
@@ -348,11 +383,11 @@ impl Meter {
     /// Asks for more. What was asked for before is let go.
     fn ask(&mut self, more: Need) {
         let is_last = self.is_used_up();
-        let patience = match is_last {
-            true => LAST_PATIENCE,
-            false => PATIENCE,
-        };
         if let Some(open) = &self.open {
+            let patience = match is_last {
+                true => LAST_PATIENCE.min(open.time_in_hand() / 4),
+                false => PATIENCE,
+            };
             self.waiting = Waiting::Extension(Extension {
                 asking: open.hold.extend(more, patience),
                 more,
@@ -369,6 +404,7 @@ impl Meter {
             Ok(()) => {
                 open.hold.grew(more);
                 open.tranche.grew();
+                open.since = Some((Instant::now(), open.reader.progress().produced));
                 return;
             }
             Err(cause) => cause,
@@ -392,12 +428,13 @@ impl Meter {
     /// for a moment before the origin is left.
     fn leave(&mut self, last: Option<Bytes>) {
         let open = self.open.as_ref();
-        let room = open.and_then(|open| open.hold.drain(ReadOn::UnderWay));
+        let room = open.and_then(|open| Some((open.hold.drain(ReadOn::UnderWay)?, open)));
         match room {
-            Some(room) => {
+            Some((room, open)) => {
+                let time = ReadOn::UnderWay.time().min(open.time_in_hand() / 8);
                 self.cut = Cut::ReadingOn(Box::new(ReadingOn {
                     last,
-                    time: Box::pin(tokio::time::sleep(ReadOn::UnderWay.time())),
+                    time: Box::pin(tokio::time::sleep(time.max(LEAST_READ_ON))),
                     _room: room,
                 }));
             }

@@ -309,6 +309,13 @@ impl Asking<'_> {
             if bare.len() < model.len() {
                 names.push(bare.into());
             }
+            if let Some(base) = call.api.base_name(bare) {
+                names.push(base.into());
+            }
+            // Which tag an Ollama means that is told none.
+            if call.api == ModelApi::Ollama && !bare.contains(':') {
+                names.push(format!("{bare}:latest").to_ascii_lowercase().into());
+            }
             if model.bytes().any(|octet| octet.is_ascii_uppercase()) {
                 names.push(bare.to_ascii_lowercase().into());
             }

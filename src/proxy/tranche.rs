@@ -16,7 +16,7 @@ pub const TOKENS: u64 = 4096;
 /// More is asked for once less than this is left, and the answer goes on meanwhile.
 const MARGIN: u64 = 1536;
 /// It goes on no further than this: what is seen of an answer may be fewer tokens than it has.
-const IN_HAND: u64 = 1024;
+pub const IN_HAND: u64 = 1024;
 /// An answer has outrun what its request allows once no fewer tokens than these on top of it were made. Fewer
 /// may be long words in a short answer.
 const SLACK: u64 = 64;

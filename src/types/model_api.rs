@@ -38,16 +38,44 @@ impl ModelApi {
         }
     }
 
-    /// A model's name without what this API lets one write before it: `models/` at Gemini, its publisher where
-    /// Vertex AI speaks OpenAI's API, all of an ARN at Bedrock but its last part.
+    /// A model's name without what this API lets one write around it: `models/` at Gemini, its publisher where
+    /// Vertex AI speaks OpenAI's API, all of an ARN at Bedrock but its last part, Ollama's own registry, library
+    /// and tag (<https://docs.ollama.com/api>, "Model names"; whose names are the same in any letters).
     pub fn bare_name(self, model: &str) -> &str {
-        let bare = match self {
-            Self::Gemini => model.strip_prefix("models/"),
-            Self::Vertex => model.strip_prefix("google/"),
-            Self::Bedrock if model.starts_with("arn:") => model.rsplit('/').next(),
+        match self {
+            Self::Gemini => model.strip_prefix("models/").unwrap_or(model),
+            Self::Vertex => model.strip_prefix("google/").unwrap_or(model),
+            Self::Bedrock if model.starts_with("arn:") => model.rsplit('/').next().unwrap_or(model),
+            Self::Ollama => {
+                let mut bare = model;
+                for before in ["https://", "http://", "registry.ollama.ai/", "library/"] {
+                    bare = match bare.split_at_checked(before.len()) {
+                        Some((head, rest)) if head.eq_ignore_ascii_case(before) => rest,
+                        _ => bare,
+                    };
+                }
+                match bare.rsplit_once(':') {
+                    Some((name, tag)) if tag.eq_ignore_ascii_case("latest") => name,
+                    _ => bare,
+                }
+            }
+            _ => model,
+        }
+    }
+
+    /// The same model without what only says where or in which version it runs, and may cost another price: the
+    /// geography of an inference profile at Bedrock, what follows `@` at Vertex AI. Nothing where that is all there is.
+    pub fn base_name(self, bare: &str) -> Option<&str> {
+        match self {
+            Self::Bedrock => {
+                let places = [
+                    "global.", "us.", "us-gov.", "eu.", "apac.", "jp.", "au.", "ca.",
+                ];
+                places.iter().find_map(|place| bare.strip_prefix(place))
+            }
+            Self::Vertex => bare.split_once('@').map(|(base, _)| base),
             _ => None,
-        };
-        bare.unwrap_or(model)
+        }
     }
 
     /// The hosts that [`Self::of_host`] knows by their whole name.
@@ -109,9 +137,30 @@ mod tests {
                 "eu.x",
             ),
             (ModelApi::OpenAI, "models/x", "models/x"),
+            (ModelApi::Ollama, "Llama3:Latest", "Llama3"),
+            (
+                ModelApi::Ollama,
+                "registry.ollama.ai/library/llama3:latest",
+                "llama3",
+            ),
+            (ModelApi::Ollama, "llama3:8b", "llama3:8b"),
+            (ModelApi::Ollama, "team/llama3", "team/llama3"),
         ] {
             assert_eq!(api.bare_name(written), bare, "{written}");
         }
+    }
+
+    #[test]
+    fn one_model_runs_in_places_and_versions() {
+        let opus = "anthropic.claude-opus-x-v1:0";
+        for place in ["global.", "us.", "eu."] {
+            let placed = format!("{place}{opus}");
+            assert_eq!(ModelApi::Bedrock.base_name(&placed), Some(opus));
+        }
+        assert_eq!(ModelApi::Bedrock.base_name(opus), None);
+        let vertex = |name| ModelApi::Vertex.base_name(name);
+        assert_eq!(vertex("claude-x@default"), Some("claude-x"));
+        assert_eq!(vertex("claude-x"), None);
     }
 
     #[test]

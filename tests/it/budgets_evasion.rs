@@ -10,6 +10,7 @@ use crate::support::operator::{PATIENCE, until};
 use crate::support::provider::conduct::Conduct;
 use crate::support::provider::gate::Gate;
 use crate::support::provider::prices::usd;
+use crate::support::provider::server::Provider;
 use crate::support::spender::{Ask, message, streamed};
 
 const SONNET: &str = "claude-sonnet-4-5";
@@ -103,4 +104,51 @@ async fn a_made_up_model_beside_a_dear_one_does_not_make_it_cheap() {
     let refused = scene.spender().ask(&Ask::message(&body)).await;
     assert!(is_exhausted(&refused), "{}", refused.text());
     assert_eq!(scene.reached(), 0);
+}
+
+/// A budget on a model is a budget on it wherever it runs, however it is written.
+#[tokio::test]
+async fn no_spelling_of_a_models_name_passes_a_budget_on_it() {
+    let opus = "anthropic.claude-opus-4-5-20251101-v1:0";
+    let spec = format!(
+        "match: {{models: [\"{opus}\", llama3, \"qwen3:latest\", claude-opus-4-5]}}\n\
+         limits: [{{unit: tokens, max: 10, window: total}}]\n"
+    );
+    let provider = Provider::start().await;
+    let proxy = provider.proxy_of_clouds();
+    let proxy = proxy.document("EgressBudget", "cap", &spec).start().await;
+    let scene = Budgeted { provider, proxy };
+    let local = |model: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
+        Ask::ollama("chat", &body)
+    };
+    let claude = json!({
+        "anthropic_version": "bedrock-2023-05-31", "max_tokens": 100,
+        "messages": [{"role": "user", "content": "Hi"}],
+    });
+    let mut asks = Vec::new();
+    for place in ["", "us.", "global."] {
+        asks.push(Ask::bedrock(&format!("{place}{opus}"), "invoke", &claude));
+    }
+    for model in [
+        "llama3",
+        "LLAMA3:latest",
+        "library/llama3",
+        "registry.ollama.ai/library/llama3:latest",
+        "qwen3",
+        "qwen3:latest",
+    ] {
+        asks.push(local(model));
+    }
+    let vertex = "anthropic/models/claude-opus-4-5@default:rawPredict";
+    asks.push(Ask::vertex(vertex, &claude));
+    for ask in &asks {
+        let answer = scene.proxy.spender().ask(ask).await;
+        let text = answer.text();
+        assert!(text.contains("budget exhausted"), "{}: {text}", ask.target);
+    }
+    assert_eq!(scene.reached(), 0);
+    // Another model is none of its business.
+    let other = scene.proxy.spender().ask(&local("llama3:8b")).await;
+    assert_eq!(other.status, 200, "{}", other.text());
 }

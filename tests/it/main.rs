@@ -33,6 +33,7 @@ mod budgets_clients;
 mod budgets_clock;
 mod budgets_clouds;
 mod budgets_crash;
+mod budgets_cut;
 mod budgets_endpoints;
 mod budgets_evasion;
 mod budgets_http2;
