@@ -77,6 +77,7 @@ impl SoFar {
         Progress {
             input: self.input,
             produced: self.reported.max(self.seen.saturating_add(more)),
+            read: self.reported.max(self.seen),
             at_least: self.at_least,
             complete: self.complete,
         }

@@ -173,17 +173,18 @@ impl Hold {
     }
 
     /// What came of the answer beyond what is reserved is charged, too: what was made for certain, or all that was
-    /// seen of one that was cut for being too long.
+    /// read of one that was cut for being too long.
     pub fn outran(&mut self, progress: &Progress, ending: Ending) {
         let granted = self.granted();
-        let surely = match ending {
-            Ending::Cut => progress.produced,
-            _ => progress.at_least,
+        let charged = match ending {
+            Ending::Cut => progress.read,
+            _ if progress.at_least > granted.output => progress.produced,
+            _ => 0,
         };
         if let Some(call) = self.call()
-            && surely > granted.output
+            && charged > granted.output
         {
-            let more = progress.produced.saturating_sub(granted.output);
+            let more = charged.saturating_sub(granted.output);
             self.grew(bound::beyond(self.price(), call, &granted, more));
         }
     }
