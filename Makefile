@@ -48,7 +48,7 @@ fmt: ## format the code
 	cargo fmt
 
 lint: ## rustfmt, clippy with warnings as errors, cargo-deny
-	@.ci/need $(NEED_BUILD)
+	@.ci/need $(NEED_BUILD) g++:g++
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml -- -D warnings

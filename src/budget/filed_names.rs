@@ -39,6 +39,11 @@ impl BudgetSet {
 fn beyond(selector: &Selector, names: &[Filed]) -> Vec<Pattern> {
     let meant = names.iter().filter(|(name, _)| selector.takes(name));
     let mut filed: Vec<&str> = meant.map(|(_, filed)| &**filed).collect();
+    // Models that are in no table are filed without the tag that is meant where there is none.
+    filed.extend(selector.models.iter().filter_map(|pattern| match pattern {
+        Pattern::Exact(name) => name.strip_suffix(":latest"),
+        _ => None,
+    }));
     filed.retain(|filed| !selector.takes(filed));
     filed.sort_unstable();
     filed.dedup();
@@ -89,6 +94,8 @@ mod tests {
             ("[sonnet]", "sonnet-2025", "opus-2025"),
             ("[\"gpt-*\"]", "o7", "sonnet-2025"),
             ("[\"opus*\"]", "opus-2025", "o7"),
+            // The tag that Ollama means where there is none.
+            ("[\"qwen3:latest\"]", "qwen3", "qwen3:8b"),
         ] {
             let spec = format!("match: {{models: {models}}}, {LIMITS}");
             let before = set(&[("name: cap", &spec)]);

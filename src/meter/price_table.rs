@@ -175,11 +175,15 @@ impl PriceTable {
 
     /// Every name of a model that is listed under another, and that other.
     pub fn other_names(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let models = self.models.values().flatten();
-        let others = models.filter(|(name, listed)| ***name != *listed.model);
+        let mut others = Vec::new();
+        for (api, models) in &self.models {
+            for (name, listed) in models {
+                let known = [Some(&**name), api.base_name(name)].into_iter().flatten();
+                let other = known.filter(|name| **name != *listed.model);
+                others.extend(other.map(|name| (Arc::from(name), listed.model.clone())));
+            }
+        }
         others
-            .map(|(name, listed)| (Arc::from(&**name), listed.model.clone()))
-            .collect()
     }
 
     /// Whether a model has a price with any provider.
@@ -242,10 +246,8 @@ impl PriceTable {
                 let listed = Arc::new(Listed::new(list, model));
                 let models = self.models.entry(list.provider.api()).or_default();
                 for name in model.aliases.iter().chain([&model.model]) {
-                    if models
-                        .insert(name.value.as_str().into(), listed.clone())
-                        .is_some()
-                    {
+                    let bare = list.provider.api().bare_name(&name.value);
+                    if models.insert(bare.into(), listed.clone()).is_some() {
                         let error = ConfigError::new(
                             INVALID_VALUE,
                             format!("`{}` has two prices", name.value),

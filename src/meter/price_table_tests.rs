@@ -37,6 +37,25 @@ providers:
 "#;
 
 #[test]
+fn a_price_is_found_however_its_model_is_written_there_or_here() {
+    let text = ONE
+        .replace("openai", "ollama")
+        .replace("house", "\"llama3:latest\"");
+    let table = PriceTable::parse("prices.yaml", &text).unwrap();
+    for name in ["llama3", "llama3:latest", "library/llama3"] {
+        assert!(
+            table.find(ModelApi::Ollama, name, today()).is_some(),
+            "{name}"
+        );
+    }
+    assert!(table.find(ModelApi::Ollama, "llama3:8b", today()).is_none());
+    // A budget on a model finds what its other places are filed under.
+    let opus = "anthropic.claude-opus-4-5-20251101-v1:0";
+    let filed: (Arc<str>, Arc<str>) = (opus.into(), format!("global.{opus}").into());
+    assert!(PriceTable::builtin().other_names().contains(&filed));
+}
+
+#[test]
 fn the_built_in_table_has_nothing_wrong_and_says_where_every_price_comes_from() {
     let table = PriceTable::parse("prices.yaml", BUILTIN).unwrap_or_else(|e| panic!("{e:#?}"));
     let mut names = 0;

@@ -9,7 +9,7 @@ pub struct Progress {
     pub input: Option<Usage>,
     /// Tokens of the answer so far: what was reported, or what was seen and estimated, whichever is more.
     pub produced: u64,
-    /// The same without what could not be read, each octet of which may be a token and is none for sure.
+    /// The same without what is packed, of no known shape, or not yet whole.
     pub read: u64,
     /// No fewer tokens of the answer than these were made, as far as it shows: what any tokenizer would count.
     pub at_least: u64,

@@ -173,7 +173,7 @@ impl Hold {
     }
 
     /// What came of the answer beyond what is reserved is charged, too: what was made for certain, or all that was
-    /// read of one that was cut for being too long.
+    /// read of one that was cut for want of budget.
     pub fn outran(&mut self, progress: &Progress, ending: Ending) {
         let granted = self.granted();
         let charged = match ending {

@@ -80,8 +80,17 @@ enum Waiting {
 struct Extension {
     asking: BoxFuture<'static, Result<(), NotReserved>>,
     more: Need,
-    /// Whether the stream stands still for it.
-    is_last: bool,
+    stands: Stands,
+}
+
+/// Whether a stream stands still for what it asked for.
+enum Stands {
+    /// It goes on with what it has.
+    No,
+    /// Until then, since it has come as far as it may.
+    Until(Pin<Box<Sleep>>),
+    /// Until it is told, which is at once.
+    ForTheAnswer,
 }
 
 /// Whether the answer is to be cut.
@@ -163,18 +172,22 @@ impl Meter {
                 return Poll::Ready(Turn::Pass(trailers));
             }
             if let Waiting::Extension(extension) = &mut self.waiting {
-                match extension.asking.as_mut().poll(cx) {
-                    Poll::Ready(outcome) => {
-                        let more = extension.more;
-                        self.waiting = Waiting::Nothing;
-                        self.extended(outcome, more);
+                let more = extension.more;
+                if let Poll::Ready(outcome) = extension.asking.as_mut().poll(cx) {
+                    self.waiting = Waiting::Nothing;
+                    self.extended(outcome, more);
+                    continue;
+                }
+                match &mut extension.stands {
+                    Stands::ForTheAnswer => return Poll::Pending,
+                    // It keeps its place among those who wait until then; asked at once, the books say why not.
+                    Stands::Until(until) => {
+                        ready!(until.as_mut().poll(cx));
+                        self.ask(more, Duration::ZERO, Stands::ForTheAnswer);
                         continue;
                     }
-                    Poll::Pending if extension.is_last => return Poll::Pending,
-                    Poll::Pending => {
-                        let more = extension.more;
-                        if self.is_used_up() {
-                            self.ask(more);
+                    Stands::No => {
+                        if self.stand_still() {
                             continue;
                         }
                     }
@@ -207,12 +220,18 @@ impl Meter {
         if let Cut::ReadingOn(_) = self.cut {
             return self.drain(&data);
         }
-        if let Cut::Due(error, passed) = &mut self.cut {
+        if let Cut::Due(error, _) = &self.cut {
             let error = error.clone();
             // It was produced, whether or not the agent gets to see all of it.
-            if let Some(open) = &mut self.open {
-                open.reader.feed(&data);
+            self.drain(&data);
+            if self.is_whole() {
+                self.cut = Cut::No;
+                self.settle(Ending::Complete);
+                return self.pass(data);
             }
+            let Cut::Due(_, passed) = &mut self.cut else {
+                return;
+            };
             match self.seam.first_end(&data) {
                 Some(end) => {
                     let last = self.shown(data.slice(..end));
@@ -252,7 +271,7 @@ impl Meter {
             self.settle(Ending::Complete);
         }
         if let Some(more) = wanted {
-            self.ask(more);
+            self.ask(more, PATIENCE, Stands::No);
         }
         self.pass(data);
     }
@@ -283,7 +302,8 @@ impl Meter {
 
     /// It ends before its end. Nobody waits for the settlement.
     pub fn abandon(&mut self, ending: Ending) {
-        self.settle(ending);
+        let is_cut = matches!(self.cut, Cut::Due(..) | Cut::ReadingOn(_));
+        self.settle(if is_cut { Ending::Cut } else { ending });
         if let Waiting::Settling(settling) = std::mem::replace(&mut self.waiting, Waiting::Nothing)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -375,25 +395,33 @@ impl Meter {
         self.waiting = Waiting::Settling(settling);
     }
 
-    fn is_used_up(&self) -> bool {
+    fn is_whole(&self) -> bool {
         let open = self.open.as_ref();
-        open.is_some_and(|open| open.tranche.is_used_up(&open.reader.progress()))
+        open.is_some_and(|open| open.reader.progress().complete)
     }
 
-    /// Asks for more. What was asked for before is let go.
-    fn ask(&mut self, more: Need) {
-        let is_last = self.is_used_up();
+    /// Asks for more.
+    fn ask(&mut self, more: Need, patience: Duration, stands: Stands) {
         if let Some(open) = &self.open {
-            let patience = match is_last {
-                true => LAST_PATIENCE.min(open.time_in_hand() / 4),
-                false => PATIENCE,
-            };
             self.waiting = Waiting::Extension(Extension {
                 asking: open.hold.extend(more, patience),
                 more,
-                is_last,
+                stands,
             });
         }
+    }
+
+    /// Stands still for what was asked for, if the answer has come as far as it may without.
+    fn stand_still(&mut self) -> bool {
+        let (Some(open), Waiting::Extension(extension)) = (&self.open, &mut self.waiting) else {
+            return false;
+        };
+        let is_used_up = open.tranche.is_used_up(&open.reader.progress());
+        if is_used_up {
+            let time = LAST_PATIENCE.min(open.time_in_hand() / 4);
+            extension.stands = Stands::Until(Box::pin(tokio::time::sleep(time)));
+        }
+        is_used_up
     }
 
     fn extended(&mut self, outcome: Result<(), NotReserved>, more: Need) {
