@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod hide_usage;
 pub mod json;
 pub mod learned;
+pub mod names;
 pub mod price;
 pub mod price_table;
 pub mod reader;

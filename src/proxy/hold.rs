@@ -177,8 +177,8 @@ impl Hold {
     pub fn outran(&mut self, progress: &Progress, ending: Ending) {
         let granted = self.granted();
         let charged = match ending {
-            Ending::Cut => progress.read,
             _ if progress.at_least > granted.output => progress.produced,
+            Ending::Cut => progress.read,
             _ => 0,
         };
         if let Some(call) = self.call()

@@ -220,32 +220,8 @@ impl Meter {
         if let Cut::ReadingOn(_) = self.cut {
             return self.drain(&data);
         }
-        if let Cut::Due(error, _) = &self.cut {
-            let error = error.clone();
-            // It was produced, whether or not the agent gets to see all of it.
-            self.drain(&data);
-            if self.is_whole() {
-                self.cut = Cut::No;
-                self.settle(Ending::Complete);
-                return self.pass(data);
-            }
-            let Cut::Due(_, passed) = &mut self.cut else {
-                return;
-            };
-            match self.seam.first_end(&data) {
-                Some(end) => {
-                    let last = self.shown(data.slice(..end));
-                    self.leave(Some(cut_at(&last, last.len(), &error)));
-                }
-                None => {
-                    *passed += data.len();
-                    if *passed > LONGEST_EVENT {
-                        self.leave(None);
-                    }
-                    self.pass(data);
-                }
-            }
-            return;
+        if let Cut::Due(..) = self.cut {
+            return self.take_to_seam(data);
         }
         self.seam.pass(&data);
         let mut whole = false;
@@ -274,6 +250,36 @@ impl Meter {
             self.ask(more, PATIENCE, Stands::No);
         }
         self.pass(data);
+    }
+
+    /// The next of an answer that is cut at the end of the event under way.
+    fn take_to_seam(&mut self, data: Bytes) {
+        // It was produced, whether or not the agent gets to see all of it.
+        self.drain(&data);
+        if self.is_whole() {
+            self.cut = Cut::No;
+            self.settle(Ending::Complete);
+            return self.pass(data);
+        }
+        let end = self.seam.first_end(&data);
+        let Cut::Due(error, passed) = &mut self.cut else {
+            return;
+        };
+        *passed += data.len();
+        let is_too_long = *passed > LONGEST_EVENT;
+        match end {
+            Some(end) => {
+                let error = error.clone();
+                let last = self.shown(data.slice(..end));
+                self.leave(Some(cut_at(&last, last.len(), &error)));
+            }
+            None => {
+                if is_too_long {
+                    self.leave(None);
+                }
+                self.pass(data);
+            }
+        }
     }
 
     /// The origin's body is at its end.

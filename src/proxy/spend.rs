@@ -31,6 +31,7 @@ use crate::config::budget::OnExhausted;
 use crate::meter::bound;
 use crate::meter::call::Call;
 use crate::meter::endpoint::{Endpoint, Operation, classify_request};
+use crate::meter::names::names;
 use crate::meter::price::Price;
 use crate::meter::scan;
 use crate::meter::unpack;
@@ -63,9 +64,6 @@ impl Estimate {
         }
     }
 }
-
-/// What models are counted under that nobody listed.
-const UNLISTED: &str = "other";
 
 /// Who asks for what, as far as budgets care.
 pub struct Asking<'a> {
@@ -200,7 +198,7 @@ impl Asking<'_> {
             call.terms.geo = region(&self.asked.authority.host);
         }
         accounting.model(|| notes(api, operation, &call.model));
-        let (label, names) = self.names(&call);
+        let (label, names) = names(&call, &self.snapshot.prices);
         let covering = self.covering(&label, &names);
         if covering.is_empty() {
             return Ok(Admission::Uncounted);
@@ -295,39 +293,6 @@ impl Asking<'_> {
             hides_usage,
             lowered,
         })
-    }
-
-    /// The name that the call's model is counted under, and every name that budgets may know it or its
-    /// helpers by. An agent can make names up: those that nobody listed are counted as one.
-    fn names(&self, call: &Call) -> (Arc<str>, Vec<Arc<str>>) {
-        let prices = &self.snapshot.prices;
-        let mut names = vec![call.model.clone()];
-        names.extend(call.others.iter().cloned());
-        let mut label = None;
-        for (index, model) in std::iter::once(&call.model).chain(&call.others).enumerate() {
-            let bare = call.api.bare_name(model);
-            if bare.len() < model.len() {
-                names.push(bare.into());
-            }
-            if let Some(base) = call.api.base_name(bare) {
-                names.push(base.into());
-            }
-            // Which tag an Ollama means that is told none.
-            if call.api == ModelApi::Ollama && !bare.contains(':') {
-                names.push(format!("{bare}:latest").to_ascii_lowercase().into());
-            }
-            if model.bytes().any(|octet| octet.is_ascii_uppercase()) {
-                names.push(bare.to_ascii_lowercase().into());
-            }
-            let Some((own, same)) = prices.names(call.api, model) else {
-                continue;
-            };
-            names.extend(same.iter().cloned());
-            if index == 0 {
-                label = Some(own);
-            }
-        }
-        (label.unwrap_or_else(|| UNLISTED.into()), names)
     }
 
     fn labels(&self, model: &str) -> Labels {
